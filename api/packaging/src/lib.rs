@@ -1,0 +1,11 @@
+//! Fragments into what players fetch: fragmented MP4 (ISO/IEC 14496-12) and HLS (RFC 8216).
+//!
+//! Pure functions: no I/O, no clock. Media bytes are handed on as the slices they came in.
+
+pub mod chunk;
+pub mod hls;
+pub mod init;
+pub mod mp4;
+
+pub use chunk::{Chunk, Packager, TimedFrame};
+pub use init::TrackInit;

@@ -1,0 +1,71 @@
+//! Accounts, their users and their retention plans.
+
+use crate::id::{AccountId, PlanId, SignInId, UserId};
+use lookback_wire::Timestamp;
+
+/// A camera maker or an installation; nothing crosses its border.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    pub id: AccountId,
+    pub name: String,
+    pub created_at: Timestamp,
+}
+
+/// What a token may do in its account; see the contract's `Role`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    Admin,
+    Manager,
+    Viewer,
+    Member,
+    Device,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    pub id: UserId,
+    pub account: AccountId,
+    /// What the user signs in with; unique in the account.
+    pub name: String,
+    pub display_name: String,
+    pub role: Role,
+    /// Argon2id in PHC form; none where an issuer elsewhere signs the user in.
+    pub password_hash: Option<String>,
+    /// An IANA zone, for showing times.
+    pub time_zone: Option<String>,
+    pub disabled: bool,
+    pub created_at: Timestamp,
+}
+
+/// One sign-in: the refresh token in force and the one before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignIn {
+    pub id: SignInId,
+    pub user: UserId,
+    /// SHA-256 of the token in force.
+    pub current: [u8; 32],
+    pub previous: Option<[u8; 32]>,
+    pub rotated_at: Timestamp,
+    pub expires_at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetentionMode {
+    Continuous,
+    EventOnly,
+}
+
+/// How footage is kept; what a camera maker sells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetentionPlan {
+    pub id: PlanId,
+    pub account: AccountId,
+    pub name: String,
+    pub mode: RetentionMode,
+    /// Rolling, counted from arrival; 1 to 3650.
+    pub days: u32,
+    pub pre_roll_s: u32,
+    pub post_roll_s: u32,
+    pub storage_quota_bytes: Option<u64>,
+    pub is_default: bool,
+}

@@ -1,0 +1,113 @@
+//! Segments: what a camera announces, about 20 s long; and the half-open spans everything is asked by.
+
+use crate::id::StreamId;
+use lookback_wire::Timestamp;
+use std::fmt;
+use std::str::FromStr;
+
+/// A half-open span: `start` is in it, `end` is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TimeRange {
+    pub start: Timestamp,
+    pub end: Timestamp,
+}
+
+impl TimeRange {
+    /// `None` unless `end` is after `start`.
+    pub fn new(start: Timestamp, end: Timestamp) -> Option<Self> {
+        (end > start).then_some(Self { start, end })
+    }
+
+    pub fn millis(&self) -> i64 {
+        self.end.millis_since(self.start)
+    }
+
+    pub fn overlaps(&self, other: &TimeRange) -> bool {
+        self.start < other.end && other.start < self.end
+    }
+
+    /// What both cover.
+    pub fn intersection(&self, other: &TimeRange) -> Option<TimeRange> {
+        Self::new(self.start.max(other.start), self.end.min(other.end))
+    }
+
+    pub fn contains(&self, at: Timestamp) -> bool {
+        self.start <= at && at < self.end
+    }
+}
+
+/// Why a segment was recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum RecordingTrigger {
+    #[default]
+    Continuous,
+    Event,
+    Manual,
+}
+
+/// Segments of a stream that begin in the same window share one space of client identifiers.
+pub const WINDOW_MS: i64 = 5 * 60 * 1000;
+
+/// A segment's identifier says where it is kept: its stream, the five-minute window that it begins
+/// in, and a hash of the client's own identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentId {
+    pub stream: StreamId,
+    /// Window number: start divided by [`WINDOW_MS`].
+    pub window: u32,
+    /// The first 8 bytes of SHA-256 over the client's identifier.
+    pub key: u64,
+}
+
+/// What a camera says of a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSegment {
+    pub client_segment_id: String,
+    pub range: TimeRange,
+    pub trigger: RecordingTrigger,
+    pub codecs: Option<String>,
+    pub width: Option<u32>,
+    pub height: Option<u32>,
+    pub size_bytes: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    pub id: SegmentId,
+    pub client_segment_id: String,
+    /// By the camera's clock.
+    pub range: TimeRange,
+    pub ingested_at: Timestamp,
+    pub trigger: RecordingTrigger,
+    pub codecs: Option<String>,
+    pub width: Option<u32>,
+    pub height: Option<u32>,
+    pub size_bytes: Option<u64>,
+}
+
+impl fmt::Display for SegmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seg_{}{:08x}{:016x}", self.stream.0, self.window, self.key)
+    }
+}
+
+impl FromStr for SegmentId {
+    type Err = crate::id::ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        use crate::id::ParseIdError as E;
+        let rest = text.strip_prefix("seg_").ok_or(E)?;
+        if rest.len() != 26 + 8 + 16 || !rest.is_ascii() {
+            return Err(E);
+        }
+        let lower_hex = |t: &str| t.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if !lower_hex(&rest[26..]) {
+            return Err(E);
+        }
+        Ok(Self {
+            stream: StreamId(rest[..26].parse()?),
+            window: u32::from_str_radix(&rest[26..34], 16).map_err(|_| E)?,
+            key: u64::from_str_radix(&rest[34..], 16).map_err(|_| E)?,
+        })
+    }
+}

@@ -1,0 +1,1 @@
+//! The embedded backend: LMDB for records, chunk files for media, in one data directory.

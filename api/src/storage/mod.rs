@@ -1,0 +1,363 @@
+//! Where records and media are kept: the two traits and what every backend promises.
+//!
+//! A backend is chosen in `main`; everything above names only [`Catalog`] and [`Archive`]. The
+//! suite in [`contract`] holds every backend to what is written here.
+
+pub mod contract;
+pub mod embedded;
+
+use crate::account::{Account, RetentionPlan, SignIn, User};
+use crate::device::{Device, DeviceCredential, Stream};
+use crate::id::{AccountId, CredentialId, DeviceId, PlanId, SignInId, StreamId, UserId};
+use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
+use async_trait::async_trait;
+use bytes::Bytes;
+use lookback_wire::{FragmentNumber, Payload, Timestamp};
+use std::sync::Arc;
+
+/// A fault of the store, not of what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StorageError {
+    /// No room: nothing was kept of what this call was to keep.
+    #[error("the disk is full: {0}")]
+    Full(String),
+    /// It may work later.
+    #[error("the store did not answer: {0}")]
+    Unavailable(String),
+    /// What was read is not what was written.
+    #[error("damaged: {0}")]
+    Damaged(String),
+}
+
+pub type Result<T, E = StorageError> = std::result::Result<T, E>;
+
+/// Why a record was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// A value that must be unique is in use: which.
+    #[error("{field} is in use")]
+    Taken { field: &'static str },
+    /// The same idempotency key came with another input.
+    #[error("the idempotency key was used with another input")]
+    IdempotencyConflict,
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeOrder {
+    OldestFirst,
+    NewestFirst,
+}
+
+/// A device to be made known, with all that comes with it, in one step.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    pub device: Device,
+    /// The main one first; positions as they stand in the list.
+    pub streams: Vec<Stream>,
+    pub credential: DeviceCredential,
+    /// The key, and a digest of the whole input.
+    pub idempotency: Option<(String, [u8; 32])>,
+}
+
+/// What a registration came to.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    pub device: Device,
+    pub streams: Vec<Stream>,
+    pub credential: DeviceCredential,
+}
+
+/// What became of one announced segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Announced {
+    /// `overlaps` and `out_of_order` are judged against what was announced before.
+    Stored { segment: Segment, overlaps: bool, out_of_order: bool },
+    /// The same announcement was there; this is it.
+    Duplicate(Segment),
+    /// Another span is stored under this client identifier.
+    Conflict(Segment),
+}
+
+/// A page of devices, by (name, id).
+#[derive(Clone, Debug, Default)]
+pub struct DeviceQuery {
+    /// Only those whose lower-cased name begins with this.
+    pub name_prefix: Option<String>,
+    /// Only after this position.
+    pub after: Option<(String, DeviceId)>,
+    pub limit: usize,
+}
+
+/// A page of announced segments, by (start, id).
+#[derive(Clone, Debug)]
+pub struct SegmentQuery {
+    /// Those that overlap it.
+    pub range: TimeRange,
+    pub order: TimeOrder,
+    /// Only after this position in `order`.
+    pub after: Option<(Timestamp, SegmentId)>,
+    pub limit: usize,
+}
+
+/// Where records are kept.
+///
+/// # Contract
+/// - Every write is all or nothing, and durable when it returns.
+/// - A write is seen by every read that starts after it returned.
+/// - Batched reads answer in the order asked for, `None` where there is nothing.
+/// - Nothing blocks the caller's thread for longer than a local disk read.
+#[async_trait]
+pub trait Catalog: Send + Sync + std::fmt::Debug {
+    async fn account(&self, id: AccountId) -> Result<Option<Account>>;
+    async fn account_by_name(&self, name: &str) -> Result<Option<Account>>;
+    /// The account of that name, made with a default plan of 7 days if absent. Two callers at once
+    /// get the same one.
+    async fn ensure_account(&self, name: &str, now: Timestamp) -> Result<Account>;
+
+    /// Refuses a name taken in the account.
+    async fn create_user(&self, user: User) -> Result<(), CreateError>;
+    /// Replaces the whole record; the name does not change.
+    async fn update_user(&self, user: User) -> Result<()>;
+    async fn user(&self, id: UserId) -> Result<Option<User>>;
+    async fn user_by_name(&self, account: AccountId, name: &str) -> Result<Option<User>>;
+
+    async fn put_sign_in(&self, sign_in: SignIn) -> Result<()>;
+    /// Replaces it only where its `current` is still `expected`: two tabs rotate once.
+    async fn rotate_sign_in(&self, expected: [u8; 32], sign_in: SignIn) -> Result<bool>;
+    async fn sign_in(&self, id: SignInId) -> Result<Option<SignIn>>;
+    async fn delete_sign_in(&self, id: SignInId) -> Result<()>;
+
+    /// By name; at most 100.
+    async fn plans(&self, account: AccountId) -> Result<Vec<RetentionPlan>>;
+    async fn plans_by_id(&self, ids: &[PlanId]) -> Result<Vec<Option<RetentionPlan>>>;
+    /// Adds or replaces a plan; one that is the default ends the other's being so.
+    async fn put_plan(&self, plan: RetentionPlan) -> Result<()>;
+
+    /// Makes a device, its streams and its first credential. A `RETIRED` device of the same
+    /// external identifier is revived under its old identifier with the new credential. With an
+    /// idempotency key seen in the last 24 hours and the same digest: the same device, with the new
+    /// credential, and the earlier first credential revoked.
+    async fn register_device(
+        &self,
+        registration: Registration,
+        now: Timestamp,
+    ) -> Result<Registered, CreateError>;
+    /// Replaces the whole record; `external_id` and `account` do not change.
+    async fn update_device(&self, device: Device) -> Result<()>;
+    async fn devices_by_id(&self, ids: &[DeviceId]) -> Result<Vec<Option<Device>>>;
+    async fn device_by_external_id(
+        &self,
+        account: AccountId,
+        external_id: &str,
+    ) -> Result<Option<Device>>;
+    async fn devices(&self, account: AccountId, query: &DeviceQuery) -> Result<Vec<Device>>;
+    /// Notes that a device was heard of. Cheap: may lag behind on disk by minutes, never in what
+    /// reads answer. The first one makes a `PROVISIONED` device `ACTIVE`.
+    async fn note_seen(
+        &self,
+        device: DeviceId,
+        at: Timestamp,
+        clock_skew_ms: Option<i64>,
+    ) -> Result<()>;
+
+    async fn streams_by_id(&self, ids: &[StreamId]) -> Result<Vec<Option<Stream>>>;
+    /// Each device's, the main one first.
+    async fn streams_of(&self, devices: &[DeviceId]) -> Result<Vec<Vec<Stream>>>;
+    async fn stream_by_media_name(&self, account: AccountId, name: &str) -> Result<Option<Stream>>;
+
+    async fn put_credential(&self, credential: DeviceCredential) -> Result<()>;
+    async fn credential(&self, id: CredentialId) -> Result<Option<DeviceCredential>>;
+    async fn credentials_of(&self, device: DeviceId) -> Result<Vec<DeviceCredential>>;
+
+    /// Stores what is new of `segments`, in one step; one answer each, in order. Idempotent by
+    /// client identifier among segments that begin in the same five minutes.
+    async fn announce(
+        &self,
+        stream: StreamId,
+        segments: &[NewSegment],
+        now: Timestamp,
+    ) -> Result<Vec<Announced>>;
+    async fn segment(&self, id: SegmentId) -> Result<Option<Segment>>;
+    async fn segments(&self, stream: StreamId, query: &SegmentQuery) -> Result<Vec<Segment>>;
+    /// The newest announced end of each stream.
+    async fn newest_announced(&self, streams: &[StreamId]) -> Result<Vec<Option<Timestamp>>>;
+    /// Drops segments that were ingested before `before`; at most `limit`, answers how many.
+    async fn expire_segments(
+        &self,
+        stream: StreamId,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize>;
+}
+
+/// Names an initialization segment within a stream: the first 8 bytes of SHA-256 over what is
+/// stored of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InitId(pub u64);
+
+/// One track's part of a fragment: its chunks, one after the other in the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrackSpan {
+    pub init: InitId,
+    pub is_video: bool,
+    /// Whether it begins with a key frame.
+    pub key: bool,
+    /// Of its first sample, in the init's timescale, since the Unix epoch.
+    pub decode_time: u64,
+    /// The sum of its samples' durations, in the init's timescale.
+    pub duration: u64,
+    /// The init's, kept here so that a playlist is made without reading inits.
+    pub timescale: u32,
+    /// In the body.
+    pub offset: u32,
+    pub len: u32,
+}
+
+/// A fragment to keep.
+#[derive(Clone, Debug)]
+pub struct NewFragment {
+    pub stream: StreamId,
+    /// Chosen by the caller with [`Archive::next_number`].
+    pub number: FragmentNumber,
+    /// On the timeline: by the camera's clock, or by arrival where the camera's cannot be true.
+    pub start: Timestamp,
+    pub duration_ms: u32,
+    /// By the camera's clock.
+    pub capture_start: Timestamp,
+    /// By the service's clock.
+    pub arrived_at: Timestamp,
+    /// Over the frames' payloads; tells a re-sent fragment from another one with the same start.
+    pub payload_hash: [u8; 16],
+    /// At most 3.
+    pub tracks: Vec<TrackSpan>,
+    /// What `tracks` name, as `TrackInit::encode` wrote it.
+    pub inits: Vec<(InitId, Bytes)>,
+    /// The chunks of the first track, then of the second, …; opaque.
+    pub body: Payload,
+    /// The chunks' lengths in the order of the body; their sum is the body's.
+    pub chunk_lens: Vec<u32>,
+    /// Small things to be handed back with it, such as tags; opaque, at most 8 KiB.
+    pub metadata: Bytes,
+}
+
+/// Where a fragment's body lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Location {
+    pub file: u64,
+    pub offset: u64,
+    pub len: u32,
+}
+
+/// A fragment that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FragmentRecord {
+    pub number: FragmentNumber,
+    pub start: Timestamp,
+    pub duration_ms: u32,
+    pub capture_start: Timestamp,
+    pub arrived_at: Timestamp,
+    pub tracks: Vec<TrackSpan>,
+    pub location: Location,
+}
+
+impl FragmentRecord {
+    pub fn range(&self) -> TimeRange {
+        TimeRange { start: self.start, end: self.start.plus_millis(i64::from(self.duration_ms)) }
+    }
+}
+
+/// What appending came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    Stored(FragmentNumber),
+    /// The same start and payload were kept before, under this number.
+    Duplicate(FragmentNumber),
+}
+
+/// Footage without a hole of more than [`RUN_TOLERANCE_MS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub range: TimeRange,
+    pub bytes: u64,
+    pub fragments: u64,
+    /// When its newest fragment arrived.
+    pub arrived_at: Timestamp,
+}
+
+/// Holes up to this are joints between fragments, not gaps (`packaging.md`: players bridge 0.1 s).
+pub const RUN_TOLERANCE_MS: i64 = 100;
+
+#[derive(Clone, Debug)]
+pub struct FragmentQuery {
+    /// Those that overlap it.
+    pub range: TimeRange,
+    pub order: TimeOrder,
+    pub limit: usize,
+}
+
+/// Where media is kept.
+///
+/// # Contract
+/// - When `append` returns, the fragment is durable: neither a kill nor a power cut loses it.
+/// - A fragment is seen by every read that starts after its `append` returned, whole or not at all.
+/// - Same stream, start and payload hash: one copy. Same start, other payload: both are kept, and
+///   reads answer the one with the larger number.
+/// - Reads answer by timeline start, never two fragments with the same start.
+/// - Bodies are checked against their checksum before the first byte of them is served after an
+///   unclean stop, and by `check`.
+#[async_trait]
+pub trait Archive: Send + Sync + std::fmt::Debug {
+    /// Rises with every call, and over restarts.
+    fn next_number(&self, stream: StreamId, now: Timestamp) -> FragmentNumber;
+    async fn append(&self, fragment: NewFragment) -> Result<Appended>;
+
+    async fn fragments(
+        &self,
+        stream: StreamId,
+        query: &FragmentQuery,
+    ) -> Result<Vec<FragmentRecord>>;
+    async fn fragment(
+        &self,
+        stream: StreamId,
+        start: Timestamp,
+        number: FragmentNumber,
+    ) -> Result<Option<FragmentRecord>>;
+    /// The newest by timeline, that arrived last where two begin alike.
+    async fn newest(&self, stream: StreamId) -> Result<Option<FragmentRecord>>;
+    /// Each stream's oldest start and newest end.
+    async fn extents(&self, streams: &[StreamId]) -> Result<Vec<Option<TimeRange>>>;
+    /// Runs that overlap `range`, whole, oldest first; at most `limit`, beginning with those at or
+    /// after `range.start`.
+    async fn runs(&self, stream: StreamId, range: TimeRange, limit: usize) -> Result<Vec<Run>>;
+
+    async fn init(&self, stream: StreamId, id: InitId) -> Result<Option<Bytes>>;
+    /// `len` bytes of a fragment's body from `offset` on.
+    async fn read(
+        &self,
+        stream: StreamId,
+        location: Location,
+        offset: u32,
+        len: u32,
+    ) -> Result<Bytes>;
+    async fn metadata(&self, stream: StreamId, location: Location) -> Result<Bytes>;
+
+    /// Wakes whoever follows a stream, after each `append` to it.
+    fn watch(&self, stream: StreamId) -> tokio::sync::watch::Receiver<FragmentNumber>;
+
+    /// Unlinks chunk files of the stream in which everything arrived before `before`; answers how
+    /// many fragments went. Never touches a file that holds anything newer.
+    async fn expire(&self, stream: StreamId, before: Timestamp) -> Result<u64>;
+    /// Streams that have media.
+    async fn streams(&self) -> Result<Vec<StreamId>>;
+    /// Finishes what is under way and closes files; nothing may be appended afterwards.
+    async fn close(&self) -> Result<()>;
+}
+
+/// Both halves of a backend, as handed to the rest of the service.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    pub catalog: Arc<dyn Catalog>,
+    pub archive: Arc<dyn Archive>,
+}

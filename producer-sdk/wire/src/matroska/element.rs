@@ -1,0 +1,1 @@
+//! Element identifiers (RFC 9559 §5, RFC 8794 §11).
