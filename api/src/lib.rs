@@ -1,8 +1,18 @@
 //! The Lookback service. `ARCHITECTURE.md` has the map.
 
+pub mod access;
 pub mod account;
 pub mod clock;
+pub mod commands;
+pub mod config;
 pub mod device;
+pub mod graphql;
+pub mod http;
 pub mod id;
+pub mod ingest;
+pub mod playback;
+pub mod retention;
 pub mod segment;
+pub mod service;
 pub mod storage;
+pub mod token;

@@ -1,0 +1,1 @@
+//! What cameras send: media by PutMedia, and segment announcements.

@@ -1,0 +1,1 @@
+//! What is past keeping, by the clock it is given.
