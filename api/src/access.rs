@@ -17,7 +17,10 @@ pub struct Principal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     User(UserId),
-    Device { device: DeviceId, credential: CredentialId },
+    Device {
+        device: DeviceId,
+        credential: CredentialId,
+    },
     /// A script, by a token from `lookback token`.
     Service(String),
 }

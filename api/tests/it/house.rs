@@ -49,8 +49,18 @@ fn leaf_crates_do_no_io() {
         &["producer-sdk/wire/src", "api/packaging/src"],
         &[],
         &[
-            "std::net", "std::fs", "std::thread", "SystemTime", "Instant::now", "tokio", "async fn",
-            "tracing::", "println!", "actix", "async_graphql", "aws_",
+            "std::net",
+            "std::fs",
+            "std::thread",
+            "SystemTime",
+            "Instant::now",
+            "tokio",
+            "async fn",
+            "tracing::",
+            "println!",
+            "actix",
+            "async_graphql",
+            "aws_",
         ],
     );
 }
@@ -75,18 +85,24 @@ fn directions_inside_the_service() {
     check_absent(
         &["api/src/storage"],
         &[],
-        &["crate::graphql", "crate::http", "lookback_packaging", "crate::ingest", "crate::playback"],
+        &[
+            "crate::graphql",
+            "crate::http",
+            "lookback_packaging",
+            "crate::ingest",
+            "crate::playback",
+        ],
     );
-    check_absent(&["api/src/ingest", "api/src/playback", "api/src/retention"], &[], &[
-        "crate::graphql",
-        "crate::http",
-        "crate::commands",
-    ]);
-    check_absent(&["api/src/graphql", "api/src/http"], &[], &[
-        "storage::embedded",
-        "storage::aws",
-        "lookback_packaging",
-    ]);
+    check_absent(
+        &["api/src/ingest", "api/src/playback", "api/src/retention"],
+        &[],
+        &["crate::graphql", "crate::http", "crate::commands"],
+    );
+    check_absent(
+        &["api/src/graphql", "api/src/http"],
+        &[],
+        &["storage::embedded", "storage::aws", "lookback_packaging"],
+    );
     check_absent(
         &["api/src"],
         &["api/src/commands/camera", "api/src/commands/demo"],
@@ -95,7 +111,10 @@ fn directions_inside_the_service() {
     check_absent(&["producer-sdk"], &[], &["lookback_api", "lookback_packaging"]);
     check_absent(
         &[
-            "api/src/account.rs", "api/src/device.rs", "api/src/segment.rs", "api/src/access.rs",
+            "api/src/account.rs",
+            "api/src/device.rs",
+            "api/src/segment.rs",
+            "api/src/access.rs",
             "api/src/id.rs",
         ],
         &[],
@@ -106,11 +125,11 @@ fn directions_inside_the_service() {
 #[test]
 fn unsafe_stands_in_two_places() {
     let allowed = ["producer-sdk/capi/", "api/src/storage/embedded/"];
-    check_absent(&["api/", "producer-sdk/"], &[&allowed[..], &["api/tests/it/house.rs"]].concat(), &[
-        "unsafe {",
-        "unsafe fn",
-        "unsafe impl",
-    ]);
+    check_absent(
+        &["api/", "producer-sdk/"],
+        &[&allowed[..], &["api/tests/it/house.rs"]].concat(),
+        &["unsafe {", "unsafe fn", "unsafe impl"],
+    );
     let in_storage: Vec<String> = tracked()
         .iter()
         .filter(|path| path.starts_with("api/src/storage/"))
@@ -123,13 +142,11 @@ fn unsafe_stands_in_two_places() {
 
 #[test]
 fn nothing_is_left_over() {
-    check_absent(&["api/", "producer-sdk/"], &["api/tests/it/house.rs"], &[
-        "todo!(",
-        "unimplemented!(",
-        "dbg!(",
-        "#[ignore",
-        "allow(dead_code",
-    ]);
+    check_absent(
+        &["api/", "producer-sdk/"],
+        &["api/tests/it/house.rs"],
+        &["todo!(", "unimplemented!(", "dbg!(", "#[ignore", "allow(dead_code"],
+    );
     let vague = ["util", "utils", "helper", "helpers", "common", "misc"];
     for path in tracked() {
         let named = path.split(['/', '.']).any(|part| vague.contains(&part));
@@ -139,9 +156,27 @@ fn nothing_is_left_over() {
 
 /// Licences that may be linked into, or shipped with, an Apache-2.0 program.
 const LICENCES: &[&str] = &[
-    "MIT", "MIT-0", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "ISC",
-    "Zlib", "Unicode-3.0", "CC0-1.0", "0BSD", "BSL-1.0", "Unlicense", "CDLA-Permissive-2.0", "OpenSSL",
-    "OLDAP-2.8", "MPL-2.0", "CC-BY-4.0", "BlueOak-1.0.0", "Python-2.0", "CC-BY-3.0",
+    "MIT",
+    "MIT-0",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "Unicode-3.0",
+    "CC0-1.0",
+    "0BSD",
+    "BSL-1.0",
+    "Unlicense",
+    "CDLA-Permissive-2.0",
+    "OpenSSL",
+    "OLDAP-2.8",
+    "MPL-2.0",
+    "CC-BY-4.0",
+    "BlueOak-1.0.0",
+    "Python-2.0",
+    "CC-BY-3.0",
 ];
 
 /// Whether an SPDX expression can be met from `LICENCES`.
@@ -157,7 +192,8 @@ fn licences_of_crates_are_permitted() {
         .current_dir(root())
         .output()
         .expect("cargo answers");
-    let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).expect("cargo metadata is JSON");
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&metadata.stdout).expect("cargo metadata is JSON");
     let packages = metadata["packages"].as_array().expect("packages");
     assert!(packages.len() > 100, "cargo named only {} packages", packages.len());
     for package in packages {
@@ -169,7 +205,8 @@ fn licences_of_crates_are_permitted() {
 
 #[test]
 fn npm_packages_are_pinned_and_their_licences_permitted() {
-    let lock = std::fs::read_to_string(root().join("web/package-lock.json")).expect("the lock file");
+    let lock =
+        std::fs::read_to_string(root().join("web/package-lock.json")).expect("the lock file");
     let lock: serde_json::Value = serde_json::from_str(&lock).expect("the lock file is JSON");
     for (path, package) in lock["packages"].as_object().expect("packages") {
         if path.is_empty() || package["link"] == true {

@@ -1,0 +1,6 @@
+//! The service's integration tests: the built binary over real sockets, and the rules of the house.
+
+// A test that cannot go on has failed; there is nobody to hand an error to.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+mod house;
