@@ -1,13 +1,17 @@
 //! HLS playlists (RFC 8216; draft-pantos-hls-rfc8216bis).
 
 use lookback_wire::Timestamp;
+use std::borrow::Cow;
+use std::fmt::Write;
 
 /// A media playlist (RFC 8216 §4.3.3).
 #[derive(Clone, Debug)]
 pub struct MediaPlaylist<'a> {
-    /// Seconds; every segment's duration, rounded, is at most this.
+    /// Seconds; every segment's duration, rounded, is at most this. For a finished playlist,
+    /// [`target_duration_s`] of its segments.
     pub target_duration_s: u32,
     pub media_sequence: u64,
+    /// How many discontinuities have left a sliding window.
     pub discontinuity_sequence: u64,
     pub kind: PlaylistKind,
     /// EXT-X-START with PRECISE=YES, seconds from the first picture.
@@ -28,26 +32,28 @@ pub enum PlaylistKind {
 /// One media segment and the tags before it.
 #[derive(Clone, Debug)]
 pub struct Segment<'a> {
-    pub uri: std::borrow::Cow<'a, str>,
+    pub uri: Cow<'a, str>,
     /// In ticks of `timescale`: what its `trun`s add up to.
     pub duration: u64,
     pub timescale: u32,
     pub discontinuity: bool,
     /// EXT-X-MAP, where it differs from the segment's before.
-    pub map_uri: Option<std::borrow::Cow<'a, str>>,
+    pub map_uri: Option<Cow<'a, str>>,
     pub program_date_time: Option<Timestamp>,
 }
 
-/// A multivariant playlist (RFC 8216 §4.3.4).
+/// A multivariant playlist (RFC 8216 §4.3.4). Sound alone is a variant of its own.
 #[derive(Clone, Debug)]
 pub struct MultivariantPlaylist<'a> {
     pub video: Option<Variant<'a>>,
     pub audio: Option<Rendition<'a>>,
 }
 
+/// The pictures, without the sound.
 #[derive(Clone, Debug)]
 pub struct Variant<'a> {
-    pub uri: std::borrow::Cow<'a, str>,
+    pub uri: Cow<'a, str>,
+    /// Bits a second of the largest segment.
     pub bandwidth: u64,
     pub average_bandwidth: Option<u64>,
     pub codecs: String,
@@ -55,9 +61,260 @@ pub struct Variant<'a> {
     pub frame_rate: Option<f64>,
 }
 
+/// The sound.
 #[derive(Clone, Debug)]
 pub struct Rendition<'a> {
-    pub uri: std::borrow::Cow<'a, str>,
+    pub uri: Cow<'a, str>,
+    /// Bits a second of the largest segment.
+    pub bandwidth: u64,
+    pub average_bandwidth: Option<u64>,
     pub codecs: String,
+    /// 0 where unknown.
     pub channels: u32,
+}
+
+/// EXT-X-MAP in a playlist of whole segments needs 6, fractions in EXTINF need 3 (RFC 8216 §7).
+const VERSION_WITH_MAP: u32 = 6;
+const VERSION_WITHOUT_MAP: u32 = 3;
+
+/// What a segment's lines usually take, to reserve for them at once.
+const SEGMENT_LEN: usize = 48;
+
+/// The smallest EXT-X-TARGETDURATION that holds for these segments, seconds; at least 1.
+pub fn target_duration_s(segments: &[Segment]) -> u32 {
+    let rounded = |segment: &Segment| {
+        let timescale = u64::from(segment.timescale.max(1));
+        segment.duration.saturating_add(timescale / 2) / timescale
+    };
+    let longest = segments.iter().map(rounded).max().unwrap_or(0).max(1);
+    u32::try_from(longest).unwrap_or(u32::MAX)
+}
+
+impl MediaPlaylist<'_> {
+    pub fn write(&self) -> String {
+        let mapped = self.segments.iter().any(|s| s.map_uri.is_some());
+        let version = if mapped { VERSION_WITH_MAP } else { VERSION_WITHOUT_MAP };
+        let uris: usize = self.segments.iter().map(|s| s.uri.len()).sum();
+        let mut out = String::with_capacity(256 + SEGMENT_LEN * self.segments.len() + uris);
+
+        out.push_str("#EXTM3U\n");
+        put_tag(&mut out, "VERSION", version.into());
+        put_tag(&mut out, "TARGETDURATION", self.target_duration_s.into());
+        put_tag(&mut out, "MEDIA-SEQUENCE", self.media_sequence);
+        if self.kind == PlaylistKind::Live {
+            put_tag(&mut out, "DISCONTINUITY-SEQUENCE", self.discontinuity_sequence);
+        }
+        match self.kind {
+            PlaylistKind::Vod => out.push_str("#EXT-X-PLAYLIST-TYPE:VOD\n"),
+            PlaylistKind::Event => out.push_str("#EXT-X-PLAYLIST-TYPE:EVENT\n"),
+            PlaylistKind::Live => {}
+        }
+        out.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
+        if let Some(offset) = self.start_offset_s.filter(|o| o.is_finite()) {
+            put(&mut out, format_args!("#EXT-X-START:TIME-OFFSET={offset:.3},PRECISE=YES\n"));
+        }
+        for segment in &self.segments {
+            segment.write(&mut out);
+        }
+        if self.kind == PlaylistKind::Vod {
+            out.push_str("#EXT-X-ENDLIST\n");
+        }
+        out
+    }
+}
+
+impl Segment<'_> {
+    fn write(&self, out: &mut String) {
+        if self.discontinuity {
+            out.push_str("#EXT-X-DISCONTINUITY\n");
+        }
+        if let Some(uri) = &self.map_uri {
+            out.push_str("#EXT-X-MAP:URI=\"");
+            put_text(out, uri);
+            out.push_str("\"\n");
+        }
+        if let Some(time) = self.program_date_time {
+            out.push_str("#EXT-X-PROGRAM-DATE-TIME:");
+            put_date_time(out, time);
+            out.push('\n');
+        }
+        out.push_str("#EXTINF:");
+        put_seconds(out, self.duration, self.timescale);
+        out.push_str(",\n");
+        put_text(out, &self.uri);
+        out.push('\n');
+    }
+}
+
+impl MultivariantPlaylist<'_> {
+    pub fn write(&self) -> String {
+        let mut out =
+            format!("#EXTM3U\n#EXT-X-VERSION:{VERSION_WITH_MAP}\n#EXT-X-INDEPENDENT-SEGMENTS\n");
+        match (&self.video, &self.audio) {
+            (Some(video), Some(audio)) => {
+                audio.write_media(&mut out);
+                // What is played together is counted together (RFC 8216 §4.3.4.2).
+                let average = video.average_bandwidth.zip(audio.average_bandwidth);
+                let together = Variant {
+                    bandwidth: video.bandwidth.saturating_add(audio.bandwidth),
+                    average_bandwidth: average.map(|(video, audio)| video.saturating_add(audio)),
+                    codecs: format!("{},{}", video.codecs, audio.codecs),
+                    ..video.clone()
+                };
+                together.write(&mut out, Some(AUDIO_GROUP));
+            }
+            (Some(video), None) => video.write(&mut out, None),
+            (None, Some(audio)) => {
+                let alone = Variant {
+                    uri: audio.uri.clone(),
+                    bandwidth: audio.bandwidth,
+                    average_bandwidth: audio.average_bandwidth,
+                    codecs: audio.codecs.clone(),
+                    resolution: None,
+                    frame_rate: None,
+                };
+                alone.write(&mut out, None);
+            }
+            (None, None) => {}
+        }
+        out
+    }
+}
+
+/// GROUP-ID and NAME of the only audio rendition.
+const AUDIO_GROUP: &str = "audio";
+
+impl Rendition<'_> {
+    fn write_media(&self, out: &mut String) {
+        put(
+            out,
+            format_args!(
+                "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{AUDIO_GROUP}\",NAME=\"{AUDIO_GROUP}\""
+            ),
+        );
+        out.push_str(",DEFAULT=YES,AUTOSELECT=YES");
+        if self.channels > 0 {
+            put(out, format_args!(",CHANNELS=\"{}\"", self.channels));
+        }
+        out.push_str(",URI=\"");
+        put_text(out, &self.uri);
+        out.push_str("\"\n");
+    }
+}
+
+impl Variant<'_> {
+    fn write(&self, out: &mut String, audio_group: Option<&str>) {
+        put(out, format_args!("#EXT-X-STREAM-INF:BANDWIDTH={}", self.bandwidth));
+        if let Some(average) = self.average_bandwidth {
+            put(out, format_args!(",AVERAGE-BANDWIDTH={average}"));
+        }
+        out.push_str(",CODECS=\"");
+        put_text(out, &self.codecs);
+        out.push('"');
+        if let Some((width, height)) = self.resolution {
+            put(out, format_args!(",RESOLUTION={width}x{height}"));
+        }
+        if let Some(rate) = self.frame_rate.filter(|r| r.is_finite() && *r > 0.0) {
+            put(out, format_args!(",FRAME-RATE={rate:.3}"));
+        }
+        if let Some(group) = audio_group {
+            put(out, format_args!(",AUDIO=\"{group}\""));
+        }
+        out.push('\n');
+        put_text(out, &self.uri);
+        out.push('\n');
+    }
+}
+
+/// Writing into a `String` cannot fail.
+fn put(out: &mut String, text: std::fmt::Arguments) {
+    let _ = out.write_fmt(text);
+}
+
+fn put_tag(out: &mut String, name: &str, value: u64) {
+    put(out, format_args!("#EXT-X-{name}:{value}\n"));
+}
+
+/// Text of a line or between quotation marks: what would end either early is percent-encoded
+/// (RFC 8216 §4.1, §4.2).
+fn put_text(out: &mut String, text: &str) {
+    let ends_early = |c: char| c == '"' || c.is_ascii_control();
+    let mut rest = text;
+    while let Some(at) = rest.find(ends_early) {
+        let (clean, tail) = rest.split_at(at);
+        let mut tail = tail.chars();
+        let found = tail.next().unwrap_or_default();
+        out.push_str(clean);
+        put(out, format_args!("%{:02X}", found as u32));
+        rest = tail.as_str();
+    }
+    out.push_str(rest);
+}
+
+/// Seconds to the nanosecond, without the zeros at the end: a day of 1 s segments adds up to
+/// within 0.1 ms, and the same segment is always written the same.
+fn put_seconds(out: &mut String, duration: u64, timescale: u32) {
+    let timescale = u128::from(timescale.max(1));
+    let ns = (u128::from(duration) * 1_000_000_000 + timescale / 2) / timescale;
+    let ns = u64::try_from(ns).unwrap_or(u64::MAX);
+    put_digits(out, ns / 1_000_000_000, 1);
+    let mut fraction = ns % 1_000_000_000;
+    if fraction > 0 {
+        let mut digits = 9;
+        while fraction.is_multiple_of(10) {
+            fraction /= 10;
+            digits -= 1;
+        }
+        out.push('.');
+        put_digits(out, fraction, digits);
+    }
+}
+
+/// Such as `2026-11-22T08:00:00.123Z`. Years beyond 0 to 9999, which ISO 8601 does not write so,
+/// become the nearest instant that it does.
+fn put_date_time(out: &mut String, time: Timestamp) {
+    const EARLIEST_MS: i64 = -62_167_219_200_000;
+    const LATEST_MS: i64 = 253_402_300_799_999;
+    const DAY_MS: i64 = 86_400_000;
+    let ms = time.as_millis().clamp(EARLIEST_MS, LATEST_MS);
+
+    // Days into years that begin in March, so that the leap day ends them; 146,097 days are 400 years.
+    let days = ms.div_euclid(DAY_MS) + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+
+    let in_day = ms.rem_euclid(DAY_MS);
+    for (value, digits, end) in [
+        (year, 4, '-'),
+        (month, 2, '-'),
+        (day, 2, 'T'),
+        (in_day / 3_600_000, 2, ':'),
+        (in_day / 60_000 % 60, 2, ':'),
+        (in_day / 1_000 % 60, 2, '.'),
+        (in_day % 1_000, 3, 'Z'),
+    ] {
+        put_digits(out, value.unsigned_abs(), digits);
+        out.push(end);
+    }
+}
+
+/// At least `digits` of them, zeros in front.
+fn put_digits(out: &mut String, mut value: u64, digits: usize) {
+    let mut text = [b'0'; 20];
+    let mut start = text.len();
+    for (index, place) in text.iter_mut().enumerate().rev() {
+        if value == 0 && 20 - start >= digits {
+            break;
+        }
+        *place = b'0' + (value % 10) as u8;
+        value /= 10;
+        start = index;
+    }
+    out.extend(text[start..].iter().map(|digit| char::from(*digit)));
 }

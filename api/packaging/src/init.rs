@@ -1,7 +1,15 @@
 //! What a player needs before a track's first chunk, and what we remember of the track beside it.
+//!
+//! The boxes are written here rather than by a library, so that the codec's record stands in them
+//! byte for byte as it was uploaded.
 
+use crate::mp4::{self, put_box, put_full_box, put_u16, put_u32, put_u64};
 use bytes::Bytes;
+use lookback_wire::codec::{CodecConfig, CodecError, g711::Law};
 use lookback_wire::{Track, TrackKind};
+
+/// Ticks a second of video: milliseconds and the usual frame rates are whole numbers of them.
+pub const VIDEO_TIMESCALE: u32 = 90_000;
 
 /// A track's initialization segment with what playlists say of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,12 +34,331 @@ pub struct TrackInit {
 }
 
 impl TrackInit {
-    /// The form that is stored; [`TrackInit::decode`] reads it back.
-    pub fn encode(&self) -> Bytes {
-        Bytes::new()
+    /// Reads the track's codec private.
+    pub fn new(track: &Track) -> Result<Self, CodecError> {
+        Self::of(track, &CodecConfig::of(track)?)
     }
 
-    pub fn decode(_bytes: &[u8]) -> Option<Self> {
-        None
+    pub(crate) fn of(track: &Track, config: &CodecConfig) -> Result<Self, CodecError> {
+        let (kind, playable) = match config {
+            CodecConfig::H264(_) | CodecConfig::H265(_) => (TrackKind::Video, true),
+            // AAC-LC and HE-AAC; the other object types have no decoders in browsers.
+            CodecConfig::Aac(aac) => (TrackKind::Audio, matches!(aac.object_type, 2 | 5 | 29)),
+            CodecConfig::G711(_) => (TrackKind::Audio, false),
+        };
+        let (width, height) = match config {
+            CodecConfig::H264(c) => (stated(c.width, track.width), stated(c.height, track.height)),
+            CodecConfig::H265(c) => (stated(c.width, track.width), stated(c.height, track.height)),
+            CodecConfig::Aac(_) | CodecConfig::G711(_) => (0, 0),
+        };
+        let (sampling_hz, channels) = match config {
+            CodecConfig::H264(_) | CodecConfig::H265(_) => (0, 0),
+            CodecConfig::Aac(c) => (c.sampling_hz, stated(c.channels, track.channels)),
+            CodecConfig::G711(c) => (c.sampling_hz, stated(c.channels, track.channels)),
+        };
+        if kind == TrackKind::Audio && sampling_hz == 0 {
+            return Err(CodecError::Invalid {
+                codec_id: track.codec_id.clone(),
+                cause: "the sampling rate is 0".into(),
+            });
+        }
+        let mut init = Self {
+            kind,
+            codecs: config.rfc6381(),
+            playable,
+            timescale: if kind == TrackKind::Video { VIDEO_TIMESCALE } else { sampling_hz },
+            width,
+            height,
+            sampling_hz,
+            channels,
+            segment: Bytes::new(),
+            track: track.clone(),
+        };
+        init.segment = init.write_segment(config).into();
+        Ok(init)
     }
+
+    /// `ftyp` and `moov`: one track, no samples, no durations (RFC 8216 §3.3).
+    fn write_segment(&self, config: &CodecConfig) -> Vec<u8> {
+        let mut out = Vec::with_capacity(768);
+        // Not `cmfc`: that would promise `colr` and `pasp` boxes (ISO/IEC 23000-19 §9.2.3).
+        put_box(&mut out, b"ftyp", |out| {
+            out.extend_from_slice(b"iso6");
+            put_u32(out, 0);
+            out.extend_from_slice(b"iso6");
+        });
+        put_box(&mut out, b"moov", |out| {
+            put_full_box(out, b"mvhd", 0, 0, |out| {
+                put_u64(out, 0);
+                put_u32(out, self.timescale);
+                put_u32(out, 0);
+                put_u32(out, 0x0001_0000);
+                put_u16(out, 0x0100);
+                out.extend_from_slice(&[0; 10]);
+                put_matrix(out);
+                out.extend_from_slice(&[0; 24]);
+                put_u32(out, mp4::TRACK_ID + 1);
+            });
+            put_box(out, b"trak", |out| {
+                // Enabled, in the movie, in previews.
+                put_full_box(out, b"tkhd", 0, 7, |out| {
+                    put_u64(out, 0);
+                    put_u32(out, mp4::TRACK_ID);
+                    put_u64(out, 0);
+                    put_u64(out, 0);
+                    put_u32(out, 0);
+                    put_u16(out, if self.kind == TrackKind::Audio { 0x0100 } else { 0 });
+                    put_u16(out, 0);
+                    put_matrix(out);
+                    put_u32(out, u32::from(saturate(self.width)) << 16);
+                    put_u32(out, u32::from(saturate(self.height)) << 16);
+                });
+                put_box(out, b"mdia", |out| self.put_media(out, config));
+            });
+            put_box(out, b"mvex", |out| {
+                put_full_box(out, b"trex", 0, 0, |out| {
+                    put_u32(out, mp4::TRACK_ID);
+                    put_u32(out, 1);
+                    out.extend_from_slice(&[0; 12]);
+                });
+            });
+        });
+        out
+    }
+
+    fn put_media(&self, out: &mut Vec<u8>, config: &CodecConfig) {
+        put_full_box(out, b"mdhd", 0, 0, |out| {
+            put_u64(out, 0);
+            put_u32(out, self.timescale);
+            put_u32(out, 0);
+            // "und", three letters of five bits.
+            put_u16(out, 0x55c4);
+            put_u16(out, 0);
+        });
+        put_full_box(out, b"hdlr", 0, 0, |out| {
+            put_u32(out, 0);
+            out.extend_from_slice(if self.kind == TrackKind::Video { b"vide" } else { b"soun" });
+            out.extend_from_slice(&[0; 13]);
+        });
+        put_box(out, b"minf", |out| {
+            match self.kind {
+                TrackKind::Video => put_full_box(out, b"vmhd", 0, 1, |out| put_u64(out, 0)),
+                TrackKind::Audio => put_full_box(out, b"smhd", 0, 0, |out| put_u32(out, 0)),
+            }
+            put_box(out, b"dinf", |out| {
+                put_full_box(out, b"dref", 0, 0, |out| {
+                    put_u32(out, 1);
+                    // The media is in the same file.
+                    put_full_box(out, b"url ", 0, 1, |_| {});
+                });
+            });
+            put_box(out, b"stbl", |out| {
+                put_full_box(out, b"stsd", 0, 0, |out| {
+                    put_u32(out, 1);
+                    self.put_sample_entry(out, config);
+                });
+                put_full_box(out, b"stts", 0, 0, |out| put_u32(out, 0));
+                put_full_box(out, b"stsc", 0, 0, |out| put_u32(out, 0));
+                put_full_box(out, b"stsz", 0, 0, |out| put_u64(out, 0));
+                put_full_box(out, b"stco", 0, 0, |out| put_u32(out, 0));
+            });
+        });
+    }
+
+    fn put_sample_entry(&self, out: &mut Vec<u8>, config: &CodecConfig) {
+        match config {
+            CodecConfig::H264(c) => put_box(out, b"avc1", |out| {
+                self.put_visual(out);
+                put_box(out, b"avcC", |out| out.extend_from_slice(&c.record));
+            }),
+            CodecConfig::H265(c) => put_box(out, b"hvc1", |out| {
+                self.put_visual(out);
+                put_box(out, b"hvcC", |out| out.extend_from_slice(&c.record));
+            }),
+            CodecConfig::Aac(c) => put_box(out, b"mp4a", |out| {
+                self.put_sound(out);
+                put_full_box(out, b"esds", 0, 0, |out| put_es_descriptor(out, &c.record));
+            }),
+            CodecConfig::G711(c) => {
+                let kind = if c.law == Law::Mu { b"ulaw" } else { b"alaw" };
+                put_box(out, kind, |out| self.put_sound(out));
+            }
+        }
+    }
+
+    /// What a VisualSampleEntry begins with (ISO/IEC 14496-12 §12.1.3.2).
+    fn put_visual(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[0; 6]);
+        put_u16(out, 1);
+        out.extend_from_slice(&[0; 16]);
+        put_u16(out, saturate(self.width));
+        put_u16(out, saturate(self.height));
+        // 72 dots an inch, both ways.
+        put_u64(out, 0x0048_0000_0048_0000);
+        put_u32(out, 0);
+        put_u16(out, 1);
+        out.extend_from_slice(&[0; 32]);
+        put_u16(out, 24);
+        put_u16(out, 0xffff);
+    }
+
+    /// What an AudioSampleEntry begins with (ISO/IEC 14496-12 §12.2.3.2).
+    fn put_sound(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[0; 6]);
+        put_u16(out, 1);
+        put_u64(out, 0);
+        put_u16(out, saturate(self.channels));
+        put_u16(out, 16);
+        put_u32(out, 0);
+        // 16 bits hold up to 65,535 Hz; 0 leaves it to the codec's record.
+        put_u32(out, u32::from(u16::try_from(self.sampling_hz).unwrap_or(0)) << 16);
+    }
+}
+
+/// What the codec's record says, or else the TrackEntry.
+fn stated(by_record: u32, by_track: u32) -> u32 {
+    if by_record > 0 { by_record } else { by_track }
+}
+
+fn saturate(value: u32) -> u16 {
+    u16::try_from(value).unwrap_or(u16::MAX)
+}
+
+/// The identity transformation.
+fn put_matrix(out: &mut Vec<u8>) {
+    for value in [0x0001_0000, 0, 0, 0, 0x0001_0000, 0, 0, 0, 0x4000_0000] {
+        put_u32(out, value);
+    }
+}
+
+/// ES_Descriptor (ISO/IEC 14496-1 §7.2.6.5) around an AudioSpecificConfig.
+fn put_es_descriptor(out: &mut Vec<u8>, record: &[u8]) {
+    let mut decoder = vec![0x40, 0x15, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    put_descriptor(&mut decoder, 5, record);
+    let mut stream = vec![0, 0, 0];
+    put_descriptor(&mut stream, 4, &decoder);
+    put_descriptor(&mut stream, 6, &[2]);
+    put_descriptor(out, 3, &stream);
+}
+
+/// Tag, length in four groups of seven bits, body (ISO/IEC 14496-1 §8.3.3).
+fn put_descriptor(out: &mut Vec<u8>, tag: u8, body: &[u8]) {
+    out.push(tag);
+    let len = body.len();
+    out.extend([21, 14, 7].map(|shift| (len >> shift) as u8 | 0x80));
+    out.push(len as u8 & 0x7f);
+    out.extend_from_slice(body);
+}
+
+/// The stored form's first byte; a change of the form changes it.
+const VERSION: u8 = 1;
+
+impl TrackInit {
+    /// The form that is stored; [`TrackInit::decode`] reads it back.
+    pub fn encode(&self) -> Bytes {
+        let track = &self.track;
+        let mut out = Vec::with_capacity(128 + self.segment.len() + track.codec_private.len());
+        out.push(VERSION);
+        put_kind(&mut out, self.kind);
+        put_bytes(&mut out, self.codecs.as_bytes());
+        out.push(u8::from(self.playable));
+        for value in [self.timescale, self.width, self.height, self.sampling_hz, self.channels] {
+            put_u32(&mut out, value);
+        }
+        put_bytes(&mut out, &self.segment);
+
+        put_u64(&mut out, track.number);
+        put_u64(&mut out, track.uid);
+        put_kind(&mut out, track.kind);
+        out.push(u8::from(track.name.is_some()));
+        put_bytes(&mut out, track.name.as_deref().unwrap_or_default().as_bytes());
+        put_bytes(&mut out, track.codec_id.as_bytes());
+        put_bytes(&mut out, &track.codec_private);
+        out.push(u8::from(track.default_duration_ns.is_some()));
+        put_u64(&mut out, track.default_duration_ns.unwrap_or_default());
+        put_u64(&mut out, track.sampling_hz.to_bits());
+        for value in [track.width, track.height, track.channels, track.bit_depth] {
+            put_u32(&mut out, value);
+        }
+        out.into()
+    }
+
+    /// None where [`TrackInit::encode`] did not write it: any bytes may be given.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut rest = mp4::Bytes(bytes);
+        if rest.u8()? != VERSION {
+            return None;
+        }
+        // Fields are read in the order they are written in.
+        let init = Self {
+            kind: take_kind(&mut rest)?,
+            codecs: take_text(&mut rest)?,
+            playable: take_bool(&mut rest)?,
+            timescale: rest.u32().filter(|t| *t > 0)?,
+            width: rest.u32()?,
+            height: rest.u32()?,
+            sampling_hz: rest.u32()?,
+            channels: rest.u32()?,
+            segment: take_bytes(&mut rest)?,
+            track: take_track(&mut rest)?,
+        };
+        rest.0.is_empty().then_some(init)
+    }
+}
+
+fn put_kind(out: &mut Vec<u8>, kind: TrackKind) {
+    out.push(u8::from(kind == TrackKind::Audio));
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_u32(out, u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+    out.extend_from_slice(bytes);
+}
+
+fn take_track(rest: &mut mp4::Bytes) -> Option<Track> {
+    let number = rest.u64()?;
+    let uid = rest.u64()?;
+    let kind = take_kind(rest)?;
+    let named = take_bool(rest)?;
+    let name = take_text(rest)?;
+    let codec_id = take_text(rest)?;
+    let codec_private = take_bytes(rest)?;
+    let timed = take_bool(rest)?;
+    let default_duration_ns = rest.u64()?;
+    Some(Track {
+        number,
+        uid,
+        kind,
+        name: named.then_some(name),
+        codec_id,
+        codec_private,
+        default_duration_ns: timed.then_some(default_duration_ns),
+        sampling_hz: f64::from_bits(rest.u64()?),
+        width: rest.u32()?,
+        height: rest.u32()?,
+        channels: rest.u32()?,
+        bit_depth: rest.u32()?,
+    })
+}
+
+fn take_kind(rest: &mut mp4::Bytes) -> Option<TrackKind> {
+    Some(if take_bool(rest)? { TrackKind::Audio } else { TrackKind::Video })
+}
+
+fn take_bool(rest: &mut mp4::Bytes) -> Option<bool> {
+    match rest.u8()? {
+        0 => Some(false),
+        1 => Some(true),
+        _ => None,
+    }
+}
+
+fn take_bytes(rest: &mut mp4::Bytes) -> Option<Bytes> {
+    let len = rest.u32()? as usize;
+    rest.take(len).map(Bytes::copy_from_slice)
+}
+
+fn take_text(rest: &mut mp4::Bytes) -> Option<String> {
+    let len = rest.u32()? as usize;
+    rest.take(len).and_then(|bytes| String::from_utf8(bytes.to_vec()).ok())
 }

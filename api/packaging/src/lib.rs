@@ -2,6 +2,8 @@
 //!
 //! Pure functions: no I/O, no clock. Media bytes are handed on as the slices they came in.
 
+#![forbid(unsafe_code)]
+
 pub mod chunk;
 pub mod hls;
 pub mod init;

@@ -1,1 +1,242 @@
-//! ISO base media boxes.
+//! ISO base media boxes (ISO/IEC 14496-12): how they are written, and `moof` both ways.
+
+/// Every file holds one track, and calls it this.
+pub(crate) const TRACK_ID: u32 = 1;
+
+/// `default-base-is-moof` (ISO/IEC 14496-12 §8.8.7.1): offsets count from the `moof`'s first byte.
+const DEFAULT_BASE_IS_MOOF: u32 = 0x02_0000;
+const DEFAULT_DURATION: u32 = 0x00_0008;
+const DEFAULT_FLAGS: u32 = 0x00_0020;
+
+/// `trun` flags (ISO/IEC 14496-12 §8.8.8.1).
+const DATA_OFFSET: u32 = 0x00_0001;
+const SAMPLE_DURATION: u32 = 0x00_0100;
+const SAMPLE_SIZE: u32 = 0x00_0200;
+const SAMPLE_FLAGS: u32 = 0x00_0400;
+const SAMPLE_COMPOSITION: u32 = 0x00_0800;
+
+/// Sample flags (ISO/IEC 14496-12 §8.8.3.1): depends on no other.
+const SYNC: u32 = 0x0200_0000;
+/// Depends on others, and is no sync sample.
+const NON_SYNC: u32 = 0x0101_0000;
+const IS_NON_SYNC: u32 = 0x0001_0000;
+
+/// What a `moof` says of one sample. Times are in the track's timescale, since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    pub decode_time: u64,
+    pub presentation_time: u64,
+    pub duration: u32,
+    /// Bytes.
+    pub size: u32,
+    /// Whether it is a sync sample.
+    pub key: bool,
+}
+
+impl Sample {
+    fn flags(&self) -> u32 {
+        if self.key { SYNC } else { NON_SYNC }
+    }
+
+    /// Presentation less decode time. Saturates beyond what `trun` can hold.
+    fn composition(&self) -> i32 {
+        let offset = i128::from(self.presentation_time) - i128::from(self.decode_time);
+        offset.clamp(i128::from(i32::MIN), i128::from(i32::MAX)) as i32
+    }
+}
+
+/// A box: its type, and a body whose size is filled in when it is written.
+pub(crate) fn put_box(out: &mut Vec<u8>, kind: &[u8; 4], body: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(kind);
+    body(out);
+    let size = saturate(out.len() - start);
+    out[start..start + 4].copy_from_slice(&size.to_be_bytes());
+}
+
+/// A box whose body begins with a version and 24 flags.
+pub(crate) fn put_full_box(
+    out: &mut Vec<u8>,
+    kind: &[u8; 4],
+    version: u8,
+    flags: u32,
+    body: impl FnOnce(&mut Vec<u8>),
+) {
+    put_box(out, kind, |out| {
+        put_u32(out, u32::from(version) << 24 | flags);
+        body(out);
+    });
+}
+
+pub(crate) fn put_u16(out: &mut Vec<u8>, value: u16) {
+    out.extend_from_slice(&value.to_be_bytes());
+}
+
+pub(crate) fn put_u32(out: &mut Vec<u8>, value: u32) {
+    out.extend_from_slice(&value.to_be_bytes());
+}
+
+pub(crate) fn put_u64(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(&value.to_be_bytes());
+}
+
+fn saturate(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+/// `moof` and the header of the `mdat` that is to hold `samples`, one after the other.
+///
+/// One `traf` with one `trun` (ISO/IEC 23000-19 §7.5.16-17); what all samples share stands once, in
+/// `tfhd`. `sequence` need only rise.
+pub(crate) fn write_head(sequence: u32, samples: &[Sample]) -> Vec<u8> {
+    let first = samples.first();
+    let decode_time = first.map_or(0, |s| s.decode_time);
+    let duration = first.map(|s| s.duration).filter(|d| samples.iter().all(|s| s.duration == *d));
+    let flags = first.map(Sample::flags).filter(|f| samples.iter().all(|s| s.flags() == *f));
+    let reordered = samples.iter().any(|s| s.composition() != 0);
+
+    let tfhd_flags = DEFAULT_BASE_IS_MOOF
+        | if duration.is_some() { DEFAULT_DURATION } else { 0 }
+        | if flags.is_some() { DEFAULT_FLAGS } else { 0 };
+    let trun_flags = DATA_OFFSET
+        | SAMPLE_SIZE
+        | if duration.is_none() { SAMPLE_DURATION } else { 0 }
+        | if flags.is_none() { SAMPLE_FLAGS } else { 0 }
+        | if reordered { SAMPLE_COMPOSITION } else { 0 };
+
+    let mut out = Vec::with_capacity(128 + 16 * samples.len());
+    let mut data_offset_at = 0;
+    put_box(&mut out, b"moof", |out| {
+        put_full_box(out, b"mfhd", 0, 0, |out| put_u32(out, sequence));
+        put_box(out, b"traf", |out| {
+            put_full_box(out, b"tfhd", 0, tfhd_flags, |out| {
+                put_u32(out, TRACK_ID);
+                duration.into_iter().for_each(|d| put_u32(out, d));
+                flags.into_iter().for_each(|f| put_u32(out, f));
+            });
+            put_full_box(out, b"tfdt", 1, 0, |out| put_u64(out, decode_time));
+            // Version 1: composition offsets are signed.
+            put_full_box(out, b"trun", 1, trun_flags, |out| {
+                put_u32(out, saturate(samples.len()));
+                data_offset_at = out.len();
+                put_u32(out, 0);
+                for sample in samples {
+                    if duration.is_none() {
+                        put_u32(out, sample.duration);
+                    }
+                    put_u32(out, sample.size);
+                    if flags.is_none() {
+                        put_u32(out, sample.flags());
+                    }
+                    if reordered {
+                        put_u32(out, sample.composition() as u32);
+                    }
+                }
+            });
+        });
+    });
+
+    let bytes: u64 = samples.iter().map(|s| u64::from(s.size)).sum();
+    match u32::try_from(bytes + 8) {
+        Ok(size) => {
+            put_u32(&mut out, size);
+            out.extend_from_slice(b"mdat");
+        }
+        Err(_) => {
+            put_u32(&mut out, 1);
+            out.extend_from_slice(b"mdat");
+            put_u64(&mut out, bytes + 16);
+        }
+    }
+    let data_offset = saturate(out.len());
+    out[data_offset_at..data_offset_at + 4].copy_from_slice(&data_offset.to_be_bytes());
+    out
+}
+
+/// The samples of a chunk, from its head as [`crate::Packager`] wrote it. None where it did not:
+/// any bytes may be given.
+pub fn read_samples(head: &[u8]) -> Option<Vec<Sample>> {
+    let traf = find_box(find_box(head, b"moof")?, b"traf")?;
+
+    let mut tfhd = Bytes(find_box(traf, b"tfhd")?);
+    let tfhd_flags = tfhd.u32()?;
+    if tfhd_flags & !(DEFAULT_DURATION | DEFAULT_FLAGS) != DEFAULT_BASE_IS_MOOF {
+        return None;
+    }
+    tfhd.u32()?;
+    let duration = if tfhd_flags & DEFAULT_DURATION != 0 { Some(tfhd.u32()?) } else { None };
+    let flags = if tfhd_flags & DEFAULT_FLAGS != 0 { Some(tfhd.u32()?) } else { None };
+
+    let mut tfdt = Bytes(find_box(traf, b"tfdt")?);
+    if tfdt.u32()? != 1 << 24 {
+        return None;
+    }
+    let mut decode_time = tfdt.u64()?;
+
+    let mut trun = Bytes(find_box(traf, b"trun")?);
+    let trun_flags = trun.u32()?;
+    // A size for each sample: so the count cannot exceed the bytes that are there.
+    if trun_flags >> 24 != 1
+        || trun_flags & (DATA_OFFSET | SAMPLE_SIZE) != DATA_OFFSET | SAMPLE_SIZE
+    {
+        return None;
+    }
+    let count = trun.u32()? as usize;
+    trun.u32()?;
+    if count > trun.0.len() / 4 {
+        return None;
+    }
+    let mut samples = Vec::with_capacity(count);
+    for _ in 0..count {
+        let duration = if trun_flags & SAMPLE_DURATION != 0 { trun.u32()? } else { duration? };
+        let size = trun.u32()?;
+        let flags = if trun_flags & SAMPLE_FLAGS != 0 { trun.u32()? } else { flags? };
+        let composition = if trun_flags & SAMPLE_COMPOSITION != 0 { trun.u32()? as i32 } else { 0 };
+        samples.push(Sample {
+            decode_time,
+            presentation_time: decode_time.saturating_add_signed(i64::from(composition)),
+            duration,
+            size,
+            key: flags & IS_NON_SYNC == 0,
+        });
+        decode_time = decode_time.checked_add(u64::from(duration))?;
+    }
+    Some(samples)
+}
+
+/// The body of the first box of this type among `boxes`.
+fn find_box<'a>(boxes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
+    let mut rest = Bytes(boxes);
+    loop {
+        let size = rest.u32()? as usize;
+        let found = rest.take(4)?;
+        let body = rest.take(size.checked_sub(8)?)?;
+        if found == kind {
+            return Some(body);
+        }
+    }
+}
+
+/// Big-endian numbers off the front of a slice; None once it is too short.
+pub(crate) struct Bytes<'a>(pub &'a [u8]);
+
+impl<'a> Bytes<'a> {
+    pub fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    pub fn u8(&mut self) -> Option<u8> {
+        self.take(1)?.first().copied()
+    }
+
+    pub fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_be_bytes(self.take(4)?.try_into().ok()?))
+    }
+
+    pub fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_be_bytes(self.take(8)?.try_into().ok()?))
+    }
+}
