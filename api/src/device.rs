@@ -66,3 +66,10 @@ pub struct DeviceCredential {
     /// To the hour.
     pub last_used_at: Option<Timestamp>,
 }
+
+impl DeviceCredential {
+    /// Whether it opens anything at `now`.
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|end| now < end)
+    }
+}

@@ -12,6 +12,7 @@ pub mod id;
 pub mod ingest;
 pub mod playback;
 pub mod retention;
+pub mod rights;
 pub mod segment;
 pub mod service;
 pub mod storage;

@@ -1,8 +1,31 @@
 //! From a time range to what players ask for. No HTTP.
 
-use crate::id::SessionId;
+pub mod hls;
+pub mod live;
+pub mod session;
+pub mod token;
+
+use crate::access::{Action, Decision};
+use crate::clock::Clock;
+use crate::id::{SessionId, StreamId};
+use crate::rights;
 use crate::segment::TimeRange;
+use crate::storage::{InitId, Storage, StorageError};
+use lookback_packaging::TrackInit;
 use lookback_wire::Timestamp;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+use token::{Holder, MediaToken, Signer};
+
+/// How long a holder's rights are believed before the catalog is asked again: below the 5 s after
+/// which a revoked session must be dead.
+const RIGHTS_MAX_AGE_MS: i64 = 3_000;
+/// Holders remembered; each is asked for again where the memory is full.
+const MAX_RIGHTS: usize = 20_000;
+/// Initialization segments remembered, about 1.5 KB each.
+const MAX_INITS: usize = 4_096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -15,12 +38,21 @@ pub enum Mode {
     Live,
 }
 
+/// What a caller asks to play.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionRequest {
+    pub mode: Mode,
+    pub protocol: Protocol,
+    /// 300 to 43,200; others are brought into that range, and the configuration may cap them lower.
+    pub expires_in_s: u32,
+}
+
 /// A signed way to play something.
 #[derive(Clone, Debug)]
 pub struct Session {
     pub id: SessionId,
     pub protocol: Protocol,
-    /// Path and file below the service's own address; a bearer secret.
+    /// Path and file below the service's own address, without a slash before it; a bearer secret.
     pub path: String,
     pub mime_type: &'static str,
     /// The span that it really plays, widened to key frames; none for live.
@@ -53,4 +85,148 @@ pub enum UnavailableCode {
     MixedCodecs,
     NotSupported,
     BackendUnavailable,
+}
+
+/// Why there is no session.
+#[derive(Clone, Debug)]
+pub enum SessionError {
+    Unavailable(Unavailable),
+    Storage(StorageError),
+}
+
+impl From<Unavailable> for SessionError {
+    fn from(unavailable: Unavailable) -> Self {
+        Self::Unavailable(unavailable)
+    }
+}
+
+impl From<StorageError> for SessionError {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+/// Why a media request is not served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MediaError {
+    /// The token is not ours, has expired, its holder lost the right, or it does not open this.
+    Refused,
+    /// The session may ask for it, and it is not there (any more).
+    NotFound,
+    /// The store failed: a message for the log.
+    Storage(String),
+}
+
+impl From<token::Refused> for MediaError {
+    fn from(_: token::Refused) -> Self {
+        Self::Refused
+    }
+}
+
+impl From<StorageError> for MediaError {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error.to_string())
+    }
+}
+
+/// What of a stream's fragments a playlist or segment holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rendition {
+    Video,
+    Audio,
+}
+
+/// Mints playback sessions and serves them.
+#[derive(Debug)]
+pub struct Playback {
+    storage: Storage,
+    clock: Arc<Clock>,
+    signer: Signer,
+    /// The longest life of a session, whatever was asked for.
+    max_session_s: u32,
+    rights: Mutex<HashMap<(Holder, StreamId), Rights>>,
+    inits: Mutex<HashMap<(StreamId, InitId), Arc<TrackInit>>>,
+    live: live::Windows,
+}
+
+/// Whether a holder may watch a stream, as the catalog said then.
+#[derive(Clone, Copy, Debug)]
+struct Rights {
+    may_view: bool,
+    checked_at: Timestamp,
+}
+
+impl Playback {
+    /// `secret` is used for nothing else.
+    pub fn new(storage: Storage, clock: Arc<Clock>, secret: &[u8; 32], max_session_s: u32) -> Self {
+        Self {
+            storage,
+            clock,
+            signer: Signer::new(secret),
+            max_session_s,
+            rights: Mutex::default(),
+            inits: Mutex::default(),
+            live: live::Windows::default(),
+        }
+    }
+
+    /// What a token opens, if it is ours, has not expired and its holder may still watch.
+    pub async fn open(&self, token: &str) -> Result<MediaToken, MediaError> {
+        let now = self.clock.now();
+        let token = self.signer.read(token, now)?;
+        let key = (token.holder, token.stream);
+        let known = self.rights.lock().get(&key).copied();
+        let may_view = match known {
+            Some(rights) if now.millis_since(rights.checked_at).abs() < RIGHTS_MAX_AGE_MS => {
+                rights.may_view
+            }
+            _ => {
+                let may_view = self.may_view(&token).await?;
+                remember(&self.rights, MAX_RIGHTS, key, Rights { may_view, checked_at: now });
+                may_view
+            }
+        };
+        if may_view { Ok(token) } else { Err(MediaError::Refused) }
+    }
+
+    /// Asks the catalog whether the token's holder may still view its stream.
+    async fn may_view(&self, token: &MediaToken) -> Result<bool, StorageError> {
+        let catalog = &self.storage.catalog;
+        let Some(stream) = catalog.streams_by_id(&[token.stream]).await?.pop().flatten() else {
+            return Ok(false);
+        };
+        let principal = token.principal();
+        let now = self.clock.now();
+        let decision =
+            rights::on_device(catalog.as_ref(), &principal, Action::View, stream.device, now)
+                .await?;
+        Ok(decision == Decision::Allow)
+    }
+
+    /// An initialization segment and what playlists say of it.
+    async fn track_init(
+        &self,
+        stream: StreamId,
+        id: InitId,
+    ) -> Result<Option<Arc<TrackInit>>, StorageError> {
+        let key = (stream, id);
+        if let Some(init) = self.inits.lock().get(&key) {
+            return Ok(Some(init.clone()));
+        }
+        let Some(bytes) = self.storage.archive.init(stream, id).await? else { return Ok(None) };
+        let init = TrackInit::decode(&bytes).map(Arc::new).ok_or_else(|| {
+            StorageError::Damaged(format!("initialization segment {:016x} of {stream}", id.0))
+        })?;
+        remember(&self.inits, MAX_INITS, key, init.clone());
+        Ok(Some(init))
+    }
+}
+
+/// Keeps a value; a full memory is emptied first, for everything in it can be had again.
+fn remember<K: Hash + Eq, V>(memory: &Mutex<HashMap<K, V>>, limit: usize, key: K, value: V) {
+    let mut memory = memory.lock();
+    if memory.len() >= limit {
+        memory.clear();
+    }
+    memory.insert(key, value);
 }

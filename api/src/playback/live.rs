@@ -1,0 +1,192 @@
+//! The sliding windows of live sessions. A window only ever appends: footage that arrives late and
+//! lies before its last fragment is left to ON_DEMAND.
+//!
+//! A window lives in memory and is made again from the session's first fragment, which the token
+//! names, where memory lost it; its sequence numbers come out the same.
+
+use super::hls::{self, Listed};
+use crate::id::{SessionId, StreamId};
+use crate::segment::TimeRange;
+use crate::storage::{
+    Archive, FragmentQuery, FragmentRecord, RUN_TOLERANCE_MS, StorageError, TimeOrder,
+};
+use lookback_wire::{FragmentNumber, Timestamp};
+use parking_lot::Mutex;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// A window keeps at least this many segments (Apple HLS authoring specification, 8.11).
+const MIN_SEGMENTS: usize = 6;
+/// And at least this much footage, so that a player may stay a while behind.
+const MIN_WINDOW_MS: i64 = 30_000;
+/// A session does not begin before a hole longer than this.
+const MAX_HOLE_MS: i64 = 10_000;
+/// Windows kept in memory, some 10 KB each; the one asked for least recently goes first.
+const MAX_WINDOWS: usize = 10_000;
+/// Fragments asked of the archive at once.
+const BATCH: usize = 1_000;
+/// Nothing on the timeline is later than arrival by more (`ingest` sees to that).
+const MAX_AHEAD_MS: i64 = 10 * 60 * 1_000;
+
+/// The windows of this process, by session.
+#[derive(Debug, Default)]
+pub struct Windows {
+    by_session: Mutex<HashMap<SessionId, Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    window: Arc<tokio::sync::Mutex<Window>>,
+    asked_at: Timestamp,
+}
+
+impl Windows {
+    /// The session's window, or an empty one that begins at `origin`.
+    pub fn of(
+        &self,
+        session: SessionId,
+        origin: (Timestamp, FragmentNumber),
+        now: Timestamp,
+    ) -> Arc<tokio::sync::Mutex<Window>> {
+        let mut kept = self.by_session.lock();
+        if kept.len() >= MAX_WINDOWS && !kept.contains_key(&session) {
+            let oldest = kept.iter().min_by_key(|(_, kept)| kept.asked_at).map(|(id, _)| *id);
+            if let Some(oldest) = oldest {
+                kept.remove(&oldest);
+            }
+        }
+        let entry = kept.entry(session).or_insert_with(|| Kept {
+            window: Arc::new(tokio::sync::Mutex::new(Window::new(origin))),
+            asked_at: now,
+        });
+        entry.asked_at = now;
+        entry.window.clone()
+    }
+}
+
+/// What a live playlist lists now.
+#[derive(Debug)]
+pub struct Window {
+    origin: (Timestamp, FragmentNumber),
+    pub segments: VecDeque<Listed>,
+    /// Video segments that slid out.
+    pub video_sequence: u64,
+    /// Audio segments that slid out.
+    pub audio_sequence: u64,
+    /// Discontinuities that slid out.
+    pub discontinuity_sequence: u64,
+}
+
+impl Window {
+    fn new(origin: (Timestamp, FragmentNumber)) -> Self {
+        Self {
+            origin,
+            segments: VecDeque::new(),
+            video_sequence: 0,
+            audio_sequence: 0,
+            discontinuity_sequence: 0,
+        }
+    }
+
+    /// Appends what arrived since.
+    pub async fn follow(
+        &mut self,
+        archive: &dyn Archive,
+        stream: StreamId,
+        now: Timestamp,
+    ) -> Result<(), StorageError> {
+        let end = now.plus_millis(MAX_AHEAD_MS);
+        let is_new = self.segments.is_empty();
+        let mut from = match self.segments.back() {
+            Some(last) => last.fragment.range().end.plus_millis(-RUN_TOLERANCE_MS),
+            None => self.origin.0,
+        };
+        let mut found = Vec::new();
+        while let Some(range) = TimeRange::new(from, end) {
+            let query = FragmentQuery { range, order: TimeOrder::OldestFirst, limit: BATCH };
+            let batch = archive.fragments(stream, &query).await?;
+            let (count, newest) = (batch.len(), batch.last().map(|f| f.start));
+            found.extend(batch.into_iter().filter(|f| f.start >= from));
+            match newest {
+                // Starts are unique, so that the next batch begins after the last one of this.
+                Some(start) if count == BATCH && start >= from => from = start.plus_millis(1),
+                _ => break,
+            }
+        }
+        if is_new {
+            found.retain(|f| f.start >= self.origin.0);
+            drop_late(&mut found, self.origin.1);
+        }
+        for fragment in found {
+            self.append(fragment);
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, fragment: FragmentRecord) {
+        let discontinuity = match self.segments.back() {
+            Some(last) => {
+                let overlap_ms = last.fragment.range().end.millis_since(fragment.start);
+                if fragment.start <= last.fragment.start || overlap_ms > RUN_TOLERANCE_MS {
+                    return;
+                }
+                !hls::continues(&last.fragment, &fragment)
+            }
+            None => false,
+        };
+        self.segments.push_back(Listed { fragment, discontinuity });
+        while self.segments.len() > MIN_SEGMENTS && self.without_first_ms() >= MIN_WINDOW_MS {
+            let Some(gone) = self.segments.pop_front() else { break };
+            self.video_sequence += u64::from(gone.fragment.tracks.iter().any(|t| t.is_video));
+            self.audio_sequence += u64::from(gone.fragment.tracks.iter().any(|t| !t.is_video));
+            self.discontinuity_sequence += u64::from(gone.discontinuity);
+        }
+    }
+
+    /// Footage in the window but for its first segment.
+    fn without_first_ms(&self) -> i64 {
+        match (self.segments.get(1), self.segments.back()) {
+            (Some(second), Some(last)) => {
+                last.fragment.range().end.millis_since(second.fragment.start)
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// Drops fragments that arrived after one that lies later on the timeline: a window that had been
+/// there all the time would not have appended them.
+fn drop_late(by_start: &mut Vec<FragmentRecord>, origin: FragmentNumber) {
+    let mut lowest = FragmentNumber(u64::MAX);
+    let mut kept: Vec<bool> = by_start
+        .iter()
+        .rev()
+        .map(|fragment| {
+            let in_time = fragment.number < lowest || fragment.number == origin;
+            lowest = lowest.min(fragment.number);
+            in_time
+        })
+        .collect();
+    kept.reverse();
+    let mut kept = kept.into_iter();
+    by_start.retain(|_| kept.next().unwrap_or(true));
+}
+
+/// Where a session that begins now starts: the oldest fragment that a window over `newest_first`
+/// would hold.
+pub fn origin(newest_first: &[FragmentRecord]) -> Option<&FragmentRecord> {
+    let mut fragments = newest_first.iter();
+    let newest = fragments.next()?;
+    let mut origin = newest;
+    let mut count = 1;
+    for fragment in fragments {
+        let length_ms = newest.range().end.millis_since(origin.start);
+        let hole_ms = origin.start.millis_since(fragment.range().end);
+        if (count >= MIN_SEGMENTS && length_ms >= MIN_WINDOW_MS) || hole_ms > MAX_HOLE_MS {
+            break;
+        }
+        origin = fragment;
+        count += 1;
+    }
+    Some(origin)
+}

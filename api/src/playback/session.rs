@@ -1,0 +1,276 @@
+//! Minting a playback session: what is there to play, and a token that opens it.
+
+use super::token::{Holder, MediaToken, Span};
+use super::{
+    Mode, Playback, Session, SessionError, SessionRequest, Unavailable, UnavailableCode, live,
+};
+use crate::access::Principal;
+use crate::device::Stream;
+use crate::id::{SessionId, StreamId};
+use crate::segment::TimeRange;
+use crate::storage::{FragmentQuery, FragmentRecord, StorageError, TimeOrder};
+use lookback_packaging::TrackInit;
+use lookback_wire::{Timestamp, TrackKind};
+use std::sync::Arc;
+
+/// What one session may span.
+const MAX_RANGE_MS: i64 = 24 * 3_600 * 1_000;
+/// Lives that may be asked for, in seconds.
+const LIFE_S: std::ops::RangeInclusive<u32> = 300..=43_200;
+/// Runs of footage looked at for the gaps between them: one a minute and a half, all day.
+const MAX_RUNS: usize = 1_000;
+/// A camera whose last fragment arrived longer ago is not live.
+const LIVE_MAX_AGE_MS: i64 = 30_000;
+/// How far back the longest fragment is looked for.
+const TARGET_DURATION_WINDOW_MS: i64 = 10 * 60 * 1_000;
+/// Fragments looked at for it: 10 minutes of 1 s each, and then some.
+const MAX_TARGET_DURATION_FRAGMENTS: usize = 1_000;
+const DAY_MS: i64 = 24 * 3_600 * 1_000;
+
+impl Playback {
+    /// Mints a session for a caller whose right to view the stream has been decided.
+    pub async fn session(
+        &self,
+        caller: &Principal,
+        stream: &Stream,
+        request: SessionRequest,
+    ) -> Result<Session, SessionError> {
+        let now = self.clock.now();
+        let life_s = request.expires_in_s.clamp(*LIFE_S.start(), *LIFE_S.end());
+        let expires_at = now.plus_millis(i64::from(life_s.min(self.max_session_s)) * 1_000);
+        let found = match request.mode {
+            Mode::OnDemand(range) => self.on_demand(stream, range, now).await?,
+            Mode::Live => self.live_now(stream, now).await?,
+        };
+        let token = MediaToken {
+            session: SessionId::new(now),
+            holder: Holder::of(caller),
+            account: caller.account,
+            stream: stream.id,
+            span: found.span,
+            expires_at,
+        };
+        Ok(Session {
+            id: token.session,
+            protocol: request.protocol,
+            path: format!("hls/v1/s/{}/main.m3u8", self.signer.sign(&token)),
+            mime_type: "application/vnd.apple.mpegurl",
+            range: found.range,
+            start_offset_s: found.start_offset_s,
+            gaps: found.gaps,
+            codecs: Some(found.codecs),
+            expires_at,
+        })
+    }
+
+    async fn on_demand(
+        &self,
+        stream: &Stream,
+        asked: TimeRange,
+        now: Timestamp,
+    ) -> Result<Found, SessionError> {
+        if asked.millis() > MAX_RANGE_MS {
+            return Err(Unavailable {
+                code: UnavailableCode::RangeTooLong,
+                message: format!(
+                    "the range is {} s long; one session plays at most {} s",
+                    asked.millis() / 1_000,
+                    MAX_RANGE_MS / 1_000
+                ),
+                nearest: None,
+            }
+            .into());
+        }
+        let oldest = self.one(stream.id, asked, TimeOrder::OldestFirst).await?;
+        let newest = self.one(stream.id, asked, TimeOrder::NewestFirst).await?;
+        let (Some(first), Some(last)) = (oldest, newest) else {
+            return Err(self.nothing_in(stream, asked, now).await?.into());
+        };
+        let range = TimeRange { start: first.start, end: last.range().end.max(first.range().end) };
+        let runs = self.storage.archive.runs(stream.id, range, MAX_RUNS).await?;
+        let gaps = runs
+            .windows(2)
+            .filter_map(|pair| TimeRange::new(pair[0].range.end, pair[1].range.start))
+            .filter_map(|gap| gap.intersection(&range))
+            .collect();
+        let codecs = self.playable_codecs(stream.id, &first).await?;
+        let start_offset_ms = asked.start.millis_since(range.start).max(0);
+        Ok(Found {
+            span: Span::OnDemand {
+                range,
+                start_offset_ms: u32::try_from(start_offset_ms).unwrap_or(u32::MAX),
+            },
+            range: Some(range),
+            start_offset_s: start_offset_ms as f64 / 1_000.0,
+            gaps,
+            codecs,
+        })
+    }
+
+    async fn live_now(&self, stream: &Stream, now: Timestamp) -> Result<Found, SessionError> {
+        let archive = &self.storage.archive;
+        let newest = archive.newest(stream.id).await?;
+        let Some(newest) =
+            newest.filter(|f| now.millis_since(f.arrived_at).abs() <= LIVE_MAX_AGE_MS)
+        else {
+            let nearest = archive.extents(&[stream.id]).await?.pop().flatten();
+            let nearest = match nearest {
+                Some(extent) => self.run_at(stream.id, extent.end.plus_millis(-1)).await?,
+                None => None,
+            };
+            return Err(Unavailable {
+                code: UnavailableCode::NoMedia,
+                message: format!("nothing arrived in the last {} s", LIVE_MAX_AGE_MS / 1_000),
+                nearest,
+            }
+            .into());
+        };
+        let recent = FragmentQuery {
+            range: TimeRange {
+                start: newest.start.plus_millis(-TARGET_DURATION_WINDOW_MS),
+                end: newest.range().end,
+            },
+            order: TimeOrder::NewestFirst,
+            limit: MAX_TARGET_DURATION_FRAGMENTS,
+        };
+        let recent = archive.fragments(stream.id, &recent).await?;
+        let longest_ms = recent.iter().map(|f| f.duration_ms).max().unwrap_or(newest.duration_ms);
+        let origin = live::origin(&recent).unwrap_or(&newest);
+        let codecs = self.playable_codecs(stream.id, &newest).await?;
+        Ok(Found {
+            span: Span::Live {
+                origin: origin.start,
+                number: origin.number,
+                target_duration_s: longest_ms.div_ceil(1_000).max(1),
+            },
+            range: None,
+            start_offset_s: 0.0,
+            gaps: Vec::new(),
+            codecs,
+        })
+    }
+
+    /// Why a range has no footage, and where the nearest is.
+    async fn nothing_in(
+        &self,
+        stream: &Stream,
+        asked: TimeRange,
+        now: Timestamp,
+    ) -> Result<Unavailable, StorageError> {
+        let nearest = self.nearest(stream.id, asked).await?;
+        let catalog = &self.storage.catalog;
+        let device = catalog.devices_by_id(&[stream.device]).await?.pop().flatten();
+        let plan = match device {
+            Some(device) => catalog.plans_by_id(&[device.plan]).await?.pop().flatten(),
+            None => None,
+        };
+        let expired = plan.as_ref().is_some_and(|plan| {
+            asked.end <= now.plus_millis(-i64::from(plan.days).saturating_mul(DAY_MS))
+        });
+        Ok(if expired {
+            Unavailable {
+                code: UnavailableCode::Expired,
+                message: "footage of that time is not kept any more".into(),
+                nearest,
+            }
+        } else {
+            Unavailable {
+                code: UnavailableCode::NoMedia,
+                message: "there is no footage in the range".into(),
+                nearest,
+            }
+        })
+    }
+
+    /// The run of footage that is nearest to an empty range.
+    async fn nearest(
+        &self,
+        stream: StreamId,
+        empty: TimeRange,
+    ) -> Result<Option<TimeRange>, StorageError> {
+        let extent = self.storage.archive.extents(&[stream]).await?.pop().flatten();
+        let Some(extent) = extent else { return Ok(None) };
+        let before = match TimeRange::new(extent.start, empty.start.min(extent.end)) {
+            Some(range) => self.one(stream, range, TimeOrder::NewestFirst).await?,
+            None => None,
+        };
+        let after = match TimeRange::new(empty.end.max(extent.start), extent.end) {
+            Some(range) => self.one(stream, range, TimeOrder::OldestFirst).await?,
+            None => None,
+        };
+        let nearest = match (before, after) {
+            (Some(before), Some(after)) => {
+                let back_ms = empty.start.millis_since(before.range().end);
+                let ahead_ms = after.start.millis_since(empty.end);
+                if back_ms <= ahead_ms { before } else { after }
+            }
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => return Ok(None),
+        };
+        self.run_at(stream, nearest.start).await
+    }
+
+    async fn run_at(
+        &self,
+        stream: StreamId,
+        at: Timestamp,
+    ) -> Result<Option<TimeRange>, StorageError> {
+        let instant = TimeRange { start: at, end: at.plus_millis(1) };
+        let runs = self.storage.archive.runs(stream, instant, 1).await?;
+        Ok(runs.first().map(|run| run.range))
+    }
+
+    async fn one(
+        &self,
+        stream: StreamId,
+        range: TimeRange,
+        order: TimeOrder,
+    ) -> Result<Option<FragmentRecord>, StorageError> {
+        let query = FragmentQuery { range, order, limit: 1 };
+        Ok(self.storage.archive.fragments(stream, &query).await?.pop())
+    }
+
+    /// The codecs of a fragment's tracks that players can be handed.
+    async fn playable_codecs(
+        &self,
+        stream: StreamId,
+        fragment: &FragmentRecord,
+    ) -> Result<String, SessionError> {
+        let inits = self.inits_of(stream, fragment).await?;
+        let playable: Vec<&str> =
+            inits.iter().filter(|init| init.playable).map(|init| init.codecs.as_str()).collect();
+        if playable.is_empty() {
+            let all: Vec<&str> = inits.iter().map(|init| init.codecs.as_str()).collect();
+            return Err(Unavailable {
+                code: UnavailableCode::CodecNotSupported,
+                message: format!("HLS cannot carry {}", all.join(", ")),
+                nearest: None,
+            }
+            .into());
+        }
+        Ok(playable.join(","))
+    }
+
+    /// What is known of a fragment's tracks, video first.
+    pub(super) async fn inits_of(
+        &self,
+        stream: StreamId,
+        fragment: &FragmentRecord,
+    ) -> Result<Vec<Arc<TrackInit>>, StorageError> {
+        let mut inits = Vec::with_capacity(fragment.tracks.len());
+        for track in &fragment.tracks {
+            inits.extend(self.track_init(stream, track.init).await?);
+        }
+        inits.sort_by_key(|init| init.kind != TrackKind::Video);
+        Ok(inits)
+    }
+}
+
+/// What a session will play.
+struct Found {
+    span: Span,
+    range: Option<TimeRange>,
+    start_offset_s: f64,
+    gaps: Vec<TimeRange>,
+    codecs: String,
+}

@@ -1,0 +1,290 @@
+//! The media session token: what a playback session may fetch, readable only by us, under a keyed
+//! MAC (HMAC-SHA256, RFC 2104) over its exact text.
+
+use crate::access::{Principal, Subject};
+use crate::account::Role;
+use crate::id::{AccountId, CredentialId, DeviceId, SessionId, StreamId, Ulid, UserId};
+use crate::segment::TimeRange;
+use aws_lc_rs::{constant_time, hmac};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use lookback_wire::{FragmentNumber, Timestamp};
+
+/// Bytes of the MAC that are kept: 144 bits, a whole number of base64 characters.
+const MAC_BYTES: usize = 18;
+const MAC_CHARS: usize = MAC_BYTES / 3 * 4;
+/// Longer than any token is.
+const MAX_CHARS: usize = 512;
+const VERSION: u8 = 1;
+
+/// What a session token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaToken {
+    pub session: SessionId,
+    pub holder: Holder,
+    pub account: AccountId,
+    pub stream: StreamId,
+    pub span: Span,
+    pub expires_at: Timestamp,
+}
+
+/// Whose rights the session lives by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Holder {
+    User(UserId),
+    Device(DeviceId, CredentialId),
+    /// A script: nothing revokes it but its expiry.
+    Service(Role),
+}
+
+/// What of the stream it opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// Every fragment that overlaps the range. `start_offset_ms` is where players begin, from the
+    /// first picture.
+    OnDemand { range: TimeRange, start_offset_ms: u32 },
+    /// Everything from one fragment on.
+    Live { origin: Timestamp, number: FragmentNumber, target_duration_s: u32 },
+}
+
+/// Why a token opens nothing. The caller is told no more than that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the session token is invalid or expired")]
+pub struct Refused;
+
+/// Signs and reads tokens.
+pub struct Signer {
+    key: hmac::Key,
+}
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Signer")
+    }
+}
+
+impl Signer {
+    /// `secret` is this purpose's own, 32 random bytes.
+    pub fn new(secret: &[u8; 32]) -> Self {
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret) }
+    }
+
+    pub fn sign(&self, token: &MediaToken) -> String {
+        let mut text = URL_SAFE_NO_PAD.encode(token.to_bytes());
+        let mac = self.mac(&text);
+        text.push_str(&mac);
+        text
+    }
+
+    /// What the text says, if it is ours to the last character and has not expired.
+    pub fn read(&self, text: &str, now: Timestamp) -> Result<MediaToken, Refused> {
+        if text.len() > MAX_CHARS || !text.is_ascii() {
+            return Err(Refused);
+        }
+        let split = text.len().checked_sub(MAC_CHARS).ok_or(Refused)?;
+        let (body, mac) = text.split_at(split);
+        constant_time::verify_slices_are_equal(self.mac(body).as_bytes(), mac.as_bytes())
+            .map_err(|_| Refused)?;
+        let bytes = URL_SAFE_NO_PAD.decode(body).map_err(|_| Refused)?;
+        let token = MediaToken::from_bytes(&bytes).ok_or(Refused)?;
+        if now >= token.expires_at { Err(Refused) } else { Ok(token) }
+    }
+
+    fn mac(&self, text: &str) -> String {
+        let tag = hmac::sign(&self.key, text.as_bytes());
+        URL_SAFE_NO_PAD.encode(&tag.as_ref()[..MAC_BYTES])
+    }
+}
+
+impl Holder {
+    pub fn of(principal: &Principal) -> Self {
+        match principal.subject {
+            Subject::User(user) => Self::User(user),
+            Subject::Device { device, credential } => Self::Device(device, credential),
+            Subject::Service(_) => Self::Service(principal.role),
+        }
+    }
+}
+
+impl MediaToken {
+    /// Whose rights it lives by, for a decision to be made anew. A user's role is the catalog's to
+    /// say, so none is given here.
+    pub fn principal(&self) -> Principal {
+        let (subject, role) = match self.holder {
+            Holder::User(user) => (Subject::User(user), Role::Member),
+            Holder::Device(device, credential) => {
+                (Subject::Device { device, credential }, Role::Device)
+            }
+            Holder::Service(role) => (Subject::Service(String::new()), role),
+        };
+        Principal { subject, account: self.account, role, expires_at: self.expires_at }
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        out.extend(self.session.0.to_be_bytes());
+        match self.holder {
+            Holder::User(user) => {
+                out.push(0);
+                out.extend(user.0.to_be_bytes());
+            }
+            Holder::Device(device, credential) => {
+                out.push(1);
+                out.extend(device.0.to_be_bytes());
+                out.extend(credential.0.to_be_bytes());
+            }
+            Holder::Service(role) => {
+                out.push(2);
+                out.push(role as u8);
+            }
+        }
+        out.extend(self.account.0.to_be_bytes());
+        out.extend(self.stream.0.to_be_bytes());
+        out.extend(self.expires_at.as_millis().to_be_bytes());
+        match self.span {
+            Span::OnDemand { range, start_offset_ms } => {
+                out.push(0);
+                out.extend(range.start.as_millis().to_be_bytes());
+                out.extend(range.end.as_millis().to_be_bytes());
+                out.extend(start_offset_ms.to_be_bytes());
+            }
+            Span::Live { origin, number, target_duration_s } => {
+                out.push(1);
+                out.extend(origin.as_millis().to_be_bytes());
+                out.extend(number.0.to_be_bytes());
+                out.extend(target_duration_s.to_be_bytes());
+            }
+        }
+        out
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut fields = Fields(bytes);
+        if fields.u8()? != VERSION {
+            return None;
+        }
+        let session = SessionId(fields.ulid()?);
+        let holder = match fields.u8()? {
+            0 => Holder::User(UserId(fields.ulid()?)),
+            1 => Holder::Device(DeviceId(fields.ulid()?), CredentialId(fields.ulid()?)),
+            2 => Holder::Service(role(fields.u8()?)?),
+            _ => return None,
+        };
+        let account = AccountId(fields.ulid()?);
+        let stream = StreamId(fields.ulid()?);
+        let expires_at = fields.timestamp()?;
+        let span = match fields.u8()? {
+            0 => Span::OnDemand {
+                range: TimeRange::new(fields.timestamp()?, fields.timestamp()?)?,
+                start_offset_ms: u32::from_be_bytes(fields.take()?),
+            },
+            1 => Span::Live {
+                origin: fields.timestamp()?,
+                number: FragmentNumber(u64::from_be_bytes(fields.take()?)),
+                target_duration_s: u32::from_be_bytes(fields.take()?),
+            },
+            _ => return None,
+        };
+        fields.0.is_empty().then_some(Self { session, holder, account, stream, span, expires_at })
+    }
+}
+
+fn role(code: u8) -> Option<Role> {
+    [Role::Admin, Role::Manager, Role::Viewer, Role::Member, Role::Device]
+        .into_iter()
+        .find(|role| *role as u8 == code)
+}
+
+/// Reads fixed-width fields from the front.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*head)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.take::<1>().map(|[byte]| byte)
+    }
+
+    fn ulid(&mut self) -> Option<Ulid> {
+        self.take().map(Ulid::from_be_bytes)
+    }
+
+    fn timestamp(&mut self) -> Option<Timestamp> {
+        self.take().map(|bytes| Timestamp::from_millis(i64::from_be_bytes(bytes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u128) -> Ulid {
+        Ulid(n << 64 | 77)
+    }
+
+    fn tokens() -> Vec<MediaToken> {
+        let at = Timestamp::from_millis;
+        let spans = [
+            Span::OnDemand {
+                range: TimeRange { start: at(1_795_329_502_534), end: at(1_795_329_562_534) },
+                start_offset_ms: 1_234,
+            },
+            Span::Live { origin: at(-5), number: FragmentNumber(u64::MAX), target_duration_s: 2 },
+        ];
+        let holders = [
+            Holder::User(UserId(id(1))),
+            Holder::Device(DeviceId(id(2)), CredentialId(id(3))),
+            Holder::Service(Role::Viewer),
+        ];
+        let mut tokens = Vec::new();
+        for span in spans {
+            for holder in holders {
+                tokens.push(MediaToken {
+                    session: SessionId(id(4)),
+                    holder,
+                    account: AccountId(id(5)),
+                    stream: StreamId(id(6)),
+                    span,
+                    expires_at: at(1_000),
+                });
+            }
+        }
+        tokens
+    }
+
+    #[test]
+    fn reads_back_what_it_signed_until_it_expires() {
+        let signer = Signer::new(&[7; 32]);
+        for token in tokens() {
+            let text = signer.sign(&token);
+            assert_eq!(signer.read(&text, Timestamp::from_millis(999)), Ok(token));
+            assert_eq!(signer.read(&text, Timestamp::from_millis(1_000)), Err(Refused));
+            assert_eq!(Signer::new(&[8; 32]).read(&text, Timestamp::from_millis(0)), Err(Refused));
+        }
+    }
+
+    #[test]
+    fn any_other_character_anywhere_is_refused() {
+        const URL_CHARS: &[u8] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_=.~%";
+        let signer = Signer::new(&[7; 32]);
+        let now = Timestamp::from_millis(0);
+        for token in tokens() {
+            let text = signer.sign(&token);
+            for i in 0..text.len() {
+                for &other in URL_CHARS.iter().filter(|&&c| c != text.as_bytes()[i]) {
+                    let mut changed = text.clone().into_bytes();
+                    changed[i] = other;
+                    let changed = String::from_utf8(changed).unwrap();
+                    assert_eq!(signer.read(&changed, now), Err(Refused), "{changed}");
+                }
+                assert_eq!(signer.read(&text[..i], now), Err(Refused));
+            }
+            assert_eq!(signer.read(&format!("{text}A"), now), Err(Refused));
+        }
+    }
+}
