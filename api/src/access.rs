@@ -58,7 +58,155 @@ pub enum Decision {
     Hide,
 }
 
+impl Target {
+    pub fn account(&self) -> AccountId {
+        match *self {
+            Self::Account(account) | Self::Device { account, .. } => account,
+        }
+    }
+}
+
 /// Decides. Deny first: what no rule allows is hidden.
-pub fn decide(_principal: Option<&Principal>, _action: Action, _target: &Target) -> Decision {
-    Decision::Hide
+///
+/// Nothing crosses the border of an account. Roles cover every device of the account; a member has
+/// only what shares give; a device has itself. A suspended or retired device takes nothing in from
+/// anybody, and its footage still plays.
+pub fn decide(principal: Option<&Principal>, action: Action, target: &Target) -> Decision {
+    let Some(principal) = principal.filter(|p| p.account == target.account()) else {
+        return Decision::Hide;
+    };
+    match *target {
+        Target::Account(_) => on_account(principal.role, action),
+        Target::Device { device, state, .. } => {
+            let itself =
+                matches!(principal.subject, Subject::Device { device: own, .. } if own == device);
+            match on_device(principal.role, itself, action) {
+                Decision::Allow if is_intake(action) && !takes_in(state) => Decision::Forbid,
+                decision => decision,
+            }
+        }
+    }
+}
+
+/// Everybody knows of the own account, so nothing of it is hidden.
+fn on_account(role: Role, action: Action) -> Decision {
+    let allowed = match role {
+        Role::Admin => true,
+        Role::Manager => action != Action::Administer,
+        Role::Viewer => action == Action::View,
+        Role::Member | Role::Device => false,
+    };
+    if allowed { Decision::Allow } else { Decision::Forbid }
+}
+
+fn on_device(role: Role, itself: bool, action: Action) -> Decision {
+    let allowed = match role {
+        Role::Admin => true,
+        Role::Manager => action != Action::Administer,
+        Role::Viewer => action == Action::View,
+        Role::Device if itself => matches!(action, Action::View | Action::Report | Action::Upload),
+        Role::Member | Role::Device => return Decision::Hide,
+    };
+    if allowed { Decision::Allow } else { Decision::Forbid }
+}
+
+fn is_intake(action: Action) -> bool {
+    matches!(action, Action::Report | Action::Upload)
+}
+
+fn takes_in(state: DeviceState) -> bool {
+    matches!(state, DeviceState::Provisioned | DeviceState::Active)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Action::*;
+
+    const ACTIONS: [Action; 6] = [View, Manage, Report, Upload, Register, Administer];
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    /// One row: who, on what, and a letter for each of `ACTIONS`: Allow, Forbid, Hide.
+    #[test]
+    fn the_whole_table() {
+        let (ours, theirs) = (AccountId::new(NOW), AccountId::new(NOW));
+        let (cam, other) = (DeviceId::new(NOW), DeviceId::new(NOW));
+        let device = |device, state| Target::Device { account: ours, device, state };
+        let active = device(cam, DeviceState::Active);
+        let provisioned = device(cam, DeviceState::Provisioned);
+        let suspended = device(cam, DeviceState::Suspended);
+        let retired = device(cam, DeviceState::Retired);
+        let not_it = device(other, DeviceState::Active);
+        let abroad = Target::Device { account: theirs, device: cam, state: DeviceState::Active };
+        let (home, foreign) = (Target::Account(ours), Target::Account(theirs));
+
+        let user = |role| {
+            let subject = Subject::User(UserId::new(NOW));
+            Some(Principal { subject, account: ours, role, expires_at: NOW })
+        };
+        let itself = {
+            let subject = Subject::Device { device: cam, credential: CredentialId::new(NOW) };
+            Some(Principal { subject, account: ours, role: Role::Device, expires_at: NOW })
+        };
+        let script = {
+            let subject = Subject::Service("script".into());
+            Some(Principal { subject, account: ours, role: Role::Admin, expires_at: NOW })
+        };
+        // A device's role in a token that is no device's covers nothing.
+        let pretender = user(Role::Device);
+
+        //                                        V M R U Reg Adm
+        let table = [
+            ("anonymous", None, &active, "HHHHHH"),
+            ("anonymous", None, &home, "HHHHHH"),
+            ("admin", user(Role::Admin), &active, "AAAAAA"),
+            ("admin", user(Role::Admin), &provisioned, "AAAAAA"),
+            ("admin", user(Role::Admin), &suspended, "AAFFAA"),
+            ("admin", user(Role::Admin), &retired, "AAFFAA"),
+            ("admin", user(Role::Admin), &abroad, "HHHHHH"),
+            ("admin", user(Role::Admin), &home, "AAAAAA"),
+            ("admin", user(Role::Admin), &foreign, "HHHHHH"),
+            ("script", script.clone(), &active, "AAAAAA"),
+            ("script", script, &abroad, "HHHHHH"),
+            ("manager", user(Role::Manager), &active, "AAAAAF"),
+            ("manager", user(Role::Manager), &provisioned, "AAAAAF"),
+            ("manager", user(Role::Manager), &suspended, "AAFFAF"),
+            ("manager", user(Role::Manager), &retired, "AAFFAF"),
+            ("manager", user(Role::Manager), &abroad, "HHHHHH"),
+            ("manager", user(Role::Manager), &home, "AAAAAF"),
+            ("manager", user(Role::Manager), &foreign, "HHHHHH"),
+            ("viewer", user(Role::Viewer), &active, "AFFFFF"),
+            ("viewer", user(Role::Viewer), &suspended, "AFFFFF"),
+            ("viewer", user(Role::Viewer), &retired, "AFFFFF"),
+            ("viewer", user(Role::Viewer), &abroad, "HHHHHH"),
+            ("viewer", user(Role::Viewer), &home, "AFFFFF"),
+            ("viewer", user(Role::Viewer), &foreign, "HHHHHH"),
+            ("member", user(Role::Member), &active, "HHHHHH"),
+            ("member", user(Role::Member), &retired, "HHHHHH"),
+            ("member", user(Role::Member), &abroad, "HHHHHH"),
+            ("member", user(Role::Member), &home, "FFFFFF"),
+            ("member", user(Role::Member), &foreign, "HHHHHH"),
+            ("device", itself.clone(), &active, "AFAAFF"),
+            ("device", itself.clone(), &provisioned, "AFAAFF"),
+            ("device", itself.clone(), &suspended, "AFFFFF"),
+            ("device", itself.clone(), &retired, "AFFFFF"),
+            ("device", itself.clone(), &not_it, "HHHHHH"),
+            ("device", itself.clone(), &abroad, "HHHHHH"),
+            ("device", itself.clone(), &home, "FFFFFF"),
+            ("device", itself, &foreign, "HHHHHH"),
+            ("pretender", pretender.clone(), &active, "HHHHHH"),
+            ("pretender", pretender, &home, "FFFFFF"),
+        ];
+        for (who, principal, target, expected) in table {
+            let letters: String = ACTIONS
+                .iter()
+                .map(|&action| match decide(principal.as_ref(), action, target) {
+                    Decision::Allow => 'A',
+                    Decision::Forbid => 'F',
+                    Decision::Hide => 'H',
+                })
+                .collect();
+            assert_eq!(letters, expected, "{who} on {target:?}");
+        }
+    }
 }

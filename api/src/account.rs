@@ -2,6 +2,7 @@
 
 use crate::id::{AccountId, PlanId, SignInId, UserId};
 use lookback_wire::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// A camera maker or an installation; nothing crosses its border.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +13,8 @@ pub struct Account {
 }
 
 /// What a token may do in its account; see the contract's `Role`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Role {
     Admin,
     Manager,

@@ -1,5 +1,296 @@
 //! Configuration: defaults, then a TOML file, then the environment, then flags.
+//!
+//! Every key of the file is a field here, and a key that is none is refused. Secrets are never
+//! values of it: where one is needed, the file that holds it is named.
+
+use serde::Deserialize;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// Everything that can be set.
-#[derive(Clone, Debug, Default)]
-pub struct Config {}
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub data_dir: PathBuf,
+    /// What minted URLs begin with, without a slash at the end; else what the request came to.
+    pub public_url: Option<String>,
+    /// Whose `X-Forwarded-*` headers are believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Allows listening beyond loopback without TLS.
+    pub plain_http: bool,
+    /// Other origins whose pages may call `/graphql` and `/auth`, such as `https://app.example`.
+    pub allowed_origins: Vec<String>,
+    /// Threads that answer requests; by default one for each core.
+    pub workers: Option<usize>,
+    pub tls: Option<Tls>,
+    pub log: Log,
+    pub limits: Limits,
+    pub playback: Playback,
+}
+
+/// TLS is on where this is set; both files are read again when they change and on SIGHUP.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM: the certificate, then those that it depends on.
+    pub cert: PathBuf,
+    /// PEM.
+    pub key: PathBuf,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    pub format: LogFormat,
+    /// Levels by part of the service, such as `info,lookback_api::ingest=debug`.
+    pub filter: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// What one caller may ask for at once.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    pub graphql_body_bytes: usize,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Playback {
+    /// The longest life of a playback session, whatever was asked for.
+    pub max_session_seconds: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
+            data_dir: PathBuf::from("lookback-data"),
+            public_url: None,
+            trusted_proxies: Vec::new(),
+            plain_http: false,
+            allowed_origins: Vec::new(),
+            workers: None,
+            tls: None,
+            log: Log::default(),
+            limits: Limits::default(),
+            playback: Playback::default(),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, filter: "info".into() }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // 100 announced segments are about 40 KiB.
+        Self { graphql_body_bytes: 512 * 1024 }
+    }
+}
+
+impl Default for Playback {
+    fn default() -> Self {
+        Self { max_session_seconds: 43_200 }
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{path}: {cause}")]
+    Unreadable { path: PathBuf, cause: std::io::Error },
+    #[error("{path}: {cause}")]
+    Malformed { path: PathBuf, cause: Box<toml::de::Error> },
+    #[error(
+        "listening on {0}, beyond loopback, needs tls.cert and tls.key, or plain_http = true where \
+         something in front of the service encrypts"
+    )]
+    PlainBeyondLoopback(SocketAddr),
+    #[error("{key} is {value:?}: {cause}")]
+    Value { key: &'static str, value: String, cause: &'static str },
+}
+
+impl Config {
+    /// Reads a TOML file; what it leaves out has its default.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|cause| ConfigError::Unreadable { path: path.into(), cause })?;
+        toml::from_str(&text)
+            .map_err(|cause| ConfigError::Malformed { path: path.into(), cause: Box::new(cause) })
+    }
+
+    /// Whether the values may stand beside each other.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if !self.listen.ip().is_loopback() && self.tls.is_none() && !self.plain_http {
+            return Err(ConfigError::PlainBeyondLoopback(self.listen));
+        }
+        if self.workers == Some(0) {
+            let cause = "at least one thread has to answer";
+            return Err(ConfigError::Value { key: "workers", value: "0".into(), cause });
+        }
+        for (key, url) in self
+            .public_url
+            .iter()
+            .map(|url| ("public_url", url))
+            .chain(self.allowed_origins.iter().map(|url| ("allowed_origins", url)))
+        {
+            if let Some(cause) = not_an_origin(url) {
+                return Err(ConfigError::Value { key, value: url.clone(), cause });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why `url` is not a scheme and an authority, nothing more.
+fn not_an_origin(url: &str) -> Option<&'static str> {
+    let Some(authority) = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))
+    else {
+        return Some("it does not begin with https:// or http://");
+    };
+    if authority.is_empty() || authority.contains(['/', '?', '#', '@', ' ']) {
+        return Some("it is more or less than a scheme, a host and a port");
+    }
+    None
+}
+
+/// Addresses that begin alike, as in `10.0.0.0/8`; an address alone is a network of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Network {
+    address: IpAddr,
+    prefix_bits: u8,
+}
+
+impl Network {
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let (bits, ours, theirs) = match (self.address, address.to_canonical()) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => {
+                (32, u128::from(a.to_bits()), u128::from(b.to_bits()))
+            }
+            (IpAddr::V6(a), IpAddr::V6(b)) => (128, a.to_bits(), b.to_bits()),
+            _ => return false,
+        };
+        let host_bits = bits - u32::from(self.prefix_bits);
+        (ours ^ theirs).checked_shr(host_bits).unwrap_or(0) == 0
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr =
+            address.parse().map_err(|_| format!("{text:?} does not begin with an address"))?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let prefix_bits = match prefix {
+            None => most,
+            Some(prefix) => prefix
+                .parse()
+                .ok()
+                .filter(|&bits| bits <= most)
+                .ok_or_else(|| format!("{text:?} does not end with 0 to {most} bits"))?,
+        };
+        Ok(Self { address, prefix_bits })
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_hold_the_addresses_that_begin_alike() {
+        let cases = [
+            ("10.0.0.0/8", "10.200.3.4", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("192.0.2.7", "192.0.2.7", true),
+            ("192.0.2.7", "192.0.2.6", false),
+            ("0.0.0.0/0", "203.0.113.9", true),
+            ("0.0.0.0/0", "2001:db8::1", false),
+            ("10.0.0.0/8", "::ffff:10.1.2.3", true),
+            ("2001:db8::/32", "2001:db8:ffff::1", true),
+            ("2001:db8::/32", "2001:db9::1", false),
+            ("::/0", "fe80::1", true),
+        ];
+        for (network, address, expected) in cases {
+            let parsed: Network = network.parse().unwrap();
+            assert_eq!(parsed.contains(address.parse().unwrap()), expected, "{network} {address}");
+        }
+        for text in ["", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0.0/x", "example.org"] {
+            assert!(text.parse::<Network>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_sets_what_it_names_and_nothing_else() {
+        let config: Config = toml::from_str(
+            "listen = '[::1]:9000'\ntrusted_proxies = ['10.0.0.0/8']\n\
+             [tls]\ncert = 'c.pem'\nkey = 'k.pem'\n[log]\nformat = 'json'\n",
+        )
+        .unwrap();
+        assert_eq!(config.listen, "[::1]:9000".parse().unwrap());
+        assert_eq!(config.log.format, LogFormat::Json);
+        assert_eq!(config.log.filter, "info");
+        assert_eq!(config.data_dir, PathBuf::from("lookback-data"));
+        for text in
+            ["lisen = '[::1]:1'", "[tls]\ncert = 'c'\nkey = 'k'\npassword = 'p'", "[log]\nx = 1"]
+        {
+            let refused = toml::from_str::<Config>(text).unwrap_err().to_string();
+            assert!(refused.contains("unknown field"), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn what_would_be_unsafe_is_refused() {
+        let tls = || Some(Tls { cert: "c".into(), key: "k".into() });
+        let with = |change: &dyn Fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            config.check().is_ok()
+        };
+        assert!(with(&|_| ()));
+        assert!(with(&|c| c.listen = "[::1]:80".parse().unwrap()));
+        assert!(!with(&|c| c.listen = "0.0.0.0:80".parse().unwrap()));
+        assert!(!with(&|c| c.listen = "[::]:80".parse().unwrap()));
+        assert!(with(&|c| {
+            c.listen = "0.0.0.0:80".parse().unwrap();
+            c.plain_http = true;
+        }));
+        assert!(with(&|c| {
+            c.listen = "0.0.0.0:443".parse().unwrap();
+            c.tls = tls();
+        }));
+        assert!(!with(&|c| c.workers = Some(0)));
+        assert!(with(&|c| c.public_url = Some("https://cam.example:8443".into())));
+        for url in ["cam.example", "https://", "https://cam.example/", "https://a@cam.example"] {
+            assert!(!with(&|c| c.public_url = Some(url.into())), "{url}");
+        }
+    }
+}

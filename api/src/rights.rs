@@ -7,7 +7,32 @@ use crate::id::DeviceId;
 use crate::storage::{Catalog, Result};
 use lookback_wire::Timestamp;
 
-/// Decides anew. A user who was disabled, a credential that ended, a device that is gone: hidden.
+/// The caller as the catalog has it now, with the role that it has now; `None` where the user was
+/// disabled or is gone, or the credential has ended or was revoked.
+pub async fn current(
+    catalog: &dyn Catalog,
+    principal: &Principal,
+    now: Timestamp,
+) -> Result<Option<Principal>> {
+    let mut principal = principal.clone();
+    let stands = match principal.subject {
+        Subject::User(id) => catalog.user(id).await?.is_some_and(|user| {
+            principal.role = user.role;
+            !user.disabled && user.account == principal.account
+        }),
+        Subject::Device { device, credential } => {
+            let account = principal.account;
+            catalog
+                .credential(credential)
+                .await?
+                .is_some_and(|c| c.device == device && c.account == account && c.is_valid(now))
+        }
+        Subject::Service(_) => true,
+    };
+    Ok(stands.then_some(principal))
+}
+
+/// Decides anew. A caller who does not stand any more, a device that is gone: hidden.
 pub async fn on_device(
     catalog: &dyn Catalog,
     principal: &Principal,
@@ -15,22 +40,9 @@ pub async fn on_device(
     device: DeviceId,
     now: Timestamp,
 ) -> Result<Decision> {
-    let mut principal = principal.clone();
-    match principal.subject {
-        Subject::User(id) => match catalog.user(id).await? {
-            Some(user) if !user.disabled && user.account == principal.account => {
-                principal.role = user.role;
-            }
-            _ => return Ok(Decision::Hide),
-        },
-        Subject::Device { device, credential } => {
-            let credential = catalog.credential(credential).await?;
-            if !credential.is_some_and(|c| c.device == device && c.is_valid(now)) {
-                return Ok(Decision::Hide);
-            }
-        }
-        Subject::Service(_) => {}
-    }
+    let Some(principal) = current(catalog, principal, now).await? else {
+        return Ok(Decision::Hide);
+    };
     let Some(device) = catalog.devices_by_id(&[device]).await?.pop().flatten() else {
         return Ok(Decision::Hide);
     };

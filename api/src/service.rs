@@ -2,8 +2,14 @@
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::ingest::Uploads;
+use crate::keys::Keys;
+use crate::metrics::Metrics;
+use crate::sign_in::SignIns;
 use crate::storage::Storage;
+use crate::token::Tokens;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// One running service. Cheap to share: handlers hold an `Arc` of it.
 #[derive(Debug)]
@@ -11,4 +17,20 @@ pub struct Service {
     pub config: Config,
     pub clock: Arc<Clock>,
     pub storage: Storage,
+    pub keys: Keys,
+    pub tokens: Arc<Tokens>,
+    pub sign_ins: SignIns,
+    pub uploads: Uploads,
+    pub metrics: Metrics,
+    /// Whether the service is on its way down.
+    pub stopping: watch::Sender<bool>,
+}
+
+impl Service {
+    /// Returns when the service is asked to stop. What would hold a connection open without end,
+    /// such as an upload, waits for this too.
+    pub async fn stopping(&self) {
+        // The sender lives as long as the service does, so waiting cannot fail.
+        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
 }

@@ -1,1 +1,74 @@
-//! Every route of the service, on one screen.
+//! Every route of the service, on one screen, and what all of them have in common.
+
+pub mod auth;
+pub mod caller;
+mod edge;
+mod health;
+mod tls;
+mod viewer;
+
+use crate::service::Service;
+pub use actix_web::dev::{Server, ServerHandle};
+use actix_web::web::{self, Data, PayloadConfig, ServiceConfig, get, post, resource};
+use actix_web::{App, HttpServer, middleware};
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use tls::{CertificateError, Certificates};
+
+/// Request heads come at once; who takes longer than this holds a place for nothing.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longer than the pause between two requests of a player.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// What is left of the 10 s that a stop may take is for closing the store.
+const GRACE_S: u64 = 6;
+
+fn routes(routes: &mut ServiceConfig) {
+    routes
+        .service(
+            web::scope("/auth")
+                .wrap(middleware::from_fn(edge::cors))
+                .app_data(PayloadConfig::new(auth::MAX_BODY_BYTES))
+                .route("/login", post().to(auth::login))
+                .route("/refresh", post().to(auth::refresh))
+                .route("/logout", post().to(auth::logout)),
+        )
+        .route("/.well-known/jwks.json", get().to(auth::jwks))
+        .route("/livez", get().to(health::livez))
+        .route("/readyz", get().to(health::readyz))
+        .route("/metrics", get().to(health::metrics))
+        .service(resource("/graphiql").get(viewer::graphiql))
+        .default_service(web::to(viewer::page));
+}
+
+/// Serves on `listener` until it is stopped through its handle; HTTP/1.1 only, since PutMedia
+/// needs its chunks one by one.
+pub fn serve(
+    service: Arc<Service>,
+    listener: TcpListener,
+    certificates: Option<Arc<Certificates>>,
+) -> io::Result<Server> {
+    let workers = service.config.workers;
+    let data = Data::new(service);
+    let mut server = HttpServer::new(move || {
+        App::new()
+            .app_data(data.clone())
+            .configure(routes)
+            .wrap(edge::security_headers())
+            .wrap(middleware::from_fn(edge::record))
+    })
+    .client_request_timeout(HEAD_TIMEOUT)
+    .keep_alive(KEEP_ALIVE)
+    .shutdown_timeout(GRACE_S)
+    .disable_signals();
+    if let Some(workers) = workers {
+        server = server.workers(workers);
+    }
+    let server = match certificates {
+        Some(certificates) => server.listen_rustls_0_23(listener, tls::config(certificates)?)?,
+        None => server.listen(listener)?,
+    };
+    Ok(server.run())
+}

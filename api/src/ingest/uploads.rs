@@ -38,6 +38,11 @@ impl Uploads {
     pub fn is_open(&self, device: DeviceId) -> bool {
         self.open.lock().by_device.contains_key(&device)
     }
+
+    /// Uploads that are open, of all devices.
+    pub fn count(&self) -> usize {
+        self.open.lock().by_device.values().sum()
+    }
 }
 
 /// One open upload.

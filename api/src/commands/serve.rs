@@ -1,0 +1,234 @@
+//! `lookback serve`: the service. `lookback demo` starts the same one in its own process.
+
+use super::Failure;
+use crate::clock::Clock;
+use crate::config::{Config, LogFormat, Network, Tls};
+use crate::http::{self, Certificates};
+use crate::ingest::Uploads;
+use crate::keys::Keys;
+use crate::metrics::Metrics;
+use crate::service::Service;
+use crate::sign_in::{self, DEFAULT_ACCOUNT, SignIns};
+use crate::storage::embedded;
+use crate::token::Tokens;
+use secrecy::SecretString;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinHandle};
+use tracing_subscriber::EnvFilter;
+
+/// Run the service.
+///
+/// Flags come before the environment, that before the configuration file, that before the defaults.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Args {
+    /// A TOML file; its keys are the flags' names with _ for -
+    #[arg(long, env = "LOOKBACK_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where to listen [default: 127.0.0.1:8080]
+    #[arg(long, env = "LOOKBACK_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Where everything is kept [default: ./lookback-data]
+    #[arg(long, env = "LOOKBACK_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// What URLs begin with that are handed out, such as https://cam.example
+    #[arg(long, env = "LOOKBACK_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
+    /// Networks whose X-Forwarded-* headers are believed
+    #[arg(long, env = "LOOKBACK_TRUSTED_PROXIES", value_name = "NETWORK", value_delimiter = ',')]
+    pub trusted_proxies: Option<Vec<Network>>,
+    /// Listen beyond loopback without TLS
+    #[arg(long, env = "LOOKBACK_PLAIN_HTTP", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub plain_http: Option<bool>,
+    /// Other origins whose pages may call /graphql and /auth
+    #[arg(long, env = "LOOKBACK_ALLOWED_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
+    pub allowed_origins: Option<Vec<String>>,
+    /// Threads that answer requests [default: one for each core]
+    #[arg(long, env = "LOOKBACK_WORKERS", value_name = "COUNT")]
+    pub workers: Option<usize>,
+    /// The certificate, PEM; in the file, tls.cert
+    #[arg(long, env = "LOOKBACK_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key, PEM; in the file, tls.key
+    #[arg(long, env = "LOOKBACK_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// How lines are logged to stderr; in the file, log.format
+    #[arg(long, env = "LOOKBACK_LOG_FORMAT", value_enum)]
+    pub log_format: Option<LogFormat>,
+    /// Which lines are logged, such as info,lookback_api::ingest=debug; in the file, log.filter
+    #[arg(long, env = "LOOKBACK_LOG_FILTER", value_name = "FILTER")]
+    pub log_filter: Option<String>,
+}
+
+impl Args {
+    /// The configuration that the file and these flags come to.
+    pub fn config(self) -> Result<Config, Failure> {
+        let mut config = match &self.config {
+            Some(path) => Config::read(path)?,
+            None => Config::default(),
+        };
+        fn set<T>(place: &mut T, value: Option<T>) {
+            if let Some(value) = value {
+                *place = value;
+            }
+        }
+        set(&mut config.listen, self.listen);
+        set(&mut config.data_dir, self.data_dir);
+        set(&mut config.public_url, self.public_url.map(Some));
+        set(&mut config.trusted_proxies, self.trusted_proxies);
+        set(&mut config.plain_http, self.plain_http);
+        set(&mut config.allowed_origins, self.allowed_origins);
+        set(&mut config.workers, self.workers.map(Some));
+        set(
+            &mut config.tls,
+            self.tls_cert.zip(self.tls_key).map(|(cert, key)| Some(Tls { cert, key })),
+        );
+        set(&mut config.log.format, self.log_format);
+        set(&mut config.log.filter, self.log_filter);
+        config.check()?;
+        Ok(config)
+    }
+}
+
+pub fn run(args: Args) -> Result<ExitCode, Failure> {
+    let config = args.config()?;
+    log_to_stderr(&config)?;
+    super::block_on(async {
+        let server = start(config, Options::default()).await?;
+        // Whoever started this process waits for exactly this line.
+        writeln!(std::io::stdout().lock(), "listening on {}", server.url)?;
+        server.run_until_signalled().await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Sends what is logged to stderr.
+pub fn log_to_stderr(config: &Config) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&config.log.filter)
+        .map_err(|e| format!("log.filter is {:?}: {e}", config.log.filter))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log.format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    }
+}
+
+/// What a start has beyond its configuration.
+#[derive(Debug)]
+pub struct Options {
+    pub clock: Arc<Clock>,
+    /// Makes a code that signs in an administrator from loopback, for the demo only.
+    pub with_sign_in_code: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { clock: Arc::new(Clock::System), with_sign_in_code: false }
+    }
+}
+
+/// A server that takes connections.
+#[derive(Debug)]
+pub struct RunningServer {
+    pub service: Arc<Service>,
+    pub address: SocketAddr,
+    /// `http://ADDRESS`, or `https://ADDRESS` under TLS.
+    pub url: String,
+    /// What `/auth/login` takes as `code`, where it was asked for.
+    pub sign_in_code: Option<SecretString>,
+    certificates: Option<Arc<Certificates>>,
+    handle: http::ServerHandle,
+    server: JoinHandle<std::io::Result<()>>,
+    background: Vec<AbortHandle>,
+}
+
+/// Opens the store, takes connections, and begins the work in the background.
+pub async fn start(config: Config, options: Options) -> Result<RunningServer, Failure> {
+    config.check()?;
+    let Options { clock, with_sign_in_code } = options;
+    let certificates = config.tls.clone().map(Certificates::read).transpose()?.map(Arc::new);
+    let storage = embedded::open(&config.data_dir)?;
+    storage.catalog.ensure_account(DEFAULT_ACCOUNT, clock.now()).await?;
+    let keys = Keys::open(&config.data_dir)?;
+    let tokens = Arc::new(Tokens::new(&keys)?);
+    let sign_in_code = if with_sign_in_code { Some(sign_in::random_secret()?) } else { None };
+    let sign_ins =
+        SignIns::new(storage.catalog.clone(), tokens.clone(), &keys, sign_in_code.clone())?;
+
+    let listener = TcpListener::bind(config.listen)
+        .map_err(|e| format!("cannot listen on {}: {e}", config.listen))?;
+    let address = listener.local_addr()?;
+    let scheme = if certificates.is_some() { "https" } else { "http" };
+    let service = Arc::new(Service {
+        config,
+        clock,
+        storage,
+        keys,
+        tokens,
+        sign_ins,
+        uploads: Uploads::default(),
+        metrics: Metrics::default(),
+        stopping: watch::Sender::new(false),
+    });
+    let server = http::serve(service.clone(), listener, certificates.clone())?;
+    let handle = server.handle();
+    let server = tokio::spawn(server);
+    let mut background = Vec::new();
+    if let Some(certificates) = certificates.clone() {
+        let follow = async move { certificates.follow().await };
+        background.push(tokio::spawn(follow).abort_handle());
+    }
+    Ok(RunningServer {
+        service,
+        address,
+        url: format!("{scheme}://{address}"),
+        sign_in_code,
+        certificates,
+        handle,
+        server,
+        background,
+    })
+}
+
+impl RunningServer {
+    /// Runs until SIGTERM or SIGINT, then stops. SIGHUP reads the certificate again.
+    pub async fn run_until_signalled(mut self) -> Result<(), Failure> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hang_up.recv() => {
+                    if let Some(certificates) = &self.certificates {
+                        certificates.reload();
+                    }
+                }
+                ended = &mut self.server => {
+                    ended??;
+                    return Err("the server ended by itself".into());
+                }
+            }
+        }
+        self.stop().await
+    }
+
+    /// Takes no more connections, lets what is under way finish, and closes the store; within 10 s.
+    pub async fn stop(self) -> Result<(), Failure> {
+        tracing::info!("stopping");
+        self.service.stopping.send_replace(true);
+        for task in &self.background {
+            task.abort();
+        }
+        self.handle.stop(true).await;
+        self.server.await??;
+        self.service.storage.archive.close().await?;
+        Ok(())
+    }
+}

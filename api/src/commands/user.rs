@@ -1,0 +1,109 @@
+//! `lookback user add`: people who sign in to the viewer; works beside a running server.
+
+use super::Failure;
+use crate::account::{Role, User};
+use crate::clock::Clock;
+use crate::id::UserId;
+use crate::sign_in::{DEFAULT_ACCOUNT, hash_password};
+use crate::storage::{CreateError, embedded};
+use chrono_tz::Tz;
+use secrecy::{ExposeSecret, SecretString};
+use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Manage the people who sign in to the viewer.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: UserCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum UserCommand {
+    Add(Add),
+}
+
+/// Add a user; the password is asked for, or read from stdin
+#[derive(Debug, clap::Args)]
+struct Add {
+    /// What the user signs in with
+    name: String,
+    /// What the user may do in the account
+    #[arg(long, env = "LOOKBACK_ROLE", value_enum)]
+    role: Role,
+    /// The account, by name; made if absent
+    #[arg(long, env = "LOOKBACK_ACCOUNT", value_name = "NAME", default_value = DEFAULT_ACCOUNT)]
+    account: String,
+    /// The zone that times are shown in, such as Europe/Paris
+    #[arg(long, env = "LOOKBACK_TIME_ZONE", value_name = "ZONE")]
+    time_zone: Option<Tz>,
+    /// The data directory of the service
+    #[arg(long, env = "LOOKBACK_DATA_DIR", value_name = "DIR", default_value = "lookback-data")]
+    data_dir: PathBuf,
+}
+
+/// Shorter ones are guessed.
+const MIN_PASSWORD_CHARS: usize = 8;
+/// More is no line that somebody typed.
+const MAX_LINE_BYTES: u64 = 4096;
+
+pub fn run(args: Args) -> Result<ExitCode, Failure> {
+    match args.command {
+        UserCommand::Add(add) => run_add(add),
+    }
+}
+
+fn run_add(args: Add) -> Result<ExitCode, Failure> {
+    if args.role == Role::Device {
+        return Err("a user cannot have the role of a device".into());
+    }
+    if !(1..=128).contains(&args.name.chars().count()) || args.name.chars().any(char::is_control) {
+        return Err("a name has 1 to 128 characters, none of them control characters".into());
+    }
+    let password = read_password()?;
+    if password.expose_secret().chars().count() < MIN_PASSWORD_CHARS {
+        return Err(format!("a password has at least {MIN_PASSWORD_CHARS} characters").into());
+    }
+    let password_hash = hash_password(&password)?;
+    super::block_on(async {
+        let now = Clock::System.now();
+        let catalog = embedded::open_catalog(&args.data_dir)?;
+        let account = catalog.ensure_account(&args.account, now).await?;
+        let user = User {
+            id: UserId::new(now),
+            account: account.id,
+            name: args.name.clone(),
+            display_name: args.name.clone(),
+            role: args.role,
+            password_hash: Some(password_hash),
+            time_zone: args.time_zone.map(|zone| zone.name().into()),
+            disabled: false,
+            created_at: now,
+        };
+        let id = user.id;
+        match catalog.create_user(user).await {
+            Ok(()) => {}
+            Err(CreateError::Taken { .. }) => {
+                return Err(format!("{:?} is a user of this account already", args.name).into());
+            }
+            Err(e) => return Err(e.into()),
+        }
+        writeln!(io::stdout().lock(), "{id}")?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn read_password() -> Result<SecretString, Failure> {
+    if io::stdin().is_terminal() {
+        let password = SecretString::from(rpassword::prompt_password("Password: ")?);
+        let again = SecretString::from(rpassword::prompt_password("Again: ")?);
+        if password.expose_secret() != again.expose_secret() {
+            return Err("the two passwords differ".into());
+        }
+        return Ok(password);
+    }
+    let mut line = String::new();
+    io::stdin().lock().take(MAX_LINE_BYTES).read_line(&mut line)?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned().into())
+}

@@ -1,0 +1,211 @@
+//! `/auth`: signing in, staying signed in, signing out; and the keys that tokens are signed with.
+//!
+//! The access token travels in JSON and lives in the page's memory; the refresh token lives in a
+//! cookie that only `/auth` is sent and that no script sees.
+
+use super::caller;
+use crate::service::Service;
+use crate::sign_in::{Granted, SignInError, Typed};
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::{StatusCode, Uri};
+use actix_web::web::{Bytes, Data};
+use actix_web::{HttpRequest, HttpResponse};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::sync::Arc;
+
+/// A name, an account and a password fit many times over.
+pub const MAX_BODY_BYTES: usize = 8 * 1024;
+const COOKIE: &str = "lookback_refresh";
+
+/// What `/auth/login` takes: a name and a password, or the demo's code.
+#[derive(Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+enum Login {
+    Code { code: SecretString },
+    Password { account: Option<String>, name: String, password: SecretString },
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Access<'a> {
+    access_token: &'a str,
+    token_type: &'a str,
+    /// RFC 3339.
+    expires_at: String,
+    /// For clients whose own clock may be wrong.
+    expires_in_seconds: i64,
+}
+
+pub async fn login(service: Data<Arc<Service>>, request: HttpRequest, body: Bytes) -> HttpResponse {
+    if let Some(refusal) = refuse_other_origins(&service, &request) {
+        return refusal;
+    }
+    let is_json = request.headers().get(header::CONTENT_TYPE).is_some_and(|value| {
+        value.as_bytes().split(|&b| b == b';').next().is_some_and(|media_type| {
+            media_type.trim_ascii().eq_ignore_ascii_case(b"application/json")
+        })
+    });
+    if !is_json {
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return error(status, "UNSUPPORTED_MEDIA_TYPE", "the body has to be application/json");
+    }
+    let Ok(login) = serde_json::from_slice::<Login>(&body) else {
+        let message = "the body has to be {\"name\", \"password\"} or {\"code\"}";
+        return error(StatusCode::BAD_REQUEST, "BAD_REQUEST", message);
+    };
+    let now = service.clock.now();
+    let address = caller::address(&service, &request);
+    let granted = match login {
+        Login::Code { code } if address.is_loopback() => {
+            service.sign_ins.with_code(&code, now).await
+        }
+        Login::Code { .. } => Err(SignInError::Wrong),
+        Login::Password { account, name, password } => {
+            service.sign_ins.with_password(Typed { account, name, password }, address, now).await
+        }
+    };
+    match granted {
+        Ok(granted) => {
+            tracing::info!(%address, "signed in");
+            signed_in(&service, &granted)
+        }
+        Err(e) => {
+            tracing::info!(%address, error = %e, "sign-in refused");
+            refused(&service, e)
+        }
+    }
+}
+
+pub async fn refresh(service: Data<Arc<Service>>, request: HttpRequest) -> HttpResponse {
+    if let Some(refusal) = refuse_other_origins(&service, &request) {
+        return refusal;
+    }
+    let granted = match refresh_token(&request) {
+        Some(token) => service.sign_ins.refresh(&token, service.clock.now()).await,
+        None => Err(SignInError::Ended),
+    };
+    match granted {
+        Ok(granted) => signed_in(&service, &granted),
+        Err(e) => refused(&service, e),
+    }
+}
+
+pub async fn logout(service: Data<Arc<Service>>, request: HttpRequest) -> HttpResponse {
+    if let Some(refusal) = refuse_other_origins(&service, &request) {
+        return refusal;
+    }
+    if let Some(token) = refresh_token(&request)
+        && let Err(e) = service.sign_ins.end(&token).await
+    {
+        return refused(&service, e);
+    }
+    HttpResponse::NoContent()
+        .insert_header((header::SET_COOKIE, cookie(&service, "", 0)))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .finish()
+}
+
+/// `GET /.well-known/jwks.json`
+pub async fn jwks(service: Data<Arc<Service>>) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "public, max-age=300"))
+        .json(service.tokens.jwks())
+}
+
+fn signed_in(service: &Service, granted: &Granted) -> HttpResponse {
+    let now = service.clock.now();
+    let life_s = granted.refresh_expires_at.millis_since(now) / 1000;
+    HttpResponse::Ok()
+        .insert_header((
+            header::SET_COOKIE,
+            cookie(service, granted.refresh.expose_secret(), life_s),
+        ))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(Access {
+            access_token: granted.access.expose_secret(),
+            token_type: "Bearer",
+            expires_at: rfc3339(granted.access_expires_at),
+            expires_in_seconds: granted.access_expires_at.millis_since(now) / 1000,
+        })
+}
+
+fn rfc3339(at: lookback_wire::Timestamp) -> String {
+    chrono::DateTime::from_timestamp_millis(at.as_millis())
+        .unwrap_or_default()
+        .to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+fn refused(service: &Service, why: SignInError) -> HttpResponse {
+    let message = why.to_string();
+    match why {
+        SignInError::Wrong => error(StatusCode::UNAUTHORIZED, "WRONG_CREDENTIALS", &message),
+        SignInError::Ended => {
+            let mut response = error(StatusCode::UNAUTHORIZED, "SIGN_IN_ENDED", &message);
+            if let Ok(value) = HeaderValue::from_str(&cookie(service, "", 0)) {
+                response.headers_mut().insert(header::SET_COOKIE, value);
+            }
+            response
+        }
+        SignInError::TooMany { retry_after_s } => {
+            let mut response = error(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_ATTEMPTS", &message);
+            response.headers_mut().insert(header::RETRY_AFTER, retry_after_s.into());
+            response
+        }
+        SignInError::Storage(_) | SignInError::Internal(_) => {
+            tracing::error!(error = %message, "signing in failed");
+            error(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "try again later")
+        }
+    }
+}
+
+fn error(status: StatusCode, code: &str, message: &str) -> HttpResponse {
+    HttpResponse::build(status)
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(json!({ "error": { "code": code, "message": message } }))
+}
+
+/// Cookies come along with requests that other sites' pages make; those are refused.
+fn refuse_other_origins(service: &Service, request: &HttpRequest) -> Option<HttpResponse> {
+    let origin = request.headers().get(header::ORIGIN)?;
+    let ours = origin.to_str().is_ok_and(|origin| {
+        service.config.allowed_origins.iter().any(|allowed| allowed == origin)
+            || origin == caller::base_url(service, request)
+            || same_host(origin, request)
+    });
+    if ours {
+        return None;
+    }
+    let message = "pages of this origin may not sign in here; see allowed_origins";
+    Some(error(StatusCode::FORBIDDEN, "ORIGIN_REFUSED", message))
+}
+
+/// Whether a page of `origin` came from the host that this request is for.
+fn same_host(origin: &str, request: &HttpRequest) -> bool {
+    let host = request.headers().get(header::HOST).map(HeaderValue::as_bytes);
+    origin
+        .parse::<Uri>()
+        .ok()
+        .and_then(|uri| uri.authority().map(|a| a.as_str().as_bytes() == host.unwrap_or_default()))
+        .unwrap_or(false)
+}
+
+fn cookie(service: &Service, value: &str, life_s: i64) -> String {
+    let secure = match &service.config {
+        c if c.tls.is_some() => "; Secure",
+        c if c.public_url.as_ref().is_some_and(|url| url.starts_with("https:")) => "; Secure",
+        _ => "",
+    };
+    format!("{COOKIE}={value}; Path=/auth; Max-Age={life_s}; HttpOnly; SameSite=Strict{secure}")
+}
+
+fn refresh_token(request: &HttpRequest) -> Option<SecretString> {
+    request
+        .headers()
+        .get_all(header::COOKIE)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .find_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+        .map(SecretString::from)
+}

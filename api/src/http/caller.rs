@@ -1,0 +1,115 @@
+//! Who is at the other end of a request, and by which address it came to us.
+
+use crate::access::Principal;
+use crate::rights;
+use crate::service::Service;
+use crate::storage::StorageError;
+use crate::token::Refused;
+use actix_web::HttpRequest;
+use actix_web::http::header::{self, HeaderMap};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Why a token is not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum Unauthorized {
+    #[error("the Authorization header is not a bearer token")]
+    Scheme,
+    #[error(transparent)]
+    Token(#[from] Refused),
+    /// What the token was given to is gone, disabled or has had it revoked.
+    #[error("the token has been withdrawn")]
+    Withdrawn,
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Who calls, by the bearer token; nobody where there is none. That the caller still stands is
+/// looked up every time.
+pub async fn principal(
+    service: &Service,
+    request: &HttpRequest,
+) -> Result<Option<Principal>, Unauthorized> {
+    let Some(value) = request.headers().get(header::AUTHORIZATION) else { return Ok(None) };
+    let token = value
+        .to_str()
+        .ok()
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim())
+        .ok_or(Unauthorized::Scheme)?;
+    bearer(service, token).await.map(Some)
+}
+
+/// Who calls, by a bearer token that came another way than in a header.
+pub async fn bearer(service: &Service, token: &str) -> Result<Principal, Unauthorized> {
+    let now = service.clock.now();
+    let principal = service.tokens.verify(token, now)?;
+    rights::current(&*service.storage.catalog, &principal, now)
+        .await?
+        .ok_or(Unauthorized::Withdrawn)
+}
+
+/// Where the request came from: the peer, or whom a trusted proxy names.
+pub fn address(service: &Service, request: &HttpRequest) -> IpAddr {
+    let Some(peer) = request.peer_addr().map(|peer| peer.ip().to_canonical()) else {
+        return IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    };
+    let trusted = |address: IpAddr| {
+        service.config.trusted_proxies.iter().any(|network| network.contains(address))
+    };
+    if !trusted(peer) {
+        return peer;
+    }
+    // Each proxy adds whom it heard from at the end; the first that is no proxy of ours is it.
+    let mut nearest = peer;
+    let named: Vec<&str> = values(request.headers(), "x-forwarded-for").collect();
+    for text in named.into_iter().rev() {
+        let Ok(address) = text.parse::<IpAddr>() else { break };
+        nearest = address.to_canonical();
+        if !trusted(nearest) {
+            break;
+        }
+    }
+    nearest
+}
+
+/// What URLs of ours begin with, for whoever sent this request; no slash at the end.
+pub fn base_url(service: &Service, request: &HttpRequest) -> String {
+    if let Some(url) = &service.config.public_url {
+        return url.clone();
+    }
+    let headers = request.headers();
+    let proxied = request.peer_addr().is_some_and(|peer| {
+        service.config.trusted_proxies.iter().any(|network| network.contains(peer.ip()))
+    });
+    let forwarded =
+        |name| if proxied { values(headers, name).last() } else { None }.filter(|v| is_token(v));
+    let own_scheme = if service.config.tls.is_some() { "https" } else { "http" };
+    let scheme = match forwarded("x-forwarded-proto") {
+        Some("https") => "https",
+        Some("http") => "http",
+        _ => own_scheme,
+    };
+    let host = forwarded("x-forwarded-host")
+        .or_else(|| headers.get(header::HOST).and_then(|h| h.to_str().ok()).filter(|h| is_token(h)))
+        .map(str::to_owned)
+        .unwrap_or_else(|| service.config.listen.to_string());
+    format!("{scheme}://{host}")
+}
+
+/// The comma-separated values of a header, over all its lines.
+fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
+    headers
+        .get_all(name)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+/// Whether text is a host and port or a scheme, and cannot break out of a URL.
+fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|b| {
+            b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']' | b'_')
+        })
+}

@@ -1,0 +1,118 @@
+//! What happens to every request at the edge: its line in the log, headers that make browsers
+//! careful, and which other origins may call.
+
+use crate::service::Service;
+use actix_web::body::{BoxBody, EitherBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::middleware::{DefaultHeaders, Next};
+use actix_web::web::Data;
+use actix_web::{Error, HttpResponse};
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Headers for whatever answers; a handler may say otherwise.
+pub fn security_headers() -> DefaultHeaders {
+    DefaultHeaders::new()
+        .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .add((header::REFERRER_POLICY, "no-referrer"))
+        .add((header::X_FRAME_OPTIONS, "DENY"))
+        .add(("cross-origin-opener-policy", "same-origin"))
+}
+
+/// Counts the answer and logs it. Queries are never logged, and paths without their tokens.
+pub async fn record<B: MessageBody>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, Error> {
+    let service = request.app_data::<Data<Arc<Service>>>().cloned();
+    let method = request.method().clone();
+    let path = redacted(request.path()).into_owned();
+    let started = Instant::now();
+    let answer = next.call(request).await;
+    let status = match &answer {
+        Ok(response) => response.status(),
+        Err(e) => e.as_response_error().status_code(),
+    };
+    if let Some(service) = service {
+        service.metrics.responded(status.as_u16());
+    }
+    let millis = started.elapsed().as_millis() as u64;
+    if status.is_server_error() {
+        tracing::warn!(%method, path, status = status.as_u16(), millis, "request");
+    } else {
+        tracing::debug!(%method, path, status = status.as_u16(), millis, "request");
+    }
+    answer
+}
+
+/// A path without the session token of media: `/hls/v1/s/TOKEN/…`.
+fn redacted(path: &str) -> Cow<'_, str> {
+    let mut parts = path.splitn(6, '/');
+    match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(""), Some(protocol), Some("v1"), Some("s"), Some(_)) => {
+            let rest = parts.next().map(|rest| format!("/{rest}")).unwrap_or_default();
+            format!("/{protocol}/v1/s/REDACTED{rest}").into()
+        }
+        _ => path.into(),
+    }
+}
+
+/// Lets pages of the allowed origins call, and of no others (Fetch §3.2).
+pub async fn cors<B: MessageBody>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B, BoxBody>>, Error> {
+    let allowed = request.headers().get(header::ORIGIN).cloned().filter(|origin| {
+        request.app_data::<Data<Arc<Service>>>().is_some_and(|service| {
+            service.config.allowed_origins.iter().any(|o| o.as_bytes() == origin.as_bytes())
+        })
+    });
+    let preflight = request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let mut response = if preflight {
+        request.into_response(HttpResponse::NoContent().finish()).map_into_right_body()
+    } else {
+        next.call(request).await?.map_into_left_body()
+    };
+    let headers = response.headers_mut();
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    if let Some(origin) = allowed {
+        allow(headers, origin, preflight);
+    }
+    Ok(response)
+}
+
+fn allow(headers: &mut HeaderMap, origin: HeaderValue, preflight: bool) {
+    let fixed = HeaderValue::from_static;
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, fixed("true"));
+    if preflight {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, fixed("GET, POST"));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, fixed("authorization, content-type"));
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, fixed("600"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_do_not_reach_the_log() {
+        let cases = [
+            ("/", "/"),
+            ("/graphql", "/graphql"),
+            ("/hls/v1/s/secret/main.m3u8", "/hls/v1/s/REDACTED/main.m3u8"),
+            ("/hls/v1/s/secret/a/b/c", "/hls/v1/s/REDACTED/a/b/c"),
+            ("/images/v1/s/secret", "/images/v1/s/REDACTED"),
+            ("/hls/v1/s/", "/hls/v1/s/REDACTED"),
+            ("/hls/v1/getHLSMasterPlaylist.m3u8", "/hls/v1/getHLSMasterPlaylist.m3u8"),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(redacted(path), expected);
+        }
+    }
+}

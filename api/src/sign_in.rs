@@ -1,0 +1,424 @@
+//! How people get their tokens: a name and a password, then refresh tokens that change with every
+//! use.
+//!
+//! A refresh token is the sign-in's identifier and a secret. The next one follows from the one
+//! before by a key of the service, so that two tabs, or an answer that was lost, come to the same
+//! one within [`GRACE_MS`]; an old one that turns up later was stolen, and ends the sign-in.
+
+use crate::access::{Principal, Subject};
+use crate::account::{Role, SignIn, User};
+use crate::id::{SignInId, UserId};
+use crate::keys::Keys;
+use crate::storage::{Catalog, CreateError, StorageError};
+use crate::token::Tokens;
+use argon2::{Argon2, PasswordHasher, PasswordVerifier};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::{hmac, rand};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use lookback_wire::Timestamp;
+use parking_lot::Mutex;
+use secrecy::{ExposeSecret, SecretString};
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// How long an access token lasts.
+pub const ACCESS_MS: i64 = 15 * 60 * 1000;
+/// How long a sign-in lasts that is not used.
+pub const IDLE_MS: i64 = 30 * 24 * 3600 * 1000;
+/// How long the refresh token before the one in force still works.
+pub const GRACE_MS: i64 = 30 * 1000;
+
+/// Each password check takes 19 MiB and tens of milliseconds: two at a time leave room for footage.
+const CHECKS_AT_ONCE: usize = 2;
+/// Further ones wait; beyond this they are told to come again.
+const CHECKS_WAITING: usize = 32;
+/// Longer is no password but an attack on the hash.
+const MAX_PASSWORD_BYTES: usize = 1024;
+/// Names are at most 128 characters.
+const MAX_NAME_BYTES: usize = 512;
+/// The account that is meant where none is named.
+pub const DEFAULT_ACCOUNT: &str = "default";
+/// Whom the demo's code signs in.
+const DEMO_USER: &str = "demo";
+
+/// Why nobody is signed in.
+#[derive(Debug, thiserror::Error)]
+pub enum SignInError {
+    /// Also where there is no such user: which it is, is not said.
+    #[error("the name or the password is wrong")]
+    Wrong,
+    #[error("the sign-in has ended")]
+    Ended,
+    #[error("too many attempts; try again in {retry_after_s} s")]
+    TooMany { retry_after_s: u32 },
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("{0}")]
+    Internal(&'static str),
+}
+
+/// What a sign-in gives.
+#[derive(Debug)]
+pub struct Granted {
+    pub access: SecretString,
+    pub access_expires_at: Timestamp,
+    pub refresh: SecretString,
+    pub refresh_expires_at: Timestamp,
+}
+
+/// What somebody typed.
+#[derive(Debug)]
+pub struct Typed {
+    /// `default` unless named.
+    pub account: Option<String>,
+    pub name: String,
+    pub password: SecretString,
+}
+
+/// Signs people in and keeps them signed in.
+pub struct SignIns {
+    catalog: Arc<dyn Catalog>,
+    tokens: Arc<Tokens>,
+    refresh_key: hmac::Key,
+    checks: Semaphore,
+    waiting: Semaphore,
+    attempts: Attempts,
+    /// A hash of no password at all, so that an unknown name takes as long as a known one.
+    nobody: String,
+    code: Option<SecretString>,
+}
+
+impl fmt::Debug for SignIns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignIns").finish_non_exhaustive()
+    }
+}
+
+/// A password's Argon2id hash in PHC form, with the parameters that OWASP advises.
+pub fn hash_password(password: &SecretString) -> Result<String, SignInError> {
+    let password = password.expose_secret();
+    if password.len() > MAX_PASSWORD_BYTES {
+        return Err(SignInError::Internal("the password is longer than 1024 bytes"));
+    }
+    Argon2::default()
+        .hash_password(password.as_bytes())
+        .map(|hash| hash.to_string())
+        .map_err(|_| SignInError::Internal("the password could not be hashed"))
+}
+
+/// A secret that cannot be guessed, in base64url.
+pub fn random_secret() -> Result<SecretString, SignInError> {
+    let mut secret = [0; 32];
+    rand::fill(&mut secret)
+        .map_err(|_| SignInError::Internal("the system's random source failed"))?;
+    Ok(URL_SAFE_NO_PAD.encode(secret).into())
+}
+
+impl SignIns {
+    /// With `code`, whoever knows it is signed in as an administrator without a password.
+    pub fn new(
+        catalog: Arc<dyn Catalog>,
+        tokens: Arc<Tokens>,
+        keys: &Keys,
+        code: Option<SecretString>,
+    ) -> Result<Self, SignInError> {
+        let key = keys.derive("refresh tokens");
+        Ok(Self {
+            catalog,
+            tokens,
+            refresh_key: hmac::Key::new(hmac::HMAC_SHA256, key.expose_secret()),
+            checks: Semaphore::new(CHECKS_AT_ONCE),
+            waiting: Semaphore::new(CHECKS_WAITING),
+            attempts: Attempts::default(),
+            nobody: hash_password(&random_secret()?)?,
+            code,
+        })
+    }
+
+    /// Signs in by name and password; `from` is where the request came from.
+    pub async fn with_password(
+        &self,
+        typed: Typed,
+        from: IpAddr,
+        now: Timestamp,
+    ) -> Result<Granted, SignInError> {
+        let Typed { account, name, password } = typed;
+        let account = account.as_deref().unwrap_or(DEFAULT_ACCOUNT);
+        if name.len() > MAX_NAME_BYTES
+            || account.len() > MAX_NAME_BYTES
+            || password.expose_secret().len() > MAX_PASSWORD_BYTES
+        {
+            return Err(SignInError::Wrong);
+        }
+        self.attempts.take(from, account, &name, now)?;
+        let user = match self.catalog.account_by_name(account).await? {
+            Some(account) => self.catalog.user_by_name(account.id, &name).await?,
+            None => None,
+        };
+        let hash = user.as_ref().and_then(|u| u.password_hash.clone());
+        let right = self.check(password, hash.unwrap_or_else(|| self.nobody.clone())).await?;
+        match user {
+            Some(user) if right && user.password_hash.is_some() && !user.disabled => {
+                self.attempts.give_back(from, account, &name);
+                self.begin(&user, now).await
+            }
+            _ => Err(SignInError::Wrong),
+        }
+    }
+
+    /// Signs in by the demo's code.
+    pub async fn with_code(
+        &self,
+        code: &SecretString,
+        now: Timestamp,
+    ) -> Result<Granted, SignInError> {
+        let known = self.code.as_ref().ok_or(SignInError::Wrong)?.expose_secret();
+        verify_slices_are_equal(known.as_bytes(), code.expose_secret().as_bytes())
+            .map_err(|_| SignInError::Wrong)?;
+        let account = self.catalog.ensure_account(DEFAULT_ACCOUNT, now).await?;
+        let user = User {
+            id: UserId::new(now),
+            account: account.id,
+            name: DEMO_USER.into(),
+            display_name: "Demo".into(),
+            role: Role::Admin,
+            password_hash: None,
+            time_zone: None,
+            disabled: false,
+            created_at: now,
+        };
+        match self.catalog.create_user(user).await {
+            Ok(()) | Err(CreateError::Taken { .. }) => {}
+            Err(CreateError::Storage(e)) => return Err(e.into()),
+            Err(CreateError::IdempotencyConflict) => return Err(SignInError::Wrong),
+        }
+        let user =
+            self.catalog.user_by_name(account.id, DEMO_USER).await?.ok_or(SignInError::Wrong)?;
+        self.begin(&user, now).await
+    }
+
+    /// Trades a refresh token for new tokens.
+    pub async fn refresh(
+        &self,
+        token: &SecretString,
+        now: Timestamp,
+    ) -> Result<Granted, SignInError> {
+        let (id, secret) = split(token).ok_or(SignInError::Ended)?;
+        // Another tab may rotate between the read and the write: then this is the previous one.
+        for _ in 0..2 {
+            let Some(known) = self.catalog.sign_in(id).await?.filter(|s| s.expires_at > now) else {
+                return Err(SignInError::Ended);
+            };
+            let user = match self.catalog.user(known.user).await? {
+                Some(user) if !user.disabled => user,
+                _ => {
+                    self.catalog.delete_sign_in(id).await?;
+                    return Err(SignInError::Ended);
+                }
+            };
+            let presented = hash(secret);
+            let next = self.next(secret);
+            if same(&presented, &known.current) {
+                let sign_in = SignIn {
+                    current: hash(&next),
+                    previous: Some(presented),
+                    rotated_at: now,
+                    expires_at: now.plus_millis(IDLE_MS),
+                    ..known
+                };
+                if self.catalog.rotate_sign_in(presented, sign_in.clone()).await? {
+                    return self.grant(&user, &sign_in, &next, now);
+                }
+            } else if known.previous.is_some_and(|previous| same(&presented, &previous))
+                && now.millis_since(known.rotated_at) <= GRACE_MS
+            {
+                return self.grant(&user, &known, &next, now);
+            } else {
+                tracing::warn!(sign_in = %id, user = %user.id, "a used refresh token came again");
+                self.catalog.delete_sign_in(id).await?;
+                return Err(SignInError::Ended);
+            }
+        }
+        Err(SignInError::Ended)
+    }
+
+    /// Ends a sign-in; whoever holds one of its tokens may.
+    pub async fn end(&self, token: &SecretString) -> Result<(), SignInError> {
+        let Some((id, secret)) = split(token) else { return Ok(()) };
+        let presented = hash(secret);
+        match self.catalog.sign_in(id).await? {
+            Some(known)
+                if same(&presented, &known.current)
+                    || known.previous.is_some_and(|previous| same(&presented, &previous)) =>
+            {
+                Ok(self.catalog.delete_sign_in(id).await?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn begin(&self, user: &User, now: Timestamp) -> Result<Granted, SignInError> {
+        let secret = random_secret()?;
+        let sign_in = SignIn {
+            id: SignInId::new(now),
+            user: user.id,
+            current: hash(secret.expose_secret()),
+            previous: None,
+            rotated_at: now,
+            expires_at: now.plus_millis(IDLE_MS),
+        };
+        self.catalog.put_sign_in(sign_in.clone()).await?;
+        self.grant(user, &sign_in, secret.expose_secret(), now)
+    }
+
+    fn grant(
+        &self,
+        user: &User,
+        sign_in: &SignIn,
+        secret: &str,
+        now: Timestamp,
+    ) -> Result<Granted, SignInError> {
+        let expires_at = now.plus_millis(ACCESS_MS);
+        let principal = Principal {
+            subject: Subject::User(user.id),
+            account: user.account,
+            role: user.role,
+            expires_at,
+        };
+        Ok(Granted {
+            access: self
+                .tokens
+                .issue(&principal, now)
+                .map_err(|_| SignInError::Internal("the token could not be signed"))?,
+            access_expires_at: expires_at,
+            refresh: format!("{}.{secret}", sign_in.id).into(),
+            refresh_expires_at: sign_in.expires_at,
+        })
+    }
+
+    /// The secret that follows `secret`.
+    fn next(&self, secret: &str) -> String {
+        URL_SAFE_NO_PAD.encode(hmac::sign(&self.refresh_key, secret.as_bytes()))
+    }
+
+    /// Whether `password` has `hash`, found out away from the threads that answer requests.
+    async fn check(&self, password: SecretString, hash: String) -> Result<bool, SignInError> {
+        let busy = |_| SignInError::TooMany { retry_after_s: 1 };
+        let _place = self.waiting.try_acquire().map_err(|_| busy(()))?;
+        let _turn = self.checks.acquire().await.map_err(|_| busy(()))?;
+        tokio::task::spawn_blocking(move || {
+            Argon2::default()
+                .verify_password(password.expose_secret().as_bytes(), hash.as_str())
+                .is_ok()
+        })
+        .await
+        .map_err(|_| SignInError::Internal("the password check did not end"))
+    }
+}
+
+fn split(token: &SecretString) -> Option<(SignInId, &str)> {
+    let (id, secret) = token.expose_secret().split_once('.')?;
+    Some((id.parse().ok()?, secret))
+}
+
+fn hash(secret: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, secret.as_bytes()).as_ref());
+    hash
+}
+
+fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
+    verify_slices_are_equal(a, b).is_ok()
+}
+
+/// Attempts at passwords: a bucket for each address and one for each name, so that neither one
+/// guesser nor many get far. What succeeds costs nothing.
+#[derive(Debug, Default)]
+struct Attempts {
+    buckets: Mutex<HashMap<Key, Bucket>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    /// An IPv4 address, or the /64 that one household of IPv6 has.
+    Address(IpAddr),
+    /// By hash: what was typed may be a password.
+    Name([u8; 32]),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    /// In thousandths of an attempt.
+    left_milli: i64,
+    at: Timestamp,
+}
+
+/// A person mistypes a few times.
+const ATTEMPTS: i64 = 10;
+/// Then one every six seconds: 14,400 guesses a day, far too few for any password.
+const REFILL_MS: i64 = 6_000;
+/// 100 bytes each. Where more guess at once, the fullest buckets are forgotten first.
+const MAX_BUCKETS: usize = 10_000;
+
+impl Attempts {
+    fn take(
+        &self,
+        from: IpAddr,
+        account: &str,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<(), SignInError> {
+        let mut buckets = self.buckets.lock();
+        if buckets.len() + 2 > MAX_BUCKETS {
+            buckets.retain(|_, bucket| bucket.filled(now) < ATTEMPTS * 1000);
+        }
+        if buckets.len() + 2 > MAX_BUCKETS {
+            let mut levels: Vec<i64> = buckets.values().map(|b| b.filled(now)).collect();
+            let middle = levels.len() / 2;
+            let (_, &mut median, _) = levels.select_nth_unstable(middle);
+            buckets.retain(|_, bucket| bucket.filled(now) < median);
+        }
+        for key in keys(from, account, name) {
+            let bucket =
+                buckets.entry(key).or_insert(Bucket { left_milli: ATTEMPTS * 1000, at: now });
+            *bucket = Bucket { left_milli: bucket.filled(now), at: now };
+            if bucket.left_milli < 1000 {
+                let missing_ms = (1000 - bucket.left_milli) * REFILL_MS / 1000;
+                let retry_after_s = u32::try_from(missing_ms / 1000 + 1).unwrap_or(u32::MAX);
+                return Err(SignInError::TooMany { retry_after_s });
+            }
+            bucket.left_milli -= 1000;
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, from: IpAddr, account: &str, name: &str) {
+        let mut buckets = self.buckets.lock();
+        for key in keys(from, account, name) {
+            if let Some(bucket) = buckets.get_mut(&key) {
+                bucket.left_milli = (bucket.left_milli + 1000).min(ATTEMPTS * 1000);
+            }
+        }
+    }
+}
+
+impl Bucket {
+    /// What it holds at `now`.
+    fn filled(&self, now: Timestamp) -> i64 {
+        let refilled = now.millis_since(self.at).max(0) * 1000 / REFILL_MS;
+        self.left_milli.saturating_add(refilled).min(ATTEMPTS * 1000)
+    }
+}
+
+fn keys(from: IpAddr, account: &str, name: &str) -> [Key; 2] {
+    let address = match from.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
+        v4 => v4,
+    };
+    [Key::Address(address), Key::Name(hash(&format!("{account}\0{name}")))]
+}
