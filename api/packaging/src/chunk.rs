@@ -363,3 +363,357 @@ fn believable(ns: Option<u64>, timescale: u32) -> Option<u64> {
     let ns = ns.filter(|ns| (1..=LONGEST_STATED_NS).contains(ns))?;
     Some(ticks(ns, timescale)).filter(|ticks| *ticks > 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lookback_wire::codec::g711::{G711Config, Law};
+    use lookback_wire::codec::{aac::AacConfig, h264::AvcConfig};
+    use lookback_wire::{Track, TrackKind};
+    use mp4_atom::{Decode, Header, Moof};
+    use proptest::prelude::*;
+
+    const START_MS: i64 = 1_790_000_000_000;
+
+    fn h264(reorder_frames: Option<u32>) -> CodecConfig {
+        CodecConfig::H264(AvcConfig {
+            record: Bytes::from_static(&[1, 0x4d, 0x40, 0x1f]),
+            profile: 0x4d,
+            compatibility: 0x40,
+            level: 0x1f,
+            nal_length_size: 4,
+            width: 640,
+            height: 360,
+            reorder_frames,
+        })
+    }
+
+    fn aac(sampling_hz: u32) -> CodecConfig {
+        CodecConfig::Aac(AacConfig {
+            record: Bytes::from_static(&[0x11, 0x90]),
+            object_type: 2,
+            sampling_hz,
+            channels: 2,
+            frame_samples: 1024,
+        })
+    }
+
+    fn packager(config: CodecConfig, default_duration_ns: Option<u64>) -> Packager {
+        let track = Track {
+            number: 1,
+            uid: 1,
+            kind: TrackKind::Video,
+            name: None,
+            codec_id: "test".into(),
+            codec_private: Bytes::new(),
+            default_duration_ns,
+            width: 0,
+            height: 0,
+            sampling_hz: 0.0,
+            channels: 0,
+            bit_depth: 0,
+        };
+        let header =
+            UploadHeader { segment_uid: None, timecode_scale_ns: 1_000_000, tracks: vec![track] };
+        Packager::of(&header, &[config]).unwrap()
+    }
+
+    fn frame(ms: i64, key: bool, len: usize) -> TimedFrame {
+        TimedFrame {
+            track: 0,
+            time_ns: (START_MS + ms) * 1_000_000,
+            duration_ns: None,
+            key,
+            payload: vec![ms as u8; len].into(),
+        }
+    }
+
+    /// A fragment's chunks, and of each what mp4-atom and we ourselves read in its head.
+    fn package(
+        packager: &mut Packager,
+        frames: &[TimedFrame],
+        next_ms: Option<i64>,
+    ) -> Vec<(Chunk, Vec<Sample>)> {
+        let mut chunks = Vec::new();
+        for frame in frames {
+            chunks.extend(packager.push(frame.clone()));
+        }
+        chunks.extend(packager.finish(next_ms.map(|ms| (START_MS + ms) * 1_000_000)));
+        chunks
+            .into_iter()
+            .map(|chunk| {
+                let samples = read(&chunk);
+                (chunk, samples)
+            })
+            .collect()
+    }
+
+    fn read(chunk: &Chunk) -> Vec<Sample> {
+        let samples = mp4::read_samples(&chunk.head).unwrap();
+        let mut rest = chunk.head.as_ref();
+        let moof = Moof::decode(&mut rest).unwrap();
+        let [traf] = &moof.traf[..] else { panic!("one traf") };
+        let [trun] = &traf.trun[..] else { panic!("one trun") };
+        let tfdt = traf.tfdt.as_ref().unwrap();
+        assert_eq!(tfdt.base_media_decode_time, chunk.decode_time);
+        assert_eq!(trun.data_offset, Some(chunk.head.len() as i32));
+        let mdat = Header::decode(&mut rest).unwrap();
+        assert!(rest.is_empty(), "the head ends with the header of mdat");
+        assert_eq!(mdat.size, Some(chunk.samples.iter().map(Payload::len).sum()));
+        assert_eq!(trun.samples.len(), samples.len());
+        let mut decode_time = chunk.decode_time;
+        for (entry, sample) in trun.samples.iter().zip(&samples) {
+            let duration = entry.duration.or(traf.tfhd.default_sample_duration).unwrap();
+            let flags = entry.flags.or(traf.tfhd.default_sample_flags).unwrap();
+            let presentation = decode_time.strict_add_signed(entry.cts.unwrap_or(0).into());
+            let theirs = Sample {
+                decode_time,
+                presentation_time: presentation,
+                duration,
+                size: entry.size.unwrap(),
+                key: flags == SYNC_FLAGS,
+            };
+            assert_eq!(theirs, *sample);
+            decode_time += u64::from(duration);
+        }
+        assert_eq!(decode_time, chunk.decode_time + chunk.duration, "durations add up");
+        samples
+    }
+
+    const SYNC_FLAGS: u32 = 0x0200_0000;
+
+    /// What holds of a fragment's chunks whatever it is made of.
+    fn check(packager: &Packager, frames: &[TimedFrame], chunks: &[(Chunk, Vec<Sample>)]) {
+        let timescale = u64::from(packager.inits()[0].timescale);
+        let sent: Vec<_> = frames.iter().map(|f| &f.payload).collect();
+        let got: Vec<_> = chunks.iter().flat_map(|(chunk, _)| &chunk.samples).collect();
+        assert_eq!(sent, got, "samples are the frames, in their order");
+        let sizes: Vec<_> =
+            chunks.iter().flat_map(|(_, samples)| samples).map(|s| s.size).collect();
+        assert_eq!(sizes, sent.iter().map(|p| p.len() as u32).collect::<Vec<_>>());
+        let keys: Vec<_> = chunks.iter().flat_map(|(_, samples)| samples).map(|s| s.key).collect();
+        assert_eq!(keys, frames.iter().map(|f| f.key).collect::<Vec<_>>());
+
+        for (chunk, samples) in chunks {
+            assert_eq!(chunk.key, samples[0].key);
+            assert!(chunk.duration <= timescale || samples.len() == 1, "at most 1 s");
+            assert!(samples.iter().all(|s| s.duration > 0), "decode times rise");
+        }
+        for pair in chunks.windows(2) {
+            let [(before, _), (after, _)] = pair else { continue };
+            assert_eq!(before.decode_time + before.duration, after.decode_time, "no seam");
+        }
+    }
+
+    fn check_exact_times(frames: &[TimedFrame], chunks: &[(Chunk, Vec<Sample>)]) {
+        let ms = |f: &TimedFrame| (f.time_ns / 1_000_000) as u64 * 90;
+        let got = chunks.iter().flat_map(|(_, samples)| samples).map(|s| s.presentation_time);
+        assert_eq!(got.collect::<Vec<_>>(), frames.iter().map(ms).collect::<Vec<_>>());
+    }
+
+    /// Decode order of groups of pictures: of each group of 1 + n, the last shown comes first, the
+    /// others shuffled. Also the most frames that come before one shown earlier.
+    fn decode_order(shown_ms: &[i64], groups: &[(usize, u64)]) -> (Vec<i64>, u32) {
+        let mut rest = shown_ms;
+        let mut decoded = Vec::new();
+        for (between, seed) in groups.iter().cycle() {
+            let Some((group, tail)) = rest.split_at_checked((between + 1).min(rest.len().max(1)))
+            else {
+                break;
+            };
+            let mut group = group.to_vec();
+            group.rotate_right(1);
+            if let Some(b_frames) = group.get_mut(1..).filter(|b| !b.is_empty()) {
+                let turn = *seed as usize % b_frames.len();
+                b_frames.rotate_left(turn);
+            }
+            decoded.extend(group);
+            rest = tail;
+        }
+        let before = |(i, time): (usize, &i64)| decoded[..i].iter().filter(|t| *t > time).count();
+        let reorder = decoded.iter().enumerate().map(before).max().unwrap_or(0);
+        (decoded, reorder as u32)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn video_times_come_back_exactly(
+            steps in prop::collection::vec(prop_oneof![8 => 1i64..120, 1 => 120i64..2500, 1 => Just(0)], 1..160),
+            groups in prop::collection::vec((0usize..5, any::<u64>()), 1..8),
+            known in prop::sample::select(vec![0u8, 1, 2]),
+            fragment_len in 1usize..80,
+        ) {
+            let shown: Vec<i64> = steps.iter().scan(0, |at, step| { *at += step; Some(*at) }).collect();
+            // Fragments are cut in display order, then each is reordered.
+            let reordered: Vec<_> = shown.chunks(fragment_len).map(|f| decode_order(f, &groups)).collect();
+            let reorder = reordered.iter().map(|(_, reorder)| *reorder).max();
+            // The SPS says it, leaves it out, or understates it.
+            let stated = [reorder, None, Some(0)][usize::from(known)];
+            let mut packager = packager(h264(stated), None);
+            for (index, (decoded, _)) in reordered.iter().enumerate() {
+                let frames: Vec<_> =
+                    decoded.iter().enumerate().map(|(i, ms)| frame(*ms, i == 0, 1 + i % 7)).collect();
+                let next = shown.get((index + 1) * fragment_len).copied();
+                let chunks = package(&mut packager, &frames, next);
+                check(&packager, &frames, &chunks);
+                check_exact_times(&frames, &chunks);
+                if stated != Some(0) {
+                    let earliest = decoded.iter().min().map(|ms| (START_MS + ms) as u64 * 90);
+                    prop_assert_eq!(Some(chunks[0].0.decode_time), earliest);
+                }
+            }
+        }
+
+        #[test]
+        fn rounded_audio_is_laid_on_a_grid(
+            hz in prop::sample::select(vec![8_000u32, 16_000, 44_100, 48_000]),
+            jitter in prop::collection::vec(-1i64..=1, 1..200),
+            fragment_len in 1usize..80,
+            gap in prop::option::of((0usize..200, 50i64..5000)),
+        ) {
+            let mut packager = packager(aac(hz), None);
+            let exact_ms = |index: usize| index as f64 * 1_024_000.0 / f64::from(hz);
+            let frames: Vec<_> = jitter.iter().enumerate().map(|(index, jitter)| {
+                let late = gap.filter(|(at, _)| index >= *at).map_or(0, |(_, ms)| ms);
+                frame(1000 + exact_ms(index) as i64 + jitter + late, true, 100)
+            }).collect();
+            let mut samples = Vec::new();
+            for fragment in frames.chunks(fragment_len) {
+                let chunks = package(&mut packager, fragment, None);
+                check(&packager, fragment, &chunks);
+                samples.extend(chunks.into_iter().flat_map(|(_, samples)| samples));
+            }
+            let tolerance = u64::from(hz) * 4 / 1000 + 1;
+            for (frame, sample) in frames.iter().zip(&samples) {
+                let stated = ticks(frame.time_ns as u64, hz);
+                prop_assert!(sample.presentation_time.abs_diff(stated) <= tolerance);
+                prop_assert_eq!(sample.presentation_time, sample.decode_time);
+            }
+            let seam = gap.map_or(usize::MAX, |(at, _)| at);
+            for (index, pair) in samples.windows(2).enumerate() {
+                let apart = pair[1].decode_time - pair[0].decode_time;
+                prop_assert_eq!(apart == 1024, index + 1 != seam, "after packet {}", index);
+            }
+        }
+
+        #[test]
+        fn no_time_is_absurd_enough_to_panic(
+            times in prop::collection::vec(prop_oneof![
+                any::<i64>(), Just(i64::MIN), Just(i64::MAX), Just(0), -5i64..5,
+            ], 1..40),
+            duration_ns in prop::option::of(any::<u64>()),
+            next in prop::option::of(any::<i64>()),
+            config in prop::sample::select(vec![h264(None), h264(Some(u32::MAX)), aac(1), aac(u32::MAX)]),
+        ) {
+            let mut packager = packager(config, duration_ns);
+            let mut chunks = Vec::new();
+            for time_ns in &times {
+                let payload = vec![0; 3].into();
+                chunks.extend(packager.push(TimedFrame { track: 0, time_ns: *time_ns, duration_ns, key: true, payload }));
+            }
+            chunks.extend(packager.finish(next));
+            prop_assert_eq!(chunks.iter().map(|c| c.samples.len()).sum::<usize>(), times.len());
+        }
+    }
+
+    #[test]
+    fn chunks_are_cut_while_frames_arrive_where_reordering_is_closed() {
+        // Of a fragment of 3 s and 25 frames a second, with so many B frames between two P frames.
+        let check_cuts = |between: usize, stated: Option<u32>, lengths: &[usize]| {
+            let shown: Vec<i64> = (0..75).map(|i| i * 40).collect();
+            let (decoded, _) = decode_order(&shown, &[&[(0, 0)][..], &[(between, 0); 74]].concat());
+            let mut packager = packager(h264(stated), None);
+            let mut early = 0;
+            for ms in &decoded {
+                early += packager.push(frame(*ms, *ms == 0, 10)).len();
+            }
+            assert_eq!(early, 2, "two seconds are out before the third is whole");
+            packager.abandon();
+            let frames: Vec<_> = decoded.iter().map(|ms| frame(*ms, *ms == 0, 10)).collect();
+            let chunks = package(&mut packager, &frames, Some(3000));
+            check(&packager, &frames, &chunks);
+            check_exact_times(&frames, &chunks);
+            let got: Vec<_> = chunks.iter().map(|(chunk, _)| chunk.samples.len()).collect();
+            assert_eq!(got, lengths, "{between} B frames, {stated:?} stated");
+            for pair in chunks.windows(2) {
+                let latest = pair[0].1.iter().map(|s| s.presentation_time).max();
+                assert!(latest < pair[1].1.iter().map(|s| s.presentation_time).min(), "closed");
+            }
+        };
+        check_cuts(0, Some(0), &[25, 25, 25]);
+        check_cuts(0, None, &[25, 25, 25]);
+        check_cuts(2, Some(1), &[25, 24, 24, 2]);
+        check_cuts(2, None, &[25, 24, 24, 2]);
+        check_cuts(3, Some(1), &[25, 24, 24, 2]);
+    }
+
+    #[test]
+    fn the_last_picture_lasts_until_the_next_fragment_or_as_usual() {
+        let ms = |ms: u64| Some(ms * 1_000_000);
+        let check_last = |times: &[i64], default, block, next: Option<i64>, expected: u64| {
+            let mut packager = packager(h264(Some(0)), default);
+            let frames: Vec<_> = times
+                .iter()
+                .map(|t| TimedFrame { duration_ns: block, ..frame(*t, *t == 0, 5) })
+                .collect();
+            let chunks = package(&mut packager, &frames, next);
+            let last = chunks.last().unwrap().1.last().unwrap().duration;
+            assert_eq!(u64::from(last), expected * 90, "{times:?} {default:?} {block:?} {next:?}");
+        };
+        check_last(&[0, 33, 67], None, None, Some(100), 33);
+        check_last(&[0, 33, 67], None, None, None, 34);
+        check_last(&[0, 33, 67], ms(33), None, None, 33);
+        check_last(&[0, 33, 67], ms(33), ms(40), None, 40);
+        check_last(&[0, 33, 67], ms(33), ms(40), Some(100), 33);
+        // A gap, and a next fragment that begins too early.
+        check_last(&[0, 33, 67], None, None, Some(40_067), 34);
+        check_last(&[0, 33, 67], None, None, Some(60), 34);
+        // Half a second is held; with slow pictures, twice the usual.
+        check_last(&[0, 33, 67], None, None, Some(567), 500);
+        check_last(&[0, 33, 67], None, None, Some(568), 34);
+        check_last(&[0, 400, 800], None, None, Some(1600), 800);
+        // A single picture.
+        check_last(&[0], None, None, Some(1000), 1000);
+        check_last(&[0], None, None, Some(3000), 40);
+        check_last(&[0], None, None, None, 40);
+        check_last(&[0], ms(30_000), ms(0), None, 40);
+    }
+
+    #[test]
+    fn g711_lasts_as_long_as_it_has_bytes() {
+        let config = G711Config { law: Law::Mu, sampling_hz: 8000, channels: 1 };
+        let mut packager = packager(CodecConfig::G711(config), None);
+        // 60 packets of 20 ms, then one of 12.5 ms, stated to the millisecond.
+        let mut frames: Vec<_> = (0..60).map(|i| frame(i * 20 + i % 2, true, 160)).collect();
+        frames.push(frame(1200, true, 100));
+        let chunks = package(&mut packager, &frames, None);
+        check(&packager, &frames, &chunks);
+        let lengths: Vec<_> = chunks.iter().map(|(c, _)| (c.samples.len(), c.duration)).collect();
+        assert_eq!(lengths, [(50, 8000), (11, 1700)]);
+    }
+
+    #[test]
+    fn a_fragment_of_equal_times_is_cut_all_the_same() {
+        let mut packager = packager(h264(None), None);
+        let mut sent = 0;
+        let mut chunks = Vec::new();
+        while chunks.is_empty() {
+            chunks = packager.push(frame(0, sent == 0, 1));
+            sent += 1;
+            assert!(sent <= MAX_SAMPLES + MAX_REORDER + 1, "no chunk after {sent} frames");
+        }
+        assert_eq!(packager.finish(None).len(), 1);
+    }
+
+    #[test]
+    fn an_abandoned_fragment_leaves_nothing_behind() {
+        let mut packager = packager(h264(Some(0)), None);
+        packager.push(frame(0, true, 5));
+        packager.abandon();
+        assert!(packager.finish(None).is_empty());
+        packager.push(TimedFrame { track: 9, ..frame(0, true, 5) });
+        assert!(packager.finish(None).is_empty());
+    }
+}

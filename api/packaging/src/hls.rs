@@ -318,3 +318,97 @@ fn put_digits(out: &mut String, mut value: u64, digits: usize) {
     }
     out.extend(text[start..].iter().map(|digit| char::from(*digit)));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(expected: &str, put: impl FnOnce(&mut String)) {
+        let mut out = String::new();
+        put(&mut out);
+        assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn instants_are_written_in_utc() {
+        for (ms, expected) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
+            (1_709_164_800_000, "2024-02-29T00:00:00.000Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (1_684_327_715_994, "2023-05-17T12:48:35.994Z"),
+            (i64::MAX, "9999-12-31T23:59:59.999Z"),
+            (i64::MIN, "0000-01-01T00:00:00.000Z"),
+        ] {
+            check(expected, |out| put_date_time(out, Timestamp::from_millis(ms)));
+        }
+    }
+
+    #[test]
+    fn seconds_have_the_digits_they_need() {
+        for (duration, timescale, expected) in [
+            (180_000, 90_000, "2"),
+            (239_670, 90_000, "2.663"),
+            (90_000 * 10, 90_000, "10"),
+            (47_104, 48_000, "0.981333333"),
+            (1, 90_000, "0.000011111"),
+            (0, 90_000, "0"),
+            (5, 0, "5"),
+            (u64::MAX, 1, "18446744073.709551615"),
+        ] {
+            check(expected, |out| put_seconds(out, duration, timescale));
+        }
+    }
+
+    #[test]
+    fn text_cannot_end_its_line_or_quotation() {
+        for (text, expected) in [
+            ("v/1.m4s", "v/1.m4s"),
+            ("a\"b\r\nc", "a%22b%0D%0Ac"),
+            ("\n", "%0A"),
+            ("é#?=&", "é#?=&"),
+            ("", ""),
+        ] {
+            check(expected, |out| put_text(out, text));
+        }
+    }
+
+    #[test]
+    fn a_day_of_segments_adds_up() {
+        // Of each: ticks of a segment of about 1 s, and a frame's length.
+        for (duration, timescale, frame_s) in
+            [(47_104, 48_000, 0.021), (90_090, 90_000, 0.033), (90_001, 90_000, 0.016)]
+        {
+            let mut text = String::new();
+            put_seconds(&mut text, duration, timescale);
+            let written: f64 = text.parse().unwrap();
+            let exact = duration as f64 / f64::from(timescale);
+            assert!((written - exact).abs() * 86_400.0 < frame_s / 100.0, "{text}");
+        }
+    }
+
+    #[test]
+    fn target_durations_are_rounded_half_up() {
+        let segment = |duration| Segment {
+            uri: "s".into(),
+            duration,
+            timescale: 1000,
+            discontinuity: false,
+            map_uri: None,
+            program_date_time: None,
+        };
+        for (durations, expected) in [
+            (&[][..], 1),
+            (&[200], 1),
+            (&[2499], 2),
+            (&[2500, 1000], 3),
+            (&[1000, 10_400, 9600], 10),
+            (&[u64::MAX], u32::MAX),
+        ] {
+            let segments: Vec<_> = durations.iter().map(|d| segment(*d)).collect();
+            assert_eq!(target_duration_s(&segments), expected, "{durations:?}");
+        }
+    }
+}

@@ -362,3 +362,159 @@ fn take_text(rest: &mut mp4::Bytes) -> Option<String> {
     let len = rest.u32()? as usize;
     rest.take(len).and_then(|bytes| String::from_utf8(bytes.to_vec()).ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lookback_wire::codec::g711::G711Config;
+    use lookback_wire::codec::{aac::AacConfig, h264::AvcConfig, h265::HevcConfig};
+    use mp4_atom::{Codec, Decode, Encode, Ftyp, Moov};
+    use proptest::prelude::*;
+
+    // x264's and x265's records of 320x180 pictures.
+    const AVCC: &str = "0164000cffe1001a6764000cacd941419f9f011000000300100000030320f142996001\
+                        000468ef8fcbfdf8f800";
+    const HVCC: &str = "0101600000009000000000003cf000fcfdf8f800000f03200001001840010c01ffff01\
+                        600000030090000003000003003c959409210001002b42010101600000030090000003\
+                        000003003ca00a080c1f3e595952930bc05a0200000300020000030032102200010006\
+                        4401c073c189";
+
+    fn hex(text: &str) -> Bytes {
+        let digits: Vec<_> = text.chars().filter_map(|c| c.to_digit(16)).collect();
+        digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect()
+    }
+
+    fn configs() -> [CodecConfig; 4] {
+        [
+            CodecConfig::H264(AvcConfig {
+                record: hex(AVCC),
+                profile: 0x64,
+                compatibility: 0,
+                level: 0x0c,
+                nal_length_size: 4,
+                width: 320,
+                height: 180,
+                reorder_frames: Some(2),
+            }),
+            CodecConfig::H265(HevcConfig {
+                record: hex(HVCC),
+                nal_length_size: 4,
+                width: 0,
+                height: 0,
+                reorder_frames: None,
+            }),
+            CodecConfig::Aac(AacConfig {
+                record: hex("121056e500"),
+                object_type: 2,
+                sampling_hz: 44_100,
+                channels: 2,
+                frame_samples: 1024,
+            }),
+            CodecConfig::G711(G711Config { law: Law::A, sampling_hz: 8000, channels: 1 }),
+        ]
+    }
+
+    fn track() -> Track {
+        Track {
+            number: 1,
+            uid: u64::MAX,
+            kind: TrackKind::Video,
+            name: Some("front door".into()),
+            codec_id: "V_TEST".into(),
+            codec_private: Bytes::from_static(b"private"),
+            default_duration_ns: Some(40_000_000),
+            width: 640,
+            height: 360,
+            sampling_hz: 44_100.5,
+            channels: 2,
+            bit_depth: 16,
+        }
+    }
+
+    #[test]
+    fn the_movie_box_reads_as_one_track_without_samples() {
+        for config in configs() {
+            let init = TrackInit::of(&track(), &config).unwrap();
+            let mut rest = init.segment.as_ref();
+            let ftyp = Ftyp::decode(&mut rest).unwrap();
+            assert_eq!(ftyp.major_brand, b"iso6".into());
+            let moov = Moov::decode(&mut rest).unwrap();
+            assert!(rest.is_empty(), "nothing after moov");
+
+            let [trak] = &moov.trak[..] else { panic!("one track") };
+            assert_eq!(
+                (moov.mvhd.duration, trak.tkhd.duration, trak.mdia.mdhd.duration),
+                (0, 0, 0)
+            );
+            assert_eq!(trak.mdia.mdhd.timescale, init.timescale);
+            let tables = &trak.mdia.minf.stbl;
+            assert!(tables.stts.entries.is_empty() && tables.stsc.entries.is_empty());
+            assert_eq!(moov.mvex.unwrap().trex[0].track_id, trak.tkhd.track_id);
+
+            let [entry] = &tables.stsd.codecs[..] else { panic!("one sample entry") };
+            let mut record = Vec::new();
+            match (entry, &config) {
+                (Codec::Avc1(entry), CodecConfig::H264(c)) => {
+                    entry.avcc.encode(&mut record).unwrap();
+                    assert_eq!(record[8..], c.record);
+                    assert_eq!((entry.visual.width, entry.visual.height), (320, 180));
+                }
+                (Codec::Hvc1(entry), CodecConfig::H265(c)) => {
+                    entry.hvcc.encode(&mut record).unwrap();
+                    assert_eq!(record[8..], c.record);
+                    // The SPS did not say.
+                    assert_eq!((entry.visual.width, entry.visual.height), (640, 360));
+                }
+                (Codec::Mp4a(entry), CodecConfig::Aac(c)) => {
+                    let decoder = &entry.esds.es_desc.dec_config;
+                    assert_eq!(decoder.object_type_indication, 0x40);
+                    assert_eq!(decoder.dec_specific.as_ref().unwrap().raw, c.record);
+                    assert_eq!(entry.audio.channel_count, 2);
+                }
+                (Codec::Unknown(kind, _), CodecConfig::G711(_)) => {
+                    assert_eq!(*kind, b"alaw".into())
+                }
+                (entry, config) => panic!("{config:?} became {entry:?}"),
+            }
+            assert_eq!(init.playable, !matches!(config, CodecConfig::G711(_)));
+        }
+    }
+
+    #[test]
+    fn the_stored_form_is_read_back() {
+        for (index, config) in configs().iter().enumerate() {
+            let mut track = track();
+            if index > 0 {
+                (track.name, track.default_duration_ns) = (None, None);
+            }
+            let init = TrackInit::of(&track, config).unwrap();
+            let stored = init.encode();
+            assert_eq!(TrackInit::decode(&stored), Some(init));
+            for len in 0..stored.len() {
+                assert_eq!(TrackInit::decode(&stored[..len]), None, "cut at {len}");
+            }
+            assert_eq!(TrackInit::decode(&[&stored[..], &[0]].concat()), None, "a byte too many");
+        }
+    }
+
+    #[test]
+    fn sound_without_a_rate_is_refused() {
+        let config = CodecConfig::G711(G711Config { law: Law::Mu, sampling_hz: 0, channels: 1 });
+        let error = TrackInit::of(&track(), &config).unwrap_err();
+        assert!(error.to_string().contains("sampling rate"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_may_be_decoded(
+            at in any::<prop::sample::Index>(), byte: u8, noise in prop::collection::vec(any::<u8>(), 0..200)
+        ) {
+            let mut stored = TrackInit::of(&track(), &configs()[0]).unwrap().encode().to_vec();
+            let at = at.index(stored.len());
+            stored[at] = byte;
+            TrackInit::decode(&stored);
+            TrackInit::decode(&noise);
+            TrackInit::decode(&[&[VERSION], &noise[..]].concat());
+        }
+    }
+}

@@ -240,3 +240,63 @@ impl<'a> Bytes<'a> {
         Some(u64::from_be_bytes(self.take(8)?.try_into().ok()?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample() -> impl Strategy<Value = (u32, u32, i32, bool)> {
+        let composition = prop_oneof![Just(0), any::<i32>()];
+        (prop_oneof![Just(3000), any::<u32>()], 0u32..1 << 20, composition, any::<bool>())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(
+            start in (1u64 << 32)..1 << 60,
+            given in prop::collection::vec(sample(), 1..50),
+        ) {
+            let mut decode_time = start;
+            let samples: Vec<_> = given.into_iter().map(|(duration, size, composition, key)| {
+                let sample = Sample {
+                    decode_time,
+                    presentation_time: decode_time.strict_add_signed(composition.into()),
+                    duration,
+                    size,
+                    key,
+                };
+                decode_time += u64::from(duration);
+                sample
+            }).collect();
+            let head = write_head(7, &samples);
+            prop_assert_eq!(read_samples(&head), Some(samples));
+            for len in 0..head.len() - 8 {
+                prop_assert_eq!(read_samples(&head[..len]), None, "cut at {}", len);
+            }
+        }
+
+        #[test]
+        fn any_bytes_may_be_read(
+            at in any::<prop::sample::Index>(), byte: u8, noise in prop::collection::vec(any::<u8>(), 0..80)
+        ) {
+            let same = Sample { decode_time: 1 << 40, presentation_time: 1 << 40, duration: 1, size: 1, key: true };
+            let mut head = write_head(7, &[same; 5]);
+            let at = at.index(head.len());
+            head[at] = byte;
+            read_samples(&head);
+            read_samples(&noise);
+        }
+    }
+
+    #[test]
+    fn beyond_4_gib_mdat_has_the_long_header() {
+        let one =
+            Sample { decode_time: 0, presentation_time: 0, duration: 1, size: u32::MAX, key: true };
+        let head = write_head(0, &[one, one]);
+        let (_, mdat) = head.split_at(head.len() - 16);
+        let size = (2 * u64::from(u32::MAX) + 16).to_be_bytes();
+        assert_eq!(mdat, [&[0, 0, 0, 1][..], b"mdat", &size].concat());
+        assert_eq!(read_samples(&head).map(|samples| samples.len()), Some(2));
+    }
+}
