@@ -1,0 +1,370 @@
+//! Cuts frames into fragments at key frames, and writes them as clusters with absolute timecodes.
+//!
+//! What every fragment keeps to, so that no server refuses one: it begins with a key frame of the
+//! leading track, holds a frame of each track that its header names (Kinesis' error 4011 otherwise),
+//! lasts no more than 20 s and 50 MB, and says its end by a tag, so that it is acknowledged at once.
+
+use crate::buffer::Buffer;
+use crate::error::FrameError;
+use crate::frame::{Frame, Framing, Track};
+use bytes::Bytes;
+use lookback_wire::codec::CodecError;
+use lookback_wire::fragment::END_OF_FRAGMENT;
+use lookback_wire::matroska::writer;
+use lookback_wire::{Payload, SimpleTag, Timestamp, TrackKind, UploadHeader};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Kinesis Video Streams refuses fragments over 20 s; the last frame's duration counts too.
+const MAX_FRAGMENT_MS: i64 = 19_800;
+/// It refuses those over 50 MB; block headers and tags need some of it.
+const MAX_FRAGMENT_BYTES: usize = 49_000_000;
+/// How far a frame may lie before its fragment's start: leading pictures and late audio do, by
+/// fractions of a second. More means that the camera's clock went back.
+const MAX_LEAD_MS: i64 = 5_000;
+/// Fragments of audio alone, where nothing else says where to cut.
+const AUDIO_FRAGMENT_MS: i64 = 2_000;
+/// 9999-12-31T23:59:59.999Z.
+const MAX_TIMESTAMP_MS: i64 = 253_402_300_799_999;
+/// Kinesis Video Streams takes 10 tags a fragment, and END_OF_FRAGMENT is one.
+const MAX_TAGS: usize = 9;
+
+/// Why frames were left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SkipReason {
+    /// No fragment was open, and only a key frame opens one.
+    NoKeyFrame,
+    /// A fragment reached 20 s or 50 MB without a key frame.
+    FragmentTooLong,
+    /// The capture time jumped inside a fragment; the next key frame goes on.
+    ClockJumped,
+    /// The fragment that they belong to was dropped.
+    FragmentDropped,
+}
+
+/// Turns frames into fragments in a [`Buffer`].
+#[derive(Debug)]
+pub struct Fragmenter {
+    segment_uid: [u8; 16],
+    tracks: Vec<Track>,
+    /// Index of the track whose key frames cut.
+    leading: usize,
+    audio_only: bool,
+    target_ms: i64,
+    open: Option<Open>,
+    /// The leading track's frame duration, as last measured.
+    interval_ms: i64,
+    alarm_until: Option<Timestamp>,
+    tags: Vec<SimpleTag>,
+    header: Arc<UploadHeader>,
+    /// Whether a codec private changed since `header` was made.
+    header_is_stale: bool,
+    /// Headers of fragments in which a track had no frame; kept so that neighbours share one.
+    partial_header: Option<Arc<UploadHeader>>,
+    skipping: SkipReason,
+    skipped: u64,
+    reports: VecDeque<(SkipReason, u64)>,
+}
+
+/// What is known of the fragment that is open.
+#[derive(Debug)]
+struct Open {
+    start_ms: i64,
+    bytes: usize,
+    /// By track index.
+    seen: Vec<bool>,
+    leading_frames: i64,
+    leading_last_ms: i64,
+    last_put: Instant,
+}
+
+impl Fragmenter {
+    pub fn new(tracks: Vec<Track>, target: Duration, segment_uid: [u8; 16]) -> Self {
+        let leading =
+            tracks.iter().position(|track| track.entry.kind == TrackKind::Video).unwrap_or(0);
+        let tracks: Vec<Track> = tracks
+            .into_iter()
+            .zip(1u64..)
+            .map(|(mut track, number)| {
+                track.entry.number = number;
+                track.entry.uid = number;
+                track
+            })
+            .collect();
+        let interval_ms = tracks
+            .get(leading)
+            .and_then(|track| track.entry.default_duration_ns)
+            .and_then(|ns| i64::try_from(ns / 1_000_000).ok())
+            .unwrap_or(40);
+        Self {
+            segment_uid,
+            header: Arc::new(UploadHeader {
+                segment_uid: Some(segment_uid),
+                timecode_scale_ns: 1_000_000,
+                tracks: Vec::new(),
+            }),
+            audio_only: tracks.iter().all(|track| track.entry.kind == TrackKind::Audio),
+            header_is_stale: true,
+            tracks,
+            leading,
+            target_ms: i64::try_from(target.as_millis()).unwrap_or(MAX_FRAGMENT_MS),
+            open: None,
+            interval_ms,
+            alarm_until: None,
+            tags: Vec::new(),
+            partial_header: None,
+            skipping: SkipReason::NoKeyFrame,
+            skipped: 0,
+            reports: VecDeque::new(),
+        }
+    }
+
+    /// Takes a frame into the open fragment, or into a new one.
+    pub fn put(
+        &mut self,
+        frame: Frame,
+        now: Instant,
+        buffer: &mut Buffer,
+    ) -> Result<(), FrameError> {
+        let index = self.check(&frame)?;
+        let time_ms = frame.captured_at.as_millis();
+        let payload = self.adapt(index, &frame)?;
+        let leads = index == self.leading;
+        let cuts = leads && (frame.key || self.audio_only);
+        if cuts && (self.header_is_stale || self.is_due(time_ms)) {
+            self.end(Some(time_ms), buffer);
+            self.begin(time_ms, now, buffer);
+        }
+        let (Some(open), Some(payload)) = (&mut self.open, payload) else {
+            self.skipped = self.skipped.saturating_add(1);
+            return Ok(());
+        };
+        let offset_ms = time_ms - open.start_ms;
+        let jumped = !(-MAX_LEAD_MS..=MAX_FRAGMENT_MS).contains(&offset_ms);
+        if jumped || open.bytes.saturating_add(payload.len()) > MAX_FRAGMENT_BYTES {
+            let gradual =
+                offset_ms > 0 && offset_ms <= MAX_FRAGMENT_MS.saturating_add(self.interval_ms);
+            self.end(None, buffer);
+            self.skip(if jumped && !gradual {
+                SkipReason::ClockJumped
+            } else {
+                SkipReason::FragmentTooLong
+            });
+            self.skipped = 1;
+            return Ok(());
+        }
+        if leads {
+            open.leading_frames = open.leading_frames.saturating_add(1);
+            open.leading_last_ms = open.leading_last_ms.max(time_ms);
+        }
+        open.last_put = now;
+        open.bytes = open.bytes.saturating_add(payload.len());
+        if let Some(seen) = open.seen.get_mut(index) {
+            *seen = true;
+        }
+        let complete = open.seen.iter().all(|seen| *seen);
+        // In the range of an i16: checked against the two limits above.
+        let block = writer::simple_block(frame.track, offset_ms as i16, frame.key, &payload);
+        let end = Timestamp::from_millis(time_ms.saturating_add(if leads {
+            self.interval_ms
+        } else {
+            0
+        }));
+        buffer.append(std::iter::once(block).chain(payload.into_parts()), end);
+        if complete && let Some(fragment) = buffer.open_fragment().filter(|open| !open.sendable) {
+            fragment.header = self.current_header();
+            fragment.sendable = true;
+        }
+        Ok(())
+    }
+
+    /// Ends the open fragment, if any; the next frame of the leading track must be a key frame.
+    pub fn flush(&mut self, buffer: &mut Buffer) {
+        if self.open.is_some() {
+            self.end(None, buffer);
+            self.skip(SkipReason::NoKeyFrame);
+        }
+    }
+
+    /// When the open fragment is to be flushed if no frame comes: `idle` after the last one.
+    pub fn flush_at(&self, idle: Duration) -> Option<Instant> {
+        self.open.as_ref().map(|open| open.last_put + idle)
+    }
+
+    /// The buffer dropped the open fragment: the rest of it is left out.
+    pub fn abandon(&mut self) {
+        if self.open.take().is_some() {
+            self.tags.clear();
+            self.skip(SkipReason::FragmentDropped);
+        }
+    }
+
+    /// Adds a tag to the open fragment, or else to the next.
+    pub fn tag(&mut self, tag: SimpleTag) -> bool {
+        let room = self.tags.len() < MAX_TAGS;
+        if room {
+            self.tags.push(tag);
+        }
+        room
+    }
+
+    /// Marks the open fragment, and those that begin before `until`, as alarm footage.
+    pub fn mark_alarm(&mut self, until: Timestamp, buffer: &mut Buffer) {
+        self.alarm_until = self.alarm_until.max(Some(until));
+        if let Some(fragment) = buffer.open_fragment() {
+            fragment.info.alarm = true;
+        }
+    }
+
+    /// Frames that were left out since the last call, by reason.
+    pub fn take_skips(&mut self) -> impl Iterator<Item = (SkipReason, u64)> {
+        std::mem::take(&mut self.reports).into_iter()
+    }
+
+    /// Frames left out that no fragment has begun after; they are reported at the next one.
+    pub fn pending_skips(&self) -> u64 {
+        self.skipped
+    }
+
+    fn check(&self, frame: &Frame) -> Result<usize, FrameError> {
+        let index = frame.track.checked_sub(1).and_then(|index| usize::try_from(index).ok());
+        let index = index.filter(|index| *index < self.tracks.len());
+        let index = index.ok_or(FrameError::UnknownTrack(frame.track))?;
+        if frame.data.is_empty() {
+            return Err(FrameError::Empty(frame.track));
+        }
+        if frame.data.len() > MAX_FRAGMENT_BYTES {
+            let (track, bytes) = (frame.track, frame.data.len());
+            return Err(FrameError::TooLarge { track, bytes, limit: MAX_FRAGMENT_BYTES });
+        }
+        if !(0..=MAX_TIMESTAMP_MS).contains(&frame.captured_at.as_millis()) {
+            return Err(FrameError::Time(frame.captured_at));
+        }
+        Ok(index)
+    }
+
+    /// The frame's bytes as Matroska holds them; none while its track's parameter sets are unknown.
+    fn adapt(&mut self, index: usize, frame: &Frame) -> Result<Option<Payload>, FrameError> {
+        let Some(track) = self.tracks.get_mut(index) else {
+            return Err(FrameError::UnknownTrack(frame.track));
+        };
+        if track.framing == Framing::LengthPrefixed {
+            return Ok(Some(Payload::from(frame.data.clone())));
+        }
+        let malformed = |cause: String| FrameError::Malformed { track: frame.track, cause };
+        if frame.key {
+            let sets = parameter_sets(&track.entry.codec_id, &frame.data);
+            match sets.map_err(|error| malformed(error.to_string()))? {
+                Some(sets) if sets.record != track.entry.codec_private => {
+                    track.entry.codec_private = sets.record;
+                    (track.entry.width, track.entry.height) = (sets.width, sets.height);
+                    self.header_is_stale = true;
+                }
+                Some(_) => {}
+                None if track.entry.codec_private.is_empty() => {
+                    return Err(malformed("the first key frame has no parameter sets".to_owned()));
+                }
+                None => {}
+            }
+        }
+        if track.entry.codec_private.is_empty() {
+            return Ok(None);
+        }
+        let data = frame.data.clone();
+        if data.is_empty() {
+            return Err(malformed("it has no start code".to_owned()));
+        }
+        Ok(Some(Payload::from(data)))
+    }
+
+    /// Whether a fragment is to begin at `time_ms`: none is open, the open one is long enough, or
+    /// the clock went back, so that its times no longer rise.
+    fn is_due(&self, time_ms: i64) -> bool {
+        let Some(open) = &self.open else { return true };
+        let target_ms = if self.audio_only { AUDIO_FRAGMENT_MS } else { self.target_ms };
+        time_ms - open.start_ms >= target_ms || time_ms <= open.start_ms
+    }
+
+    fn begin(&mut self, start_ms: i64, now: Instant, buffer: &mut Buffer) {
+        if self.skipped > 0 {
+            self.reports.push_back((self.skipping, std::mem::take(&mut self.skipped)));
+        }
+        let start = Timestamp::from_millis(start_ms);
+        let alarm = self.alarm_until.is_some_and(|until| start < until);
+        buffer.open(self.current_header(), start, alarm);
+        // Checked to be 0 or more when the frame came in.
+        buffer.append([writer::cluster(start_ms as u64)], start);
+        self.open = Some(Open {
+            start_ms,
+            bytes: 0,
+            seen: self.tracks.iter().map(|_| false).collect(),
+            leading_frames: 0,
+            leading_last_ms: start_ms,
+            last_put: now,
+        });
+    }
+
+    /// Ends the open fragment; `next_ms` is where the next one begins.
+    fn end(&mut self, next_ms: Option<i64>, buffer: &mut Buffer) {
+        let Some(open) = self.open.take() else { return };
+        if open.leading_frames > 1 {
+            let span_ms = open.leading_last_ms - open.start_ms;
+            self.interval_ms = (span_ms / (open.leading_frames - 1)).clamp(1, 10_000);
+        }
+        let follows = next_ms.filter(|next_ms| {
+            let hole_ms = next_ms - open.leading_last_ms;
+            (1..=self.interval_ms.saturating_mul(3)).contains(&hole_ms)
+        });
+        let end_ms = follows.unwrap_or(open.leading_last_ms.saturating_add(self.interval_ms));
+        let tags = std::mem::take(&mut self.tags);
+        let tags = if tags.is_empty() { Bytes::new() } else { writer::tags(&tags) };
+        let end_tag = SimpleTag { name: END_OF_FRAGMENT.to_owned(), value: String::new() };
+        buffer.append([tags, writer::tags(&[end_tag])], Timestamp::from_millis(open.start_ms));
+        if let Some(fragment) = buffer.open_fragment() {
+            fragment.info.end = Timestamp::from_millis(end_ms);
+            if open.seen.contains(&false) {
+                fragment.header = self.only_seen(&fragment.header, &open.seen);
+            }
+            fragment.sendable = true;
+            fragment.ended = true;
+        }
+    }
+
+    fn skip(&mut self, reason: SkipReason) {
+        self.skipping = reason;
+    }
+
+    fn current_header(&mut self) -> Arc<UploadHeader> {
+        if std::mem::take(&mut self.header_is_stale) {
+            self.header = Arc::new(UploadHeader {
+                segment_uid: Some(self.segment_uid),
+                timecode_scale_ns: 1_000_000,
+                tracks: self.tracks.iter().map(|track| track.entry.clone()).collect(),
+            });
+        }
+        self.header.clone()
+    }
+
+    /// `header` without the tracks that had no frame.
+    fn only_seen(&mut self, header: &UploadHeader, seen: &[bool]) -> Arc<UploadHeader> {
+        let mut header = header.clone();
+        let mut seen = seen.iter();
+        header.tracks.retain(|_| seen.next().copied().unwrap_or(false));
+        match &self.partial_header {
+            Some(known) if **known == header => known.clone(),
+            _ => self.partial_header.insert(Arc::new(header)).clone(),
+        }
+    }
+}
+
+/// What the parameter sets of an Annex B key frame say.
+struct ParameterSets {
+    record: Bytes,
+    width: u32,
+    height: u32,
+}
+
+fn parameter_sets(_codec_id: &str, _data: &[u8]) -> Result<Option<ParameterSets>, CodecError> {
+    Ok(None)
+}
