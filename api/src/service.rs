@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::ingest::Uploads;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
+use crate::playback::Playback;
 use crate::sign_in::SignIns;
 use crate::storage::Storage;
 use crate::token::Tokens;
@@ -21,6 +22,7 @@ pub struct Service {
     pub tokens: Arc<Tokens>,
     pub sign_ins: SignIns,
     pub uploads: Uploads,
+    pub playback: Playback,
     pub metrics: Metrics,
     /// Whether the service is on its way down.
     pub stopping: watch::Sender<bool>,

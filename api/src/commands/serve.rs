@@ -7,11 +7,12 @@ use crate::http::{self, Certificates};
 use crate::ingest::Uploads;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
+use crate::playback::Playback;
 use crate::service::Service;
 use crate::sign_in::{self, DEFAULT_ACCOUNT, SignIns};
 use crate::storage::embedded;
 use crate::token::Tokens;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -164,6 +165,12 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
         .map_err(|e| format!("cannot listen on {}: {e}", config.listen))?;
     let address = listener.local_addr()?;
     let scheme = if certificates.is_some() { "https" } else { "http" };
+    let playback = Playback::new(
+        storage.clone(),
+        clock.clone(),
+        keys.derive("playback sessions").expose_secret(),
+        config.playback.max_session_seconds,
+    );
     let service = Arc::new(Service {
         config,
         clock,
@@ -172,6 +179,7 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
         tokens,
         sign_ins,
         uploads: Uploads::default(),
+        playback,
         metrics: Metrics::default(),
         stopping: watch::Sender::new(false),
     });

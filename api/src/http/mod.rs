@@ -4,11 +4,15 @@ pub mod auth;
 pub mod caller;
 mod edge;
 mod health;
+mod kinesis;
+mod media;
+mod putmedia;
 mod tls;
 mod viewer;
 
 use crate::service::Service;
 pub use actix_web::dev::{Server, ServerHandle};
+use actix_web::http::Method;
 use actix_web::web::{self, Data, PayloadConfig, ServiceConfig, get, post, resource};
 use actix_web::{App, HttpServer, middleware};
 use std::io;
@@ -36,6 +40,15 @@ fn routes(routes: &mut ServiceConfig) {
                 .route("/logout", post().to(auth::logout)),
         )
         .route("/.well-known/jwks.json", get().to(auth::jwks))
+        .route("/describeStream", post().to(kinesis::describe_stream))
+        .route("/getDataEndpoint", post().to(kinesis::get_data_endpoint))
+        .route("/putMedia", post().to(putmedia::put_media))
+        .service(
+            resource("/hls/v1/s/{token}/{file}")
+                .route(get().to(media::hls))
+                .route(web::head().to(media::hls))
+                .route(web::method(Method::OPTIONS).to(media::hls)),
+        )
         .route("/livez", get().to(health::livez))
         .route("/readyz", get().to(health::readyz))
         .route("/metrics", get().to(health::metrics))

@@ -1,5 +1,10 @@
 //! What cameras send: media by PutMedia, and segment announcements.
 
+pub mod metadata;
+pub mod receive;
+pub mod timeline;
+pub mod upload;
 pub mod uploads;
 
+pub use upload::Upload;
 pub use uploads::Uploads;

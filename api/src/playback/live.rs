@@ -178,15 +178,13 @@ pub fn origin(newest_first: &[FragmentRecord]) -> Option<&FragmentRecord> {
     let mut fragments = newest_first.iter();
     let newest = fragments.next()?;
     let mut origin = newest;
-    let mut count = 1;
-    for fragment in fragments {
+    for (count, fragment) in (1..).zip(fragments) {
         let length_ms = newest.range().end.millis_since(origin.start);
         let hole_ms = origin.start.millis_since(fragment.range().end);
         if (count >= MIN_SEGMENTS && length_ms >= MIN_WINDOW_MS) || hole_ms > MAX_HOLE_MS {
             break;
         }
         origin = fragment;
-        count += 1;
     }
     Some(origin)
 }

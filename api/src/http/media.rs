@@ -1,0 +1,266 @@
+//! Media of playback sessions: `GET /hls/v1/s/{token}/{file}`. The token is all that a player has;
+//! whatever it does not open is refused alike.
+
+use crate::playback::hls::{SegmentName, parse_init_name};
+use crate::playback::token::{MediaToken, Span};
+use crate::playback::{MediaError, Rendition};
+use crate::service::Service;
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use std::io::Write;
+use std::sync::Arc;
+
+const PLAYLIST: &str = "application/vnd.apple.mpegurl";
+const INIT: &str = "video/mp4";
+const SEGMENT: &str = "video/iso.segment";
+/// Smaller texts gain nothing from being packed.
+const MIN_PACKED_BYTES: usize = 1_024;
+
+/// A file of a session.
+enum File {
+    /// A playlist, which changes while a live session runs.
+    Text(String),
+    Media(&'static str, Bytes),
+}
+
+/// `GET` and `HEAD /hls/v1/s/{token}/{file}`
+pub async fn hls(
+    service: Data<Arc<Service>>,
+    request: HttpRequest,
+    path: Path<(String, String)>,
+) -> HttpResponse {
+    let (token, name) = path.into_inner();
+    if request.method() == Method::OPTIONS {
+        return with_cors(&mut HttpResponse::NoContent()).finish();
+    }
+    let found = match service.playback.open(&token).await {
+        Ok(token) => file(&service, &token, &name).await.map(|file| (token, file)),
+        Err(error) => Err(error),
+    };
+    match found {
+        Ok((token, file)) => answer(&service, &request, &token, file),
+        Err(error) => refuse(error),
+    }
+}
+
+async fn file(service: &Service, token: &MediaToken, name: &str) -> Result<File, MediaError> {
+    let playback = &service.playback;
+    match name {
+        "main.m3u8" => playback.multivariant_playlist(token).await.map(File::Text),
+        "video.m3u8" => playback.media_playlist(token, Rendition::Video).await.map(File::Text),
+        "audio.m3u8" => playback.media_playlist(token, Rendition::Audio).await.map(File::Text),
+        name => {
+            if let Ok(segment) = name.parse::<SegmentName>() {
+                let bytes = playback.segment(token, segment).await?;
+                Ok(File::Media(SEGMENT, bytes))
+            } else if let Some(init) = parse_init_name(name) {
+                let bytes = playback.init_segment(token, init).await?;
+                Ok(File::Media(INIT, bytes))
+            } else {
+                Err(MediaError::NotFound)
+            }
+        }
+    }
+}
+
+fn answer(
+    service: &Service,
+    request: &HttpRequest,
+    token: &MediaToken,
+    file: File,
+) -> HttpResponse {
+    let left_s = token.expires_at.millis_since(service.clock.now()).max(0) / 1_000;
+    let until_expiry = format!("private, max-age={left_s}, immutable");
+    let mut response = HttpResponse::Ok();
+    with_cors(&mut response);
+    match file {
+        File::Text(text) => {
+            let is_live = matches!(token.span, Span::Live { .. });
+            response
+                .content_type(PLAYLIST)
+                .insert_header((header::VARY, "accept-encoding"))
+                .insert_header((
+                    header::CACHE_CONTROL,
+                    if is_live { "no-cache" } else { until_expiry.as_str() },
+                ));
+            match pack(request.headers(), &text) {
+                Some(packed) => {
+                    response.insert_header((header::CONTENT_ENCODING, "gzip")).body(packed)
+                }
+                None => response.body(text),
+            }
+        }
+        File::Media(content_type, bytes) => {
+            response
+                .content_type(content_type)
+                .insert_header((header::ACCEPT_RANGES, "bytes"))
+                .insert_header((header::CACHE_CONTROL, until_expiry));
+            let bytes = match part(request.headers(), bytes.len()) {
+                Part::All => bytes,
+                Part::Range { first, last } => {
+                    let whole = bytes.len();
+                    response.status(StatusCode::PARTIAL_CONTENT).insert_header((
+                        header::CONTENT_RANGE,
+                        format!("bytes {first}-{last}/{whole}"),
+                    ));
+                    bytes.slice(first..=last)
+                }
+                Part::Unsatisfiable => {
+                    return response
+                        .status(StatusCode::RANGE_NOT_SATISFIABLE)
+                        .insert_header((header::CONTENT_RANGE, format!("bytes */{}", bytes.len())))
+                        .finish();
+                }
+            };
+            service.metrics.bytes_served.add(bytes.len() as u64);
+            response.body(bytes)
+        }
+    }
+}
+
+fn refuse(error: MediaError) -> HttpResponse {
+    let (status, text) = match error {
+        // KVS says this of every token that it does not take.
+        MediaError::Refused => (StatusCode::FORBIDDEN, "Streaming session token is expired"),
+        MediaError::NotFound => (StatusCode::NOT_FOUND, "the session has no such file"),
+        MediaError::Storage(error) => {
+            tracing::error!(%error, "media was not served");
+            (StatusCode::SERVICE_UNAVAILABLE, "try again later")
+        }
+    };
+    with_cors(&mut HttpResponse::build(status))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .content_type("text/plain; charset=utf-8")
+        .body(text)
+}
+
+/// Players on any page may fetch: the token is the right, and no cookie counts.
+fn with_cors(response: &mut HttpResponseBuilder) -> &mut HttpResponseBuilder {
+    response
+        .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD"))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, "range"))
+        .insert_header((header::ACCESS_CONTROL_EXPOSE_HEADERS, "content-length, content-range"))
+        .insert_header((header::ACCESS_CONTROL_MAX_AGE, "86400"))
+        .insert_header((header::REFERRER_POLICY, "no-referrer"))
+}
+
+/// The text in gzip, where the client takes it and it helps.
+fn pack(headers: &HeaderMap, text: &str) -> Option<Vec<u8>> {
+    let takes_gzip = headers
+        .get_all(header::ACCEPT_ENCODING)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| {
+            let mut parts = coding.split(';').map(str::trim);
+            let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+            let refused = parts
+                .filter_map(|part| part.strip_prefix("q="))
+                .any(|q| q.parse::<f32>().is_ok_and(|q| q == 0.0));
+            is_gzip && !refused
+        });
+    if !takes_gzip || text.len() < MIN_PACKED_BYTES {
+        return None;
+    }
+    let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 6), Compression::fast());
+    encoder.write_all(text.as_bytes()).ok()?;
+    encoder.finish().ok()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    All,
+    /// First and last byte, as in Content-Range.
+    Range {
+        first: usize,
+        last: usize,
+    },
+    Unsatisfiable,
+}
+
+/// What a Range header asks for (RFC 9110 §14.2). One range is answered; a header that is malformed
+/// or asks for several is passed over, and so is one that depends on a validator that we never gave.
+fn part(headers: &HeaderMap, len: usize) -> Part {
+    if headers.contains_key(header::IF_RANGE) {
+        return Part::All;
+    }
+    headers.get(header::RANGE).map(HeaderValue::to_str).map_or(Part::All, |range| {
+        range.ok().and_then(|range| parse_range(range, len)).unwrap_or(Part::All)
+    })
+}
+
+fn parse_range(range: &str, len: usize) -> Option<Part> {
+    let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+    let position = |text: &str| -> Option<usize> {
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        // More digits than fit lie beyond every end.
+        is_number.then(|| text.parse().unwrap_or(usize::MAX))
+    };
+    let end = len.checked_sub(1);
+    let range = match (first, last) {
+        ("", last) => {
+            let suffix = position(last)?;
+            end.filter(|_| suffix > 0).map(|end| (len.saturating_sub(suffix), end))
+        }
+        (first, "") => {
+            let first = position(first)?;
+            end.filter(|&end| first <= end).map(|end| (first, end))
+        }
+        (first, last) => {
+            let (first, last) = (position(first)?, position(last)?);
+            if last < first {
+                return None;
+            }
+            end.filter(|&end| first <= end).map(|end| (first, last.min(end)))
+        }
+    };
+    Some(range.map_or(Part::Unsatisfiable, |(first, last)| Part::Range { first, last }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        let range = |first, last| Part::Range { first, last };
+        let table = [
+            ("bytes=0-0", 10, range(0, 0)),
+            ("bytes=2-", 10, range(2, 9)),
+            ("bytes=-3", 10, range(7, 9)),
+            ("bytes=-30", 10, range(0, 9)),
+            ("bytes=5-99999999999999999999999", 10, range(5, 9)),
+            ("bytes=10-", 10, Part::Unsatisfiable),
+            ("bytes=99999999999999999999999-", 10, Part::Unsatisfiable),
+            ("bytes=-0", 10, Part::Unsatisfiable),
+            ("bytes=0-", 0, Part::Unsatisfiable),
+            ("bytes=5-4", 10, Part::All),
+            ("bytes=0-1,3-4", 10, Part::All),
+            ("bytes=+1-2", 10, Part::All),
+            ("bytes=-", 10, Part::All),
+            ("frames=0-1", 10, Part::All),
+        ];
+        for (text, len, expected) in table {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RANGE, HeaderValue::from_static(text));
+            assert_eq!(part(&headers, len), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn packs_where_it_is_taken() {
+        let text = "#EXTINF:1.000,\n".repeat(100);
+        for (value, packed) in
+            [("gzip", true), ("br, GZIP;q=0.5", true), ("gzip;q=0", false), ("br", false)]
+        {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(value));
+            assert_eq!(pack(&headers, &text).is_some(), packed, "{value}");
+        }
+    }
+}
