@@ -9,6 +9,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use lookback_wire::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
@@ -183,7 +184,8 @@ impl Tokens {
         }
         let claims = jsonwebtoken::decode::<Claims>(token, &self.verifying, &self.rules)
             .map_err(|e| match e.kind() {
-                jsonwebtoken::errors::ErrorKind::InvalidSignature => Refused::Signature,
+                ErrorKind::InvalidSignature => Refused::Signature,
+                ErrorKind::InvalidToken | ErrorKind::Base64(_) => Refused::Malformed,
                 _ => Refused::Claims,
             })?
             .claims;
@@ -335,7 +337,7 @@ mod tests {
                 sign(&with(&header, own_key), &claims, &other.signing),
                 Refused::Signature,
             ),
-            ("signature cut short", cut, Refused::Signature),
+            ("signature cut short", cut, Refused::Malformed),
             ("other claims under the signature", swapped, Refused::Signature),
             ("other issuer", claimed(json!({"iss": "else"})), Refused::Claims),
             ("no issuer", claimed(json!({"iss": null})), Refused::Claims),

@@ -1,16 +1,22 @@
 //! What happens to every request at the edge: its line in the log, headers that make browsers
-//! careful, and which other origins may call.
+//! careful, which other origins may call, and the end of uploads that nobody wants.
 
 use crate::service::Service;
-use actix_web::body::{BoxBody, EitherBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::body::{BodySize, BoxBody, EitherBody, MessageBody};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::error::PayloadError;
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::middleware::{DefaultHeaders, Next};
-use actix_web::web::Data;
-use actix_web::{Error, HttpResponse};
+use actix_web::web::{Bytes, Data};
+use actix_web::{Error, HttpMessage, HttpResponse};
+use futures_util::Stream;
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 /// Headers for whatever answers; a handler may say otherwise.
@@ -57,6 +63,57 @@ fn redacted(path: &str) -> Cow<'_, str> {
             format!("/{protocol}/v1/s/REDACTED{rest}").into()
         }
         _ => path.into(),
+    }
+}
+
+/// Ends the connection of a chunked upload that was answered before its end. Where a handler lets
+/// go of such a body, actix-web reads on for as long as the client sends; where the body is still
+/// held when the answer is out, it closes after a moment.
+pub async fn end_unread_uploads<B: MessageBody + 'static>(
+    mut request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<Holding>, Error> {
+    let upload = if request.chunked()? {
+        let upload = SharedPayload(Rc::new(RefCell::new(request.take_payload())));
+        request.set_payload(Payload::Stream { payload: Box::pin(upload.clone()) });
+        Some(upload)
+    } else {
+        None
+    };
+    let response = next.call(request).await?.map_into_boxed_body();
+    Ok(response.map_body(|_, body| Holding { body, _upload: upload }))
+}
+
+/// A request's body that its handler does not own alone.
+#[derive(Clone)]
+struct SharedPayload(Rc<RefCell<Payload>>);
+
+impl Stream for SharedPayload {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_next(cx)
+    }
+}
+
+/// An answer that holds the request's body until it has been sent.
+pub struct Holding {
+    body: BoxBody,
+    _upload: Option<SharedPayload>,
+}
+
+impl MessageBody for Holding {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(cx)
     }
 }
 

@@ -69,6 +69,7 @@ pub fn serve(
         App::new()
             .app_data(data.clone())
             .configure(routes)
+            .wrap(middleware::from_fn(edge::end_unread_uploads))
             .wrap(edge::security_headers())
             .wrap(middleware::from_fn(edge::record))
     })
