@@ -1,0 +1,28 @@
+import type { CodegenConfig } from "@graphql-codegen/cli";
+
+// `LOOKBACK_SCHEMA` points elsewhere while the contract is being changed.
+const config: CodegenConfig = {
+  schema: process.env.LOOKBACK_SCHEMA ?? "../schema.graphql",
+  documents: "src/**/*.graphql",
+  generates: {
+    "src/graphql/operations.ts": {
+      plugins: ["typescript-operations", "typed-document-node"],
+      config: {
+        documentMode: "string",
+        enumType: "string-literal",
+        useTypeImports: true,
+        defaultScalarType: "unknown",
+        scalars: {
+          DateTime: "string",
+          LocalDate: "string",
+          TimeZone: "string",
+          ByteCount: "string",
+          URL: "string",
+          JSONObject: "Record<string, unknown>",
+        },
+      },
+    },
+  },
+};
+
+export default config;

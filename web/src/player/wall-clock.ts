@@ -1,0 +1,49 @@
+/**
+ * Between a player's media time and the camera's clock. A playlist collapses gaps: its media time
+ * runs on where the camera paused, while `EXT-X-PROGRAM-DATE-TIME` (RFC 8216 §4.3.2.6) tells when
+ * each fragment was recorded.
+ */
+export interface PlacedFragment {
+  /** Media time of its first picture, in seconds. */
+  start: number;
+  /** In seconds. */
+  duration: number;
+  /** Capture time of its first picture, in milliseconds since the epoch. */
+  programDateTime: number | null;
+}
+
+/** The instant recorded at a media time; null where the playlist does not tell. */
+export function wallAt(fragments: readonly PlacedFragment[], mediaSeconds: number): number | null {
+  const index = Math.max(
+    0,
+    countWhere(fragments, (fragment) => fragment.start <= mediaSeconds) - 1,
+  );
+  const fragment = fragments[index];
+  if (!fragment || fragment.programDateTime === null) return null;
+  return fragment.programDateTime + (mediaSeconds - fragment.start) * 1000;
+}
+
+/**
+ * The media time of an instant; within a gap, that of the next footage. Null before the first
+ * fragment and after the last.
+ */
+export function mediaAt(fragments: readonly PlacedFragment[], wallMs: number): number | null {
+  const begun = countWhere(fragments, (fragment) => (fragment.programDateTime ?? 0) <= wallMs);
+  const fragment = fragments[begun - 1];
+  if (!fragment || fragment.programDateTime === null) return null;
+  const offset = (wallMs - fragment.programDateTime) / 1000;
+  if (offset < fragment.duration) return fragment.start + offset;
+  return fragments[begun]?.start ?? null;
+}
+
+/** How many of the first items hold `test`, which holds for none after the first for which it does not. */
+function countWhere<Item>(items: readonly Item[], test: (item: Item) => boolean): number {
+  let low = 0;
+  let high = items.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (test(items[middle] as Item)) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
