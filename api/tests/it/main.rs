@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod auth;
+mod camera;
+mod crash;
 mod house;
 mod serve;
 mod server;

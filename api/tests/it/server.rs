@@ -33,8 +33,13 @@ impl Server {
 
     /// Starts with further flags on a data directory that may hold something already.
     pub fn start_with(flags: &[&str], data_dir: TempDir) -> Self {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), flags, data_dir)
+    }
+
+    /// The same at an address that is known beforehand; port 0 is any.
+    pub fn start_at(listen: SocketAddr, flags: &[&str], data_dir: TempDir) -> Self {
         let mut process = lookback()
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .args(["serve", "--listen", &listen.to_string(), "--data-dir"])
             .arg(data_dir.path())
             .args(flags)
             .stdout(Stdio::piped())
@@ -165,6 +170,14 @@ impl Server {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
         std::mem::replace(&mut self.data_dir, TempDir::new().unwrap())
+    }
+
+    /// Kills the process without warning and starts another on the same address and directory.
+    pub fn kill_and_restart(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        let data_dir = std::mem::replace(&mut self.data_dir, TempDir::new().unwrap());
+        *self = Self::start_at(self.address, &[], data_dir);
     }
 }
 
