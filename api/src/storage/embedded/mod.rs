@@ -1,15 +1,59 @@
 //! The embedded backend: LMDB for records, chunk files for media, in one data directory.
+//!
+//! ```text
+//! data_dir/lock      held by the server that runs here
+//! data_dir/catalog/  records
+//! data_dir/archive/  media
+//! ```
+
+pub mod archive;
+pub mod catalog;
+mod lmdb;
 
 use super::{Catalog, Result, Storage, StorageError};
+use archive::{ArchiveOptions, EmbeddedArchive};
+use catalog::EmbeddedCatalog;
+use lmdb::io_error;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
 
 /// Opens `data_dir` for a server, made if absent. Refused while another server has it open.
 pub fn open(data_dir: &Path) -> Result<Storage> {
-    Err(StorageError::Unavailable(data_dir.display().to_string()))
+    open_with(data_dir, ArchiveOptions::default())
 }
 
-/// Opens the records of `data_dir` alone; works beside a running server.
+/// As [`open`], with the archive set otherwise.
+pub fn open_with(data_dir: &Path, options: ArchiveOptions) -> Result<Storage> {
+    let lock = lock(data_dir)?;
+    let catalog = EmbeddedCatalog::open(&data_dir.join("catalog"))?;
+    let archive = EmbeddedArchive::open(&data_dir.join("archive"), options, Some(lock))?;
+    Ok(Storage { catalog: Arc::new(catalog), archive: Arc::new(archive) })
+}
+
+/// Opens the records of `data_dir` alone; works beside a running server, as LMDB lets several
+/// processes in.
 pub fn open_catalog(data_dir: &Path) -> Result<Arc<dyn Catalog>> {
-    Err(StorageError::Unavailable(data_dir.display().to_string()))
+    std::fs::create_dir_all(data_dir).map_err(|error| io_error(data_dir, &error))?;
+    Ok(Arc::new(EmbeddedCatalog::open(&data_dir.join("catalog"))?))
+}
+
+/// Takes the data directory for this process. The lock goes when the file is closed, by a kill too.
+fn lock(data_dir: &Path) -> Result<File> {
+    std::fs::create_dir_all(data_dir).map_err(|error| io_error(data_dir, &error))?;
+    let path = data_dir.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|error| io_error(&path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StorageError::Unavailable(format!(
+            "another server runs in {}",
+            data_dir.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(io_error(&path, &error)),
+    }
 }

@@ -1,0 +1,760 @@
+//! The index of the chunk files, in LMDB: everything in it can be made again from the files.
+//!
+//! | table | key | value |
+//! | --- | --- | --- |
+//! | `meta` | `version` | u32 |
+//! | `streams` | stream | the longest fragment's milliseconds |
+//! | `fragments` | stream, start, number | [`Row`] |
+//! | `runs` | stream, start | [`Run`] |
+//! | `files` | stream, file number | [`FileRow`] |
+//! | `inits` | stream, init, file number | where the INIT record's body lies |
+//!
+//! Streams are 16 bytes, other numbers in keys 8 bytes big-endian, instants with their sign bit
+//! turned, so that keys sort as times do.
+
+use super::fields::{Fields, put, put_signed};
+use super::record::{get_times_and_tracks, put_times_and_tracks};
+use crate::id::{StreamId, Ulid};
+use crate::segment::TimeRange;
+use crate::storage::embedded::lmdb::{
+    self, Durability, Table, first_from, last_up_to, time_from_key, time_key,
+};
+use crate::storage::{
+    FragmentQuery, FragmentRecord, InitId, Location, RUN_TOLERANCE_MS, Result, Run, StorageError,
+    TimeOrder,
+};
+use heed::{Env, RoTxn, RwTxn};
+use lookback_wire::{FragmentNumber, Timestamp};
+use std::ops::Bound;
+use std::path::Path;
+
+/// Of the tables above. An index of another version is made again from the files.
+const VERSION: u32 = 1;
+
+#[derive(Debug)]
+pub struct Index {
+    env: Env,
+    meta: Table,
+    streams: Table,
+    fragments: Table,
+    runs: Table,
+    files: Table,
+    inits: Table,
+}
+
+/// A fragment as the index keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub record: FragmentRecord,
+    pub payload_hash: [u8; 16],
+}
+
+/// Where a chunk file stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileState {
+    /// May still grow: the server that began it runs, or it stopped without saying so.
+    Open = 0,
+    Sealed = 1,
+    /// Was open when the server stopped uncleanly: what is in it is checked before it is served.
+    Doubtful = 2,
+    /// Its rows are gone; the file is to be removed.
+    Expired = 3,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileRow {
+    pub state: FileState,
+    /// Up to here it is indexed.
+    pub len: u64,
+    pub fragments: u64,
+    pub newest_arrival: Timestamp,
+    /// The span of its fragments' starts.
+    pub first_start: Timestamp,
+    pub last_start: Timestamp,
+    pub newest_number: FragmentNumber,
+}
+
+/// What a group commit adds to one file.
+#[derive(Debug)]
+pub struct FileUpdate {
+    pub stream: StreamId,
+    pub file: u64,
+    pub state: FileState,
+    /// The file's length with what is added.
+    pub len: u64,
+    pub rows: Vec<Row>,
+    pub inits: Vec<(InitId, Location)>,
+}
+
+impl FileUpdate {
+    /// Nothing yet, to a file that is `len` long.
+    pub fn of(stream: StreamId, file: u64, len: u64) -> Self {
+        let state = FileState::Open;
+        Self { stream, file, state, len, rows: Vec::new(), inits: Vec::new() }
+    }
+}
+
+impl Index {
+    /// Opens the index, or makes an empty one. `Damaged` where it must be made again.
+    pub fn open(dir: &Path, durability: Durability) -> Result<Self> {
+        let names = ["meta", "streams", "fragments", "runs", "files", "inits"];
+        let (env, [meta, streams, fragments, runs, files, inits]) =
+            lmdb::open(dir, names, durability)?;
+        let index = Self { env, meta, streams, fragments, runs, files, inits };
+        index.claim_version()?;
+        Ok(index)
+    }
+
+    fn claim_version(&self) -> Result<()> {
+        let mut txn = self.env.write_txn()?;
+        match self.meta.get(&txn, b"version")? {
+            Some(version) if version == VERSION.to_le_bytes() => Ok(()),
+            Some(version) => Err(StorageError::Damaged(format!(
+                "the index is of version {version:?}, not {VERSION}"
+            ))),
+            None => {
+                self.meta.put(&mut txn, b"version", &VERSION.to_le_bytes())?;
+                Ok(txn.commit()?)
+            }
+        }
+    }
+
+    /// Adds what a group commit wrote, durably. Rows whose start and payload are there are left out.
+    pub fn commit<'a>(&self, updates: impl IntoIterator<Item = &'a FileUpdate>) -> Result<()> {
+        let mut updates = updates.into_iter().peekable();
+        if updates.peek().is_none() {
+            return Ok(());
+        }
+        let mut txn = self.env.write_txn()?;
+        for update in updates {
+            self.add(&mut txn, update)?;
+        }
+        Ok(txn.commit()?)
+    }
+
+    fn add(&self, txn: &mut RwTxn, update: &FileUpdate) -> Result<()> {
+        let stream = update.stream.0.to_be_bytes();
+        let key = pair_key(update.stream, update.file);
+        let mut file = match self.files.get(txn, &key)? {
+            Some(value) => FileRow::decode(value).ok_or_else(|| damaged("a file's row"))?,
+            None => FileRow::empty(),
+        };
+        file.state = update.state;
+        file.len = update.len;
+        let mut longest = self.longest(txn, update.stream)?;
+        let longest_before = longest;
+        for row in &update.rows {
+            let record = &row.record;
+            if self.same(txn, update.stream, record.start, &row.payload_hash)?.is_some() {
+                continue;
+            }
+            let key = fragment_key(update.stream, record.start, record.number);
+            self.fragments.put(txn, &key, &row.encode())?;
+            self.add_to_runs(txn, update.stream, record)?;
+            file.note(record);
+            longest = Some(longest.unwrap_or_default().max(record.duration_ms));
+        }
+        if longest != longest_before {
+            self.streams.put(txn, &stream, &longest.unwrap_or_default().to_le_bytes())?;
+        }
+        for (init, location) in &update.inits {
+            let mut value = Vec::new();
+            put(&mut value, location.offset);
+            put(&mut value, u64::from(location.len));
+            self.inits.put(txn, &init_key(update.stream, *init, update.file), &value)?;
+        }
+        Ok(self.files.put(txn, &key, &file.encode())?)
+    }
+
+    /// Sets a file's state, durably. A file that is not known is left alone.
+    pub fn set_state(&self, files: &[(StreamId, u64)], state: FileState) -> Result<()> {
+        let mut txn = self.env.write_txn()?;
+        for &(stream, number) in files {
+            let key = pair_key(stream, number);
+            let Some(row) = self.files.get(&txn, &key)?.and_then(FileRow::decode) else { continue };
+            self.files.put(&mut txn, &key, &FileRow { state, ..row }.encode())?;
+        }
+        Ok(txn.commit()?)
+    }
+
+    /// Takes out everything that lies in a file, durably; its row stays, as expired, until
+    /// [`Index::forget_file`]. Answers how many fragments went.
+    pub fn expire_file(&self, stream: StreamId, number: u64) -> Result<u64> {
+        let mut txn = self.env.write_txn()?;
+        let key = pair_key(stream, number);
+        let Some(row) = self.files.get(&txn, &key)?.and_then(FileRow::decode) else {
+            return Ok(0);
+        };
+        let gone = self.rows_of_file(&txn, stream, number, &row)?;
+        self.remove_rows(&mut txn, stream, &gone)?;
+        let prefix = stream.0.to_be_bytes();
+        let mut inits = Vec::new();
+        for entry in self.inits.prefix_iter(&txn, &prefix)? {
+            let (key, _) = entry?;
+            if key.ends_with(&number.to_be_bytes()) {
+                inits.push(key.to_vec());
+            }
+        }
+        for key in inits {
+            self.inits.delete(&mut txn, &key)?;
+        }
+        let expired = FileRow { state: FileState::Expired, fragments: 0, ..row };
+        self.files.put(&mut txn, &key, &expired.encode())?;
+        txn.commit()?;
+        Ok(gone.len() as u64)
+    }
+
+    /// Forgets a file that is no longer there.
+    pub fn forget_file(&self, stream: StreamId, number: u64) -> Result<()> {
+        let mut txn = self.env.write_txn()?;
+        self.files.delete(&mut txn, &pair_key(stream, number))?;
+        Ok(txn.commit()?)
+    }
+
+    /// Takes single fragments out, as `check --repair` does with damaged ones.
+    pub fn remove_fragments(&self, stream: StreamId, rows: &[FragmentRecord]) -> Result<()> {
+        let mut txn = self.env.write_txn()?;
+        let mut rows = rows.to_vec();
+        rows.sort_by_key(|row| (row.start, row.number));
+        self.remove_rows(&mut txn, stream, &rows)?;
+        Ok(txn.commit()?)
+    }
+
+    /// `rows` sorted by start.
+    fn remove_rows(
+        &self,
+        txn: &mut RwTxn,
+        stream: StreamId,
+        rows: &[FragmentRecord],
+    ) -> Result<()> {
+        for row in rows {
+            self.fragments.delete(txn, &fragment_key(stream, row.start, row.number))?;
+        }
+        self.remove_from_runs(txn, stream, rows)?;
+        let prefix = stream.0.to_be_bytes();
+        if first_from(self.fragments, txn, &prefix, &prefix)?.is_none() {
+            self.streams.delete(txn, &prefix)?;
+        }
+        Ok(())
+    }
+
+    fn rows_of_file(
+        &self,
+        txn: &RoTxn,
+        stream: StreamId,
+        number: u64,
+        file: &FileRow,
+    ) -> Result<Vec<FragmentRecord>> {
+        let from = fragment_key(stream, file.first_start, FragmentNumber(0));
+        let to = fragment_key(stream, file.last_start, FragmentNumber(u64::MAX));
+        let mut rows = Vec::new();
+        for entry in self.fragments.range(txn, &inclusive(&from, &to))? {
+            let row = decode_row(entry?)?;
+            if row.record.location.file == number {
+                rows.push(row.record);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The number of the fragment of that start and payload.
+    pub fn find_same(
+        &self,
+        stream: StreamId,
+        start: Timestamp,
+        payload_hash: &[u8; 16],
+    ) -> Result<Option<FragmentNumber>> {
+        let txn = self.env.read_txn()?;
+        self.same(&txn, stream, start, payload_hash)
+    }
+
+    fn same(
+        &self,
+        txn: &RoTxn,
+        stream: StreamId,
+        start: Timestamp,
+        payload_hash: &[u8; 16],
+    ) -> Result<Option<FragmentNumber>> {
+        let key = fragment_key(stream, start, FragmentNumber(0));
+        for entry in self.fragments.prefix_iter(txn, &key[..24])? {
+            let row = decode_row(entry?)?;
+            if row.payload_hash == *payload_hash {
+                return Ok(Some(row.record.number));
+            }
+        }
+        Ok(None)
+    }
+
+    fn longest(&self, txn: &RoTxn, stream: StreamId) -> Result<Option<u32>> {
+        let value = self.streams.get(txn, &stream.0.to_be_bytes())?;
+        Ok(value.and_then(|value| value.try_into().ok()).map(u32::from_le_bytes))
+    }
+
+    pub fn fragments(
+        &self,
+        stream: StreamId,
+        query: &FragmentQuery,
+    ) -> Result<Vec<FragmentRecord>> {
+        let txn = self.env.read_txn()?;
+        let Some(longest) = self.longest(&txn, stream)? else { return Ok(Vec::new()) };
+        let first = query.range.start.plus_millis(-i64::from(longest));
+        let from = fragment_key(stream, first, FragmentNumber(0));
+        let to = fragment_key(stream, query.range.end, FragmentNumber(0));
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let bounds = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
+        let mut found =
+            Newest { range: query.range, limit: query.limit, candidate: None, found: Vec::new() };
+        match query.order {
+            TimeOrder::OldestFirst => {
+                for entry in self.fragments.range(&txn, &bounds)? {
+                    if !found.take(decode_row(entry?)?.record) {
+                        break;
+                    }
+                }
+            }
+            TimeOrder::NewestFirst => {
+                for entry in self.fragments.rev_range(&txn, &bounds)? {
+                    if !found.take(decode_row(entry?)?.record) {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(found.finish())
+    }
+
+    pub fn fragment(
+        &self,
+        stream: StreamId,
+        start: Timestamp,
+        number: FragmentNumber,
+    ) -> Result<Option<Row>> {
+        let txn = self.env.read_txn()?;
+        let key = fragment_key(stream, start, number);
+        self.fragments.get(&txn, &key)?.map(|value| decode_row((&key, value))).transpose()
+    }
+
+    pub fn newest(&self, stream: StreamId) -> Result<Option<FragmentRecord>> {
+        let txn = self.env.read_txn()?;
+        let last =
+            fragment_key(stream, Timestamp::from_millis(i64::MAX), FragmentNumber(u64::MAX));
+        let found = last_up_to(self.fragments, &txn, &last[..16], &last)?;
+        Ok(found.map(decode_row).transpose()?.map(|row| row.record))
+    }
+
+    pub fn extent(&self, stream: StreamId) -> Result<Option<TimeRange>> {
+        let txn = self.env.read_txn()?;
+        let prefix = stream.0.to_be_bytes();
+        let Some(first) = first_from(self.runs, &txn, &prefix, &prefix)? else { return Ok(None) };
+        let last = run_key(stream, Timestamp::from_millis(i64::MAX));
+        let Some(last) = last_up_to(self.runs, &txn, &prefix, &last)? else { return Ok(None) };
+        let (first, last) = (decode_run(first)?, decode_run(last)?);
+        Ok(Some(TimeRange { start: first.range.start, end: last.range.end }))
+    }
+
+    pub fn runs(&self, stream: StreamId, range: TimeRange, limit: usize) -> Result<Vec<Run>> {
+        let txn = self.env.read_txn()?;
+        let prefix = stream.0.to_be_bytes();
+        let key = run_key(stream, range.start);
+        let mut runs = Vec::new();
+        if let Some(entry) = last_up_to(self.runs, &txn, &prefix, &key)? {
+            runs.push(decode_run(entry)?);
+        }
+        let bounds = (Bound::Excluded(&key[..]), Bound::Unbounded);
+        for entry in self.runs.range(&txn, &bounds)? {
+            let (key, value) = entry?;
+            if runs.len() > limit || !key.starts_with(&prefix) {
+                break;
+            }
+            let run = decode_run((key, value))?;
+            if run.range.start >= range.end {
+                break;
+            }
+            runs.push(run);
+        }
+        runs.retain(|run| run.range.overlaps(&range));
+        runs.truncate(limit);
+        Ok(runs)
+    }
+
+    /// Where an init lies; the newest copy.
+    pub fn init(&self, stream: StreamId, id: InitId) -> Result<Option<Location>> {
+        let txn = self.env.read_txn()?;
+        let last = init_key(stream, id, u64::MAX);
+        let Some((key, value)) = last_up_to(self.inits, &txn, &last[..24], &last)? else {
+            return Ok(None);
+        };
+        let decode = || {
+            let file = u64::from_be_bytes(*key.last_chunk()?);
+            let mut fields = Fields(value);
+            Some(Location { file, offset: fields.varint()?, len: fields.varint_u32()? })
+        };
+        Ok(Some(decode().ok_or_else(|| damaged("an init's row"))?))
+    }
+
+    pub fn streams(&self) -> Result<Vec<StreamId>> {
+        let txn = self.env.read_txn()?;
+        let mut streams = Vec::new();
+        for entry in self.streams.iter(&txn)? {
+            let (key, _) = entry?;
+            streams.extend(key.try_into().ok().map(|id| StreamId(Ulid::from_be_bytes(id))));
+        }
+        Ok(streams)
+    }
+
+    /// Every file that is known, by stream and number.
+    pub fn files(&self) -> Result<Vec<(StreamId, u64, FileRow)>> {
+        self.files_from(&[])
+    }
+
+    pub fn files_of(&self, stream: StreamId) -> Result<Vec<(StreamId, u64, FileRow)>> {
+        self.files_from(&stream.0.to_be_bytes())
+    }
+
+    fn files_from(&self, prefix: &[u8]) -> Result<Vec<(StreamId, u64, FileRow)>> {
+        let txn = self.env.read_txn()?;
+        let mut files = Vec::new();
+        let mut note = |(key, value): (&[u8], &[u8])| {
+            let mut fields = Fields(key);
+            let stream = StreamId(Ulid::from_be_bytes(fields.array()?));
+            let number = u64::from_be_bytes(fields.array()?);
+            files.push((stream, number, FileRow::decode(value)?));
+            Some(())
+        };
+        // LMDB refuses the empty prefix.
+        let from = (Bound::Included(if prefix.is_empty() { &[0][..] } else { prefix }), Bound::Unbounded);
+        for entry in self.files.range(&txn, &from)? {
+            let entry = entry?;
+            if !entry.0.starts_with(prefix) {
+                break;
+            }
+            note(entry).ok_or_else(|| damaged("a file's row"))?;
+        }
+        Ok(files)
+    }
+
+    /// The rows of one file, by start.
+    pub fn fragments_in(&self, stream: StreamId, number: u64) -> Result<Vec<FragmentRecord>> {
+        let txn = self.env.read_txn()?;
+        let key = pair_key(stream, number);
+        let Some(row) = self.files.get(&txn, &key)?.and_then(FileRow::decode) else {
+            return Ok(Vec::new());
+        };
+        self.rows_of_file(&txn, stream, number, &row)
+    }
+
+    fn add_to_runs(
+        &self,
+        txn: &mut RwTxn,
+        stream: StreamId,
+        record: &FragmentRecord,
+    ) -> Result<()> {
+        let prefix = stream.0.to_be_bytes();
+        let mut run = Run::of(record);
+        let before = last_up_to(self.runs, txn, &prefix, &run_key(stream, run.range.start))?;
+        if let Some(before) = before.map(decode_run).transpose()? {
+            if before.touches(&run) {
+                self.runs.delete(txn, &run_key(stream, before.range.start))?;
+                run.absorb(&before);
+            }
+        }
+        loop {
+            let key = run_key(stream, run.range.start);
+            let Some(after) = first_from(self.runs, txn, &prefix, &key)? else { break };
+            let after = decode_run(after)?;
+            if !run.touches(&after) {
+                break;
+            }
+            self.runs.delete(txn, &run_key(stream, after.range.start))?;
+            run.absorb(&after);
+        }
+        self.put_run(txn, stream, &run)
+    }
+
+    fn put_run(&self, txn: &mut RwTxn, stream: StreamId, run: &Run) -> Result<()> {
+        let mut value = Vec::new();
+        put(&mut value, run.range.millis() as u64);
+        put(&mut value, run.bytes);
+        put(&mut value, run.fragments);
+        put_signed(&mut value, run.arrived_at.as_millis());
+        Ok(self.runs.put(txn, &run_key(stream, run.range.start), &value)?)
+    }
+
+    /// Shrinks or splits the runs that `removed` was part of; its rows are gone already. Looks only
+    /// at what lies between a run's start and the last removed fragment: when the oldest file goes,
+    /// that is next to nothing.
+    fn remove_from_runs(
+        &self,
+        txn: &mut RwTxn,
+        stream: StreamId,
+        mut removed: &[FragmentRecord],
+    ) -> Result<()> {
+        let prefix = stream.0.to_be_bytes();
+        while let Some(first) = removed.first() {
+            let found = last_up_to(self.runs, txn, &prefix, &run_key(stream, first.start))?;
+            let Some(run) = found.map(decode_run).transpose()? else {
+                return Err(damaged("a fragment outside of any run"));
+            };
+            let count = removed.partition_point(|row| row.start <= run.range.end).max(1);
+            let (from_run, rest) = removed.split_at(count);
+            removed = rest;
+            self.runs.delete(txn, &run_key(stream, run.range.start))?;
+            for part in self.without(txn, stream, &run, from_run)? {
+                self.put_run(txn, stream, &part)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is left of `run` without `removed`.
+    fn without(
+        &self,
+        txn: &RoTxn,
+        stream: StreamId,
+        run: &Run,
+        removed: &[FragmentRecord],
+    ) -> Result<Vec<Run>> {
+        let bytes = |row: &FragmentRecord| u64::from(row.location.len);
+        let mut left_fragments = run.fragments.saturating_sub(removed.len() as u64);
+        let mut left_bytes = run.bytes.saturating_sub(removed.iter().map(bytes).sum());
+        let removed_end = removed.iter().map(|row| row.range().end).max();
+        // Beyond this nothing changes; unless the newest arrival went, which only a look at all of
+        // them replaces.
+        let changed_up_to = removed_end
+            .filter(|_| removed.iter().all(|row| row.arrived_at < run.arrived_at))
+            .unwrap_or(Timestamp::from_millis(i64::MAX));
+        let mut parts: Vec<Run> = Vec::new();
+        if left_fragments == 0 {
+            return Ok(parts);
+        }
+        let from = fragment_key(stream, run.range.start, FragmentNumber(0));
+        let to = fragment_key(stream, run.range.end, FragmentNumber(u64::MAX));
+        for entry in self.fragments.range(txn, &inclusive(&from, &to))? {
+            let record = decode_row(entry?)?.record;
+            let mut next = Run::of(&record);
+            let unchanged = record.start >= changed_up_to;
+            if unchanged {
+                next = Run {
+                    range: TimeRange { start: record.start, end: run.range.end },
+                    bytes: left_bytes,
+                    fragments: left_fragments,
+                    arrived_at: run.arrived_at,
+                };
+            }
+            left_fragments = left_fragments.saturating_sub(1);
+            left_bytes = left_bytes.saturating_sub(bytes(&record));
+            match parts.last_mut() {
+                Some(last) if last.touches(&next) => last.absorb(&next),
+                _ => parts.push(next),
+            }
+            if unchanged {
+                break;
+            }
+        }
+        Ok(parts)
+    }
+}
+
+impl Run {
+    fn of(record: &FragmentRecord) -> Self {
+        Self {
+            range: record.range(),
+            bytes: u64::from(record.location.len),
+            fragments: 1,
+            arrived_at: record.arrived_at,
+        }
+    }
+
+    /// Whether no hole of more than the tolerance is between the two.
+    fn touches(&self, other: &Run) -> bool {
+        other.range.start <= self.range.end.plus_millis(RUN_TOLERANCE_MS)
+            && self.range.start <= other.range.end.plus_millis(RUN_TOLERANCE_MS)
+    }
+
+    fn absorb(&mut self, other: &Run) {
+        self.range.start = self.range.start.min(other.range.start);
+        self.range.end = self.range.end.max(other.range.end);
+        self.bytes += other.bytes;
+        self.fragments += other.fragments;
+        self.arrived_at = self.arrived_at.max(other.arrived_at);
+    }
+}
+
+/// Gathers what overlaps a range; of those that begin alike, the one with the larger number.
+struct Newest {
+    range: TimeRange,
+    limit: usize,
+    candidate: Option<FragmentRecord>,
+    found: Vec<FragmentRecord>,
+}
+
+impl Newest {
+    /// Records come with starts that rise or fall; answers whether more are wanted.
+    fn take(&mut self, record: FragmentRecord) -> bool {
+        match &self.candidate {
+            Some(candidate) if candidate.start == record.start => {
+                if candidate.number < record.number {
+                    self.candidate = Some(record);
+                }
+            }
+            _ => {
+                self.settle();
+                self.candidate = Some(record);
+            }
+        }
+        self.found.len() < self.limit
+    }
+
+    fn settle(&mut self) {
+        let candidate = self.candidate.take();
+        self.found.extend(candidate.filter(|record| record.range().overlaps(&self.range)));
+    }
+
+    fn finish(mut self) -> Vec<FragmentRecord> {
+        self.settle();
+        self.found.truncate(self.limit);
+        self.found
+    }
+}
+
+impl Row {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        out.extend_from_slice(&self.payload_hash);
+        put(&mut out, self.record.location.file);
+        put(&mut out, self.record.location.offset);
+        put(&mut out, u64::from(self.record.location.len));
+        put_times_and_tracks(&mut out, &self.record);
+        out
+    }
+
+    fn decode(key: &[u8], value: &[u8]) -> Option<Self> {
+        let mut key = Fields(key.get(16..)?);
+        let start = Timestamp::from_millis(time_from_key(key.array()?));
+        let number = FragmentNumber(u64::from_be_bytes(key.array()?));
+        let mut fields = Fields(value);
+        let payload_hash = fields.array()?;
+        let location = Location {
+            file: fields.varint()?,
+            offset: fields.varint()?,
+            len: fields.varint_u32()?,
+        };
+        let record = get_times_and_tracks(&mut fields, number, start, location)?;
+        Some(Self { record, payload_hash })
+    }
+}
+
+impl FileRow {
+    fn empty() -> Self {
+        Self {
+            state: FileState::Open,
+            len: 0,
+            fragments: 0,
+            newest_arrival: Timestamp::from_millis(i64::MIN),
+            first_start: Timestamp::from_millis(i64::MAX),
+            last_start: Timestamp::from_millis(i64::MIN),
+            newest_number: FragmentNumber(0),
+        }
+    }
+
+    fn note(&mut self, record: &FragmentRecord) {
+        self.fragments += 1;
+        self.newest_arrival = self.newest_arrival.max(record.arrived_at);
+        self.first_start = self.first_start.min(record.start);
+        self.last_start = self.last_start.max(record.start);
+        self.newest_number = self.newest_number.max(record.number);
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = vec![self.state as u8];
+        put(&mut out, self.len);
+        put(&mut out, self.fragments);
+        for time in [self.newest_arrival, self.first_start, self.last_start] {
+            put_signed(&mut out, time.as_millis());
+        }
+        put(&mut out, self.newest_number.0);
+        out
+    }
+
+    fn decode(value: &[u8]) -> Option<Self> {
+        let mut fields = Fields(value);
+        let state = match fields.array()? {
+            [0] => FileState::Open,
+            [1] => FileState::Sealed,
+            [2] => FileState::Doubtful,
+            [3] => FileState::Expired,
+            _ => return None,
+        };
+        Some(Self {
+            state,
+            len: fields.varint()?,
+            fragments: fields.varint()?,
+            newest_arrival: Timestamp::from_millis(fields.signed()?),
+            first_start: Timestamp::from_millis(fields.signed()?),
+            last_start: Timestamp::from_millis(fields.signed()?),
+            newest_number: FragmentNumber(fields.varint()?),
+        })
+    }
+}
+
+fn decode_row((key, value): (&[u8], &[u8])) -> Result<Row> {
+    Row::decode(key, value).ok_or_else(|| damaged("a fragment's row"))
+}
+
+fn decode_run((key, value): (&[u8], &[u8])) -> Result<Run> {
+    let decode = || {
+        let start = Timestamp::from_millis(time_from_key(*key.last_chunk()?));
+        let mut fields = Fields(value);
+        let end = start.plus_millis(i64::try_from(fields.varint()?).ok()?);
+        Some(Run {
+            range: TimeRange { start, end },
+            bytes: fields.varint()?,
+            fragments: fields.varint()?,
+            arrived_at: Timestamp::from_millis(fields.signed()?),
+        })
+    };
+    decode().ok_or_else(|| damaged("a run's row"))
+}
+
+fn damaged(what: &str) -> StorageError {
+    StorageError::Damaged(format!("index: {what} cannot be read"))
+}
+
+fn inclusive<'a>(from: &'a [u8], to: &'a [u8]) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
+    // A range that ends before it begins is empty, which LMDB would not say.
+    let to = if to < from { Bound::Excluded(from) } else { Bound::Included(to) };
+    (Bound::Included(from), to)
+}
+
+fn fragment_key(stream: StreamId, start: Timestamp, number: FragmentNumber) -> [u8; 32] {
+    let mut key = [0; 32];
+    key[..16].copy_from_slice(&stream.0.to_be_bytes());
+    key[16..24].copy_from_slice(&time_key(start.as_millis()));
+    key[24..].copy_from_slice(&number.0.to_be_bytes());
+    key
+}
+
+fn run_key(stream: StreamId, start: Timestamp) -> [u8; 24] {
+    pair_bytes(stream, time_key(start.as_millis()))
+}
+
+fn pair_key(stream: StreamId, number: u64) -> [u8; 24] {
+    pair_bytes(stream, number.to_be_bytes())
+}
+
+fn pair_bytes(stream: StreamId, second: [u8; 8]) -> [u8; 24] {
+    let mut key = [0; 24];
+    key[..16].copy_from_slice(&stream.0.to_be_bytes());
+    key[16..].copy_from_slice(&second);
+    key
+}
+
+fn init_key(stream: StreamId, init: InitId, file: u64) -> [u8; 32] {
+    let mut key = [0; 32];
+    key[..16].copy_from_slice(&stream.0.to_be_bytes());
+    key[16..24].copy_from_slice(&init.0.to_be_bytes());
+    key[24..].copy_from_slice(&file.to_be_bytes());
+    key
+}

@@ -1,0 +1,544 @@
+//! Media in chunk files: one directory a stream, one file per half hour, an index in LMDB beside.
+//!
+//! ```text
+//! archive/index/                       LMDB
+//! archive/<stream>/<file number>.chunk records, one after the other
+//! ```
+//!
+//! Fragments wait in a bounded queue; one thread takes what has gathered, writes and syncs the
+//! files they go to beside each other, commits their index rows at once, and answers. While it
+//! does so the next group gathers, so the busier the disk, the larger the groups.
+
+pub mod disk;
+mod fields;
+pub mod index;
+mod pool;
+pub mod record;
+pub mod recovery;
+pub mod writer;
+
+use super::lmdb::{Durability, io_error};
+use crate::id::StreamId;
+use crate::segment::TimeRange;
+use crate::storage::{
+    Appended, Archive, FragmentQuery, FragmentRecord, InitId, Location, NewFragment, Result, Run,
+    StorageError,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use disk::{Disk, DiskFile, RealDisk, read_exact_at};
+use index::{FileState, Index};
+use lookback_wire::{FragmentNumber, Timestamp};
+use parking_lot::Mutex;
+use record::{Content, Head, Place, TRAILER_LEN};
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use writer::{Rotation, Writer, file_path, stream_dir};
+
+/// Bodies that may wait to be written: at 500 MB/s a quarter of a second. Beyond this, senders wait.
+const QUEUE_BYTES: usize = 128 << 20;
+/// Room in the queue is counted in units of this, one of them for a fragment's own bookkeeping.
+const QUEUE_UNIT: usize = 1024;
+/// How long a group gathers while fragments come faster than they are committed. A lone fragment
+/// is committed at once.
+const GATHER: Duration = Duration::from_millis(5);
+/// Fragments of one group; bounds the index transaction.
+const MAX_GROUP: usize = 1024;
+/// Writes and syncs beside each other; see [`pool`].
+const SYNC_THREADS: usize = 8;
+/// How often files that nobody writes to any more are looked for.
+const IDLE_CHECK: Duration = Duration::from_secs(60);
+/// Files kept open for reading.
+const MAX_READ_HANDLES: usize = 512;
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ArchiveOptions {
+    pub rotation: Rotation,
+}
+
+/// The archive in `data_dir/archive`.
+#[derive(Debug)]
+pub struct EmbeddedArchive {
+    shared: Arc<Shared>,
+    commands: Mutex<Option<mpsc::Sender<Command>>>,
+    room: Arc<Semaphore>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What readers, the committing thread and expiry share.
+#[derive(Debug)]
+struct Shared {
+    disk: Arc<dyn Disk>,
+    index: Arc<Index>,
+    root: PathBuf,
+    last_number: AtomicU64,
+    watchers: Mutex<HashMap<StreamId, watch::Sender<FragmentNumber>>>,
+    handles: Mutex<Handles>,
+    /// Files that were open at an unclean stop, with the offsets of bodies that were found whole.
+    doubtful: Mutex<HashMap<(StreamId, u64), HashSet<u64>>>,
+}
+
+enum Command {
+    Append(Box<Append>),
+    SealDue { stream: StreamId, before: Timestamp, done: oneshot::Sender<Result<()>> },
+    Close { done: oneshot::Sender<Result<()>> },
+}
+
+struct Append {
+    fragment: NewFragment,
+    answer: oneshot::Sender<Result<Appended>>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl EmbeddedArchive {
+    /// Opens the archive, puts files and index in step, and starts to take fragments.
+    pub fn open(root: &Path, options: ArchiveOptions) -> Result<Self> {
+        std::fs::create_dir_all(root).map_err(|error| io_error(root, &error))?;
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let (index, rebuilding) = open_index(root)?;
+        let index = Arc::new(index);
+        let recovered = recovery::recover(disk.as_ref(), root, &index, rebuilding)?;
+        if rebuilding || recovered.added > 0 || recovered.cut_bytes > 0 {
+            tracing::info!(
+                fragments = recovered.added,
+                cut_bytes = recovered.cut_bytes,
+                rebuilt = rebuilding,
+                "the archive was not closed; its index is in step again"
+            );
+        }
+        let doubtful = index
+            .files()?
+            .into_iter()
+            .filter(|(_, _, row)| row.state == FileState::Doubtful)
+            .map(|(stream, number, _)| ((stream, number), HashSet::new()))
+            .collect();
+        let writer = Writer::new(
+            disk.clone(),
+            index.clone(),
+            root.to_owned(),
+            options.rotation,
+            SYNC_THREADS,
+            recovered.last_file,
+        );
+        let shared = Arc::new(Shared {
+            disk,
+            index,
+            root: root.to_owned(),
+            last_number: AtomicU64::new(recovered.last_number),
+            watchers: Mutex::default(),
+            handles: Mutex::default(),
+            doubtful: Mutex::new(doubtful),
+        });
+        let (commands, queue) = mpsc::channel();
+        let for_thread = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("archive-commit".into())
+            .spawn(move || commit_groups(writer, &queue, &for_thread))
+            .map_err(|error| StorageError::Unavailable(format!("no thread: {error}")))?;
+        Ok(Self {
+            shared,
+            commands: Mutex::new(Some(commands)),
+            room: Arc::new(Semaphore::new(QUEUE_BYTES / QUEUE_UNIT)),
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    fn send(&self, command: Command) -> Result<()> {
+        let commands = self.commands.lock();
+        match commands.as_ref().map(|commands| commands.send(command)) {
+            Some(Ok(())) => Ok(()),
+            _ => Err(StorageError::Unavailable("the archive is closed".into())),
+        }
+    }
+}
+
+impl Drop for EmbeddedArchive {
+    /// Waits for the group under way, as the index cannot be opened again before.
+    fn drop(&mut self) {
+        self.commands.lock().take();
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic there was reported there.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The index, or a new one where it is absent, damaged or of another version.
+fn open_index(root: &Path) -> Result<(Index, bool)> {
+    let dir = root.join("index");
+    let absent = !dir.join("data.mdb").exists();
+    match Index::open(&dir, Durability::EachCommit) {
+        Ok(index) => Ok((index, absent)),
+        Err(StorageError::Damaged(what)) => {
+            tracing::warn!(what, "the archive's index is made again from its files");
+            std::fs::remove_dir_all(&dir).map_err(|error| io_error(&dir, &error))?;
+            Ok((Index::open(&dir, Durability::EachCommit)?, true))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The committing thread: groups until the archive is dropped or closed.
+fn commit_groups(mut writer: Writer, queue: &mpsc::Receiver<Command>, shared: &Shared) {
+    let mut busy = false;
+    let mut idle_checked = Instant::now();
+    let mut late: Option<Command> = None;
+    loop {
+        let first = match late.take() {
+            Some(command) => command,
+            None => match queue.recv_timeout(IDLE_CHECK) {
+                Ok(command) => command,
+                Err(RecvTimeoutError::Timeout) => {
+                    seal_idle(&mut writer, &mut idle_checked);
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            },
+        };
+        let mut group = Vec::new();
+        match first {
+            Command::Append(append) => group.push(*append),
+            Command::SealDue { stream, before, done } => {
+                let _ = done.send(writer.seal_due(stream, before));
+                continue;
+            }
+            Command::Close { done } => {
+                let _ = done.send(writer.seal_all());
+                return;
+            }
+        }
+        let deadline = Instant::now() + if busy { GATHER } else { Duration::ZERO };
+        while group.len() < MAX_GROUP {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match queue.recv_timeout(left) {
+                Ok(Command::Append(append)) => group.push(*append),
+                Ok(other) => {
+                    late = Some(other);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        busy = group.len() > 1;
+        commit(&mut writer, group, shared);
+        if idle_checked.elapsed() >= IDLE_CHECK {
+            seal_idle(&mut writer, &mut idle_checked);
+        }
+    }
+}
+
+fn seal_idle(writer: &mut Writer, checked: &mut Instant) {
+    *checked = Instant::now();
+    if let Err(error) = writer.seal_idle() {
+        tracing::warn!(%error, "idle chunk files are not sealed");
+    }
+}
+
+fn commit(writer: &mut Writer, group: Vec<Append>, shared: &Shared) {
+    let mut fragments = Vec::with_capacity(group.len());
+    let mut waiting = Vec::with_capacity(group.len());
+    for append in group {
+        waiting.push((append.fragment.stream, append.answer, append._room));
+        fragments.push(append.fragment);
+    }
+    let written = writer.write(&fragments);
+    drop(fragments);
+    let answers = writer.publish(written);
+    for ((stream, waits, _room), answer) in waiting.into_iter().zip(answers) {
+        if let Ok(Appended::Stored(number)) = answer {
+            shared.wake(stream, number);
+        }
+        // The uploader may be gone; the fragment is kept all the same.
+        let _ = waits.send(answer);
+    }
+}
+
+impl Shared {
+    fn wake(&self, stream: StreamId, number: FragmentNumber) {
+        let mut watchers = self.watchers.lock();
+        if let Some(watcher) = watchers.get(&stream)
+            && watcher.send(number).is_err()
+        {
+            watchers.remove(&stream);
+        }
+    }
+
+    fn handle(&self, stream: StreamId, number: u64) -> Result<Arc<dyn DiskFile>> {
+        if let Some(file) = self.handles.lock().get(stream, number) {
+            return Ok(file);
+        }
+        let path = file_path(&self.root, stream, number);
+        let file = self.disk.open(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                StorageError::Damaged(format!("{} is missing", path.display()))
+            }
+            _ => io_error(&path, &error),
+        })?;
+        self.handles.lock().insert(stream, number, file.clone());
+        Ok(file)
+    }
+
+    fn read(&self, stream: StreamId, location: Location, offset: u32, len: u32) -> Result<Bytes> {
+        let within = offset.checked_add(len).is_some_and(|end| end <= location.len);
+        if !within {
+            return Err(StorageError::Damaged(format!(
+                "bytes {offset} to {offset}+{len} of a body of {}",
+                location.len
+            )));
+        }
+        let file = self.handle(stream, location.file)?;
+        self.check_if_doubtful(stream, location, file.as_ref())?;
+        let offset = location.offset.saturating_add(u64::from(offset));
+        let bytes = self.within_file(
+            stream,
+            location,
+            read_exact_at(file.as_ref(), offset, len as usize),
+        )?;
+        Ok(bytes.into())
+    }
+
+    /// Bodies of files that were open at an unclean stop are checked once before they are served.
+    fn check_if_doubtful(
+        &self,
+        stream: StreamId,
+        location: Location,
+        file: &dyn DiskFile,
+    ) -> Result<()> {
+        let file_key = (stream, location.file);
+        match self.doubtful.lock().get(&file_key) {
+            Some(whole) if !whole.contains(&location.offset) => {}
+            _ => return Ok(()),
+        }
+        let head = self.head_before(stream, location, file)?;
+        let whole = recovery::body_is_whole(file, &head)
+            .map_err(|error| io_error(&file_path(&self.root, stream, location.file), &error))?;
+        if !whole {
+            return Err(self.damaged(stream, location));
+        }
+        if let Some(whole) = self.doubtful.lock().get_mut(&file_key) {
+            whole.insert(location.offset);
+        }
+        Ok(())
+    }
+
+    /// The head of the record whose body lies at `location`.
+    fn head_before(
+        &self,
+        stream: StreamId,
+        location: Location,
+        file: &dyn DiskFile,
+    ) -> Result<Head> {
+        let damaged = || self.damaged(stream, location);
+        let trailer = location.offset.checked_sub(TRAILER_LEN as u64).ok_or_else(damaged)?;
+        let trailer =
+            self.within_file(stream, location, read_exact_at(file, trailer, TRAILER_LEN))?;
+        let head_len = trailer.first_chunk().map(|len| u32::from_le_bytes(*len));
+        let head_len = head_len.ok_or_else(damaged)?;
+        let offset = location.offset.checked_sub(u64::from(head_len)).ok_or_else(damaged)?;
+        if head_len as usize > record::MAX_HEAD {
+            return Err(damaged());
+        }
+        let head =
+            self.within_file(stream, location, read_exact_at(file, offset, head_len as usize))?;
+        Head::decode(&head, Place { stream, file: location.file, offset }).ok_or_else(damaged)
+    }
+
+    fn within_file(
+        &self,
+        stream: StreamId,
+        location: Location,
+        read: io::Result<Option<Vec<u8>>>,
+    ) -> Result<Vec<u8>> {
+        let path = file_path(&self.root, stream, location.file);
+        read.map_err(|error| io_error(&path, &error))?
+            .ok_or_else(|| self.damaged(stream, location))
+    }
+
+    fn damaged(&self, stream: StreamId, location: Location) -> StorageError {
+        let path = file_path(&self.root, stream, location.file);
+        StorageError::Damaged(format!("{} at {}", path.display(), location.offset))
+    }
+
+    /// Index first, then the file: a crash between leaves a file that is known to be due, never a
+    /// row without its media.
+    fn expire(&self, stream: StreamId, before: Timestamp) -> Result<u64> {
+        let mut gone = 0;
+        for (_, number, row) in self.index.files_of(stream)? {
+            if row.newest_arrival >= before && row.state != FileState::Expired {
+                continue;
+            }
+            gone += self.index.expire_file(stream, number)?;
+            self.handles.lock().forget(stream, number);
+            self.doubtful.lock().remove(&(stream, number));
+            let path = file_path(&self.root, stream, number);
+            match self.disk.remove(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(io_error(&path, &error));
+                }
+                _ => {}
+            }
+            let dir = stream_dir(&self.root, stream);
+            self.disk.sync_dir(&dir).map_err(|error| io_error(&dir, &error))?;
+            self.index.forget_file(stream, number)?;
+        }
+        Ok(gone)
+    }
+}
+
+/// Open files, the least recently used of which goes when there are too many.
+#[derive(Debug, Default)]
+struct Handles {
+    files: HashMap<(StreamId, u64), (Arc<dyn DiskFile>, u64)>,
+    uses: u64,
+}
+
+impl Handles {
+    fn get(&mut self, stream: StreamId, number: u64) -> Option<Arc<dyn DiskFile>> {
+        self.uses += 1;
+        let (file, used) = self.files.get_mut(&(stream, number))?;
+        *used = self.uses;
+        Some(file.clone())
+    }
+
+    fn insert(&mut self, stream: StreamId, number: u64, file: Arc<dyn DiskFile>) {
+        if self.files.len() >= MAX_READ_HANDLES {
+            let oldest = self.files.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| *key);
+            oldest.and_then(|key| self.files.remove(&key));
+        }
+        self.files.insert((stream, number), (file, self.uses));
+    }
+
+    fn forget(&mut self, stream: StreamId, number: u64) {
+        self.files.remove(&(stream, number));
+    }
+}
+
+/// Runs what may wait for the disk on the runtime's blocking threads.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(StorageError::Unavailable(error.to_string())))
+}
+
+#[async_trait]
+impl Archive for EmbeddedArchive {
+    fn next_number(&self, _stream: StreamId, now: Timestamp) -> FragmentNumber {
+        // 4,096 numbers a millisecond; of all streams together, which rises within each of them.
+        let by_clock = (now.as_millis().max(0) as u64) << 12;
+        let last = &self.shared.last_number;
+        let next = |last: u64| Some(by_clock.max(last.saturating_add(1)));
+        let before = last.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next);
+        FragmentNumber(by_clock.max(before.unwrap_or_else(|last| last).saturating_add(1)))
+    }
+
+    async fn append(&self, fragment: NewFragment) -> Result<Appended> {
+        let units = 1 + fragment.body.len() / QUEUE_UNIT;
+        let units = units.min(QUEUE_BYTES / QUEUE_UNIT) as u32;
+        let closed = |_| StorageError::Unavailable("the archive is closed".into());
+        let room = self.room.clone().acquire_many_owned(units).await.map_err(closed)?;
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Append(Box::new(Append { fragment, answer, _room: room })))?;
+        answered
+            .await
+            .unwrap_or_else(|_| Err(StorageError::Unavailable("the archive is closed".into())))
+    }
+
+    async fn fragments(
+        &self,
+        stream: StreamId,
+        query: &FragmentQuery,
+    ) -> Result<Vec<FragmentRecord>> {
+        self.shared.index.fragments(stream, query)
+    }
+
+    async fn fragment(
+        &self,
+        stream: StreamId,
+        start: Timestamp,
+        number: FragmentNumber,
+    ) -> Result<Option<FragmentRecord>> {
+        Ok(self.shared.index.fragment(stream, start, number)?.map(|row| row.record))
+    }
+
+    async fn newest(&self, stream: StreamId) -> Result<Option<FragmentRecord>> {
+        self.shared.index.newest(stream)
+    }
+
+    async fn extents(&self, streams: &[StreamId]) -> Result<Vec<Option<TimeRange>>> {
+        streams.iter().map(|stream| self.shared.index.extent(*stream)).collect()
+    }
+
+    async fn runs(&self, stream: StreamId, range: TimeRange, limit: usize) -> Result<Vec<Run>> {
+        self.shared.index.runs(stream, range, limit)
+    }
+
+    async fn init(&self, stream: StreamId, id: InitId) -> Result<Option<Bytes>> {
+        let Some(location) = self.shared.index.init(stream, id)? else { return Ok(None) };
+        self.read(stream, location, 0, location.len).await.map(Some)
+    }
+
+    async fn read(
+        &self,
+        stream: StreamId,
+        location: Location,
+        offset: u32,
+        len: u32,
+    ) -> Result<Bytes> {
+        let shared = self.shared.clone();
+        off_thread(move || shared.read(stream, location, offset, len)).await
+    }
+
+    async fn metadata(&self, stream: StreamId, location: Location) -> Result<Bytes> {
+        let shared = self.shared.clone();
+        off_thread(move || {
+            let file = shared.handle(stream, location.file)?;
+            match shared.head_before(stream, location, file.as_ref())?.content {
+                Content::Fragment(fragment) => Ok(fragment.metadata),
+                Content::Init(_) => Err(shared.damaged(stream, location)),
+            }
+        })
+        .await
+    }
+
+    fn watch(&self, stream: StreamId) -> watch::Receiver<FragmentNumber> {
+        let mut watchers = self.shared.watchers.lock();
+        watchers
+            .entry(stream)
+            .or_insert_with(|| watch::Sender::new(FragmentNumber(0)))
+            .subscribe()
+    }
+
+    async fn expire(&self, stream: StreamId, before: Timestamp) -> Result<u64> {
+        let (done, sealed) = oneshot::channel();
+        self.send(Command::SealDue { stream, before, done })?;
+        sealed
+            .await
+            .unwrap_or_else(|_| Err(StorageError::Unavailable("the archive is closed".into())))?;
+        let shared = self.shared.clone();
+        off_thread(move || shared.expire(stream, before)).await
+    }
+
+    async fn streams(&self) -> Result<Vec<StreamId>> {
+        self.shared.index.streams()
+    }
+
+    async fn close(&self) -> Result<()> {
+        let (done, closed) = oneshot::channel();
+        if self.send(Command::Close { done }).is_err() {
+            return Ok(());
+        }
+        self.commands.lock().take();
+        closed
+            .await
+            .unwrap_or_else(|_| Err(StorageError::Unavailable("the archive is closed".into())))
+    }
+}
