@@ -5,7 +5,7 @@ use lookback_wire::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// A camera maker or an installation; nothing crosses its border.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     pub id: AccountId,
     pub name: String,
@@ -23,7 +23,7 @@ pub enum Role {
     Device,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     pub id: UserId,
     pub account: AccountId,
@@ -40,7 +40,7 @@ pub struct User {
 }
 
 /// One sign-in: the refresh token in force and the one before it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignIn {
     pub id: SignInId,
     pub user: UserId,
@@ -51,14 +51,14 @@ pub struct SignIn {
     pub expires_at: Timestamp,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RetentionMode {
     Continuous,
     EventOnly,
 }
 
 /// How footage is kept; what a camera maker sells.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetentionPlan {
     pub id: PlanId,
     pub account: AccountId,

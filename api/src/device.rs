@@ -2,9 +2,10 @@
 
 use crate::id::{AccountId, CredentialId, DeviceId, PlanId, StreamId};
 use lookback_wire::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// Where a device stands in its life; see the contract's `DeviceState`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DeviceState {
     Provisioned,
     Active,
@@ -12,7 +13,7 @@ pub enum DeviceState {
     Retired,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Device {
     pub id: DeviceId,
     pub account: AccountId,
@@ -33,7 +34,7 @@ pub struct Device {
 }
 
 /// One series of footage of a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stream {
     pub id: StreamId,
     pub device: DeviceId,
@@ -47,14 +48,14 @@ pub struct Stream {
     pub created_at: Timestamp,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum CredentialKind {
     Token,
     AccessKey,
 }
 
 /// One of a device's credentials, without its secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceCredential {
     pub id: CredentialId,
     pub account: AccountId,

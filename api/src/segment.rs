@@ -1,12 +1,14 @@
 //! Segments: what a camera announces, about 20 s long; and the half-open spans everything is asked by.
 
 use crate::id::StreamId;
+use aws_lc_rs::digest;
 use lookback_wire::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 use std::str::FromStr;
 
 /// A half-open span: `start` is in it, `end` is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TimeRange {
     pub start: Timestamp,
     pub end: Timestamp,
@@ -37,7 +39,7 @@ impl TimeRange {
 }
 
 /// Why a segment was recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum RecordingTrigger {
     #[default]
     Continuous,
@@ -71,7 +73,7 @@ pub struct NewSegment {
     pub size_bytes: Option<u64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
     pub id: SegmentId,
     pub client_segment_id: String,
@@ -88,6 +90,29 @@ pub struct Segment {
 impl fmt::Display for SegmentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "seg_{}{:08x}{:016x}", self.stream.0, self.window, self.key)
+    }
+}
+
+impl SegmentId {
+    /// Where the segment of that start and client identifier is kept.
+    pub fn of(stream: StreamId, start: Timestamp, client_segment_id: &str) -> Self {
+        let window = start.as_millis().div_euclid(WINDOW_MS);
+        let digest = digest::digest(&digest::SHA256, client_segment_id.as_bytes());
+        let key = digest.as_ref().first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+        let window = u32::try_from(window).unwrap_or(if window < 0 { 0 } else { u32::MAX });
+        Self { stream, window, key }
+    }
+}
+
+impl Serialize for SegmentId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SegmentId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

@@ -1,1 +1,777 @@
-//! The suite that every backend must pass.
+//! The suite that every backend must pass: each sentence of the traits' documentation, as a check
+//! on any `&dyn Catalog` or `&dyn Archive`. Every check makes identifiers of its own, so that all
+//! of them may run on one store, one after the other or at once.
+
+use super::*;
+use crate::account::{RetentionMode, Role};
+use crate::device::{CredentialKind, DeviceState};
+use crate::segment::RecordingTrigger;
+
+/// When the checks take place.
+pub const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+fn at(offset_ms: i64) -> Timestamp {
+    NOW.plus_millis(offset_ms)
+}
+
+fn range(from_ms: i64, to_ms: i64) -> TimeRange {
+    TimeRange { start: at(from_ms), end: at(to_ms) }
+}
+
+/// A fragment of one video track whose body is `fill`, three times over in two parts.
+pub fn fragment(
+    archive: &dyn Archive,
+    stream: StreamId,
+    start: Timestamp,
+    duration_ms: u32,
+    fill: &[u8],
+) -> NewFragment {
+    let mut body = Payload::new();
+    body.push(Bytes::copy_from_slice(fill));
+    body.push(Bytes::from(fill.repeat(2)));
+    let len = fill.len() as u32 * 3;
+    let mut payload_hash = [0; 16];
+    for (slot, byte) in payload_hash.iter_mut().zip(fill) {
+        *slot = *byte;
+    }
+    NewFragment {
+        stream,
+        number: archive.next_number(stream, NOW),
+        start,
+        duration_ms,
+        capture_start: start.plus_millis(-7),
+        arrived_at: start.plus_millis(i64::from(duration_ms)),
+        payload_hash,
+        tracks: vec![TrackSpan {
+            init: InitId(0xabc),
+            is_video: true,
+            key: true,
+            decode_time: start.as_millis() as u64 * 90,
+            duration: u64::from(duration_ms) * 90,
+            timescale: 90_000,
+            offset: 0,
+            len,
+        }],
+        inits: vec![(InitId(0xabc), Bytes::from_static(b"an init"))],
+        body,
+        chunk_lens: vec![len],
+        metadata: Bytes::from(format!("tags of {start}")),
+    }
+}
+
+async fn store(archive: &dyn Archive, fragment: NewFragment) -> FragmentNumber {
+    match archive.append(fragment).await.expect("append") {
+        Appended::Stored(number) => number,
+        Appended::Duplicate(number) => panic!("{number} is a duplicate"),
+    }
+}
+
+async fn starts(archive: &dyn Archive, stream: StreamId, query: FragmentQuery) -> Vec<i64> {
+    let found = archive.fragments(stream, &query).await.expect("fragments");
+    found.iter().map(|record| record.start.millis_since(NOW)).collect()
+}
+
+/// Everything that an archive promises.
+pub async fn check_archive(archive: &dyn Archive) {
+    numbers_rise(archive).await;
+    what_is_appended_is_read(archive).await;
+    a_fragment_is_kept_once(archive).await;
+    the_newer_of_two_with_one_start_is_read(archive).await;
+    queries_answer_what_overlaps(archive).await;
+    runs_join_across_the_tolerance(archive).await;
+    watchers_wake(archive).await;
+    expiry_takes_whole_files_only(archive).await;
+    streams_are_listed_while_they_have_media(archive).await;
+    unknown_streams_are_empty(archive).await;
+}
+
+async fn numbers_rise(archive: &dyn Archive) {
+    let stream = StreamId::new(NOW);
+    let mut last = archive.next_number(stream, at(1_000));
+    // The clock may stand still, and go back.
+    for now in [at(1_000), at(0), at(2_000), at(-50_000)] {
+        let next = archive.next_number(stream, now);
+        assert!(next > last, "{next} after {last}");
+        last = next;
+    }
+}
+
+async fn what_is_appended_is_read(archive: &dyn Archive) {
+    let stream = StreamId::new(NOW);
+    let new = fragment(archive, stream, at(0), 1_000, b"abcdef");
+    let number = store(archive, new.clone()).await;
+    assert_eq!(number, new.number);
+    let record = archive.newest(stream).await.expect("newest").expect("there is one");
+    let expected = FragmentRecord {
+        number,
+        start: new.start,
+        duration_ms: new.duration_ms,
+        capture_start: new.capture_start,
+        arrived_at: new.arrived_at,
+        tracks: new.tracks.clone(),
+        location: record.location,
+    };
+    assert_eq!(record, expected);
+    assert_eq!(record.location.len, 18);
+    let by_number = archive.fragment(stream, at(0), number).await.expect("fragment");
+    assert_eq!(by_number, Some(record.clone()));
+    assert_eq!(archive.fragment(stream, at(1), number).await.expect("fragment"), None);
+
+    for (offset, len, bytes) in
+        [(0, 18, &b"abcdefabcdefabcdef"[..]), (4, 4, b"efab"), (17, 1, b"f"), (18, 0, b"")]
+    {
+        let read = archive.read(stream, record.location, offset, len).await.expect("read");
+        assert_eq!(read, bytes, "{len} bytes at {offset}");
+    }
+    assert!(archive.read(stream, record.location, 10, 9).await.is_err(), "beyond the body");
+    let metadata = archive.metadata(stream, record.location).await.expect("metadata");
+    assert_eq!(metadata, new.metadata);
+    let init = archive.init(stream, InitId(0xabc)).await.expect("init");
+    assert_eq!(init.as_deref(), Some(&b"an init"[..]));
+    assert_eq!(archive.init(stream, InitId(0xabd)).await.expect("init"), None);
+}
+
+async fn a_fragment_is_kept_once(archive: &dyn Archive) {
+    let stream = StreamId::new(NOW);
+    let first = store(archive, fragment(archive, stream, at(0), 1_000, b"same")).await;
+    let again = archive.append(fragment(archive, stream, at(0), 1_000, b"same")).await;
+    assert_eq!(again.expect("append"), Appended::Duplicate(first));
+
+    // Sent at once on many connections: one is stored, the others get its number.
+    let copies =
+        (0..20).map(|_| archive.append(fragment(archive, stream, at(5_000), 900, b"at once")));
+    let answers = futures_util::future::join_all(copies).await;
+    let mut stored = Vec::new();
+    let mut duplicates = Vec::new();
+    for answer in answers {
+        match answer.expect("append") {
+            Appended::Stored(number) => stored.push(number),
+            Appended::Duplicate(number) => duplicates.push(number),
+        }
+    }
+    assert_eq!(stored.len(), 1);
+    assert!(duplicates.iter().all(|number| *number == stored[0]), "{duplicates:?} of {stored:?}");
+    let query =
+        |limit| FragmentQuery { range: range(0, 10_000), order: TimeOrder::OldestFirst, limit };
+    assert_eq!(starts(archive, stream, query(10)).await, [0, 5_000]);
+}
+
+async fn the_newer_of_two_with_one_start_is_read(archive: &dyn Archive) {
+    let stream = StreamId::new(NOW);
+    store(archive, fragment(archive, stream, at(-1_000), 1_000, b"before")).await;
+    let older = store(archive, fragment(archive, stream, at(0), 500, b"cut short")).await;
+    let newer = store(archive, fragment(archive, stream, at(0), 1_000, b"whole")).await;
+    for order in [TimeOrder::OldestFirst, TimeOrder::NewestFirst] {
+        let query = FragmentQuery { range: range(0, 2_000), order, limit: 10 };
+        let found = archive.fragments(stream, &query).await.expect("fragments");
+        let numbers: Vec<_> = found.iter().map(|record| record.number).collect();
+        assert_eq!(numbers, [newer], "{order:?}");
+    }
+    let newest = archive.newest(stream).await.expect("newest");
+    assert_eq!(newest.map(|record| record.number), Some(newer));
+    // Both are kept.
+    assert!(archive.fragment(stream, at(0), older).await.expect("fragment").is_some());
+}
+
+async fn queries_answer_what_overlaps(archive: &dyn Archive) {
+    let stream = StreamId::new(NOW);
+    // Arrives out of order; a hole from 3 s to 5 s; one long fragment.
+    for (start, duration) in [(2_000, 1_000), (0, 1_000), (1_000, 1_000), (5_000, 4_000)] {
+        store(archive, fragment(archive, stream, at(start), duration, &start.to_le_bytes())).await;
+    }
+    use TimeOrder::{NewestFirst, OldestFirst};
+    for (from, to, order, limit, expected) in [
+        (0, 10_000, OldestFirst, 10, &[0, 1_000, 2_000, 5_000][..]),
+        (0, 10_000, NewestFirst, 10, &[5_000, 2_000, 1_000, 0]),
+        (0, 10_000, OldestFirst, 2, &[0, 1_000]),
+        (0, 10_000, NewestFirst, 2, &[5_000, 2_000]),
+        (0, 10_000, OldestFirst, 0, &[]),
+        // Ends are not in a span.
+        (1_000, 2_000, OldestFirst, 10, &[1_000]),
+        (999, 2_001, OldestFirst, 10, &[0, 1_000, 2_000]),
+        (3_000, 5_000, OldestFirst, 10, &[]),
+        (8_999, 9_000, OldestFirst, 10, &[5_000]),
+        (9_000, 20_000, NewestFirst, 10, &[]),
+        (-20_000, 0, NewestFirst, 10, &[]),
+    ] {
+        let query = FragmentQuery { range: range(from, to), order, limit };
+        assert_eq!(
+            starts(archive, stream, query).await,
+            expected,
+            "{from}..{to} {order:?} {limit}"
+        );
+    }
+    let other = StreamId::new(NOW);
+    let extents = archive.extents(&[stream, other, stream]).await.expect("extents");
+    assert_eq!(extents, [Some(range(0, 9_000)), None, Some(range(0, 9_000))]);
+}
+
+async fn runs_join_across_the_tolerance(archive: &dyn Archive) {
+    let stream = StreamId::new(NOW);
+    let append = async |start: i64, duration: u32| {
+        store(archive, fragment(archive, stream, at(start), duration, &start.to_le_bytes())).await;
+    };
+    let runs = async |from: i64, to: i64, limit: usize| -> Vec<(i64, i64, u64, u64)> {
+        let found = archive.runs(stream, range(from, to), limit).await.expect("runs");
+        let ends = |run: &Run| (run.range.start.millis_since(NOW), run.range.end.millis_since(NOW));
+        found.iter().map(|run| (ends(run).0, ends(run).1, run.fragments, run.bytes)).collect()
+    };
+    append(0, 1_000).await;
+    append(1_000 + RUN_TOLERANCE_MS, 1_000).await;
+    assert_eq!(runs(0, 10_000, 10).await, [(0, 2_100, 2, 48)]);
+    append(5_000, 1_000).await;
+    append(2_100 + RUN_TOLERANCE_MS + 1, 100).await;
+    assert_eq!(
+        runs(0, 10_000, 10).await,
+        [(0, 2_100, 2, 48), (2_201, 2_301, 1, 24), (5_000, 6_000, 1, 24)]
+    );
+    assert_eq!(runs(0, 10_000, 2).await.len(), 2);
+    assert_eq!(runs(2_100, 2_201, 10).await, []);
+    assert_eq!(runs(2_099, 2_202, 10).await.len(), 2);
+    assert_eq!(runs(5_500, 5_501, 1).await, [(5_000, 6_000, 1, 24)]);
+    // One that arrives late joins what is on both sides.
+    append(2_301, 2_650).await;
+    assert_eq!(runs(0, 10_000, 10).await, [(0, 2_100, 2, 48), (2_201, 6_000, 3, 72)]);
+    append(2_050, 151).await;
+    assert_eq!(runs(0, 10_000, 10).await, [(0, 6_000, 6, 144)]);
+    let whole = archive.runs(stream, range(100, 200), 1).await.expect("runs");
+    assert_eq!(whole[0].arrived_at, at(6_000));
+}
+
+async fn watchers_wake(archive: &dyn Archive) {
+    let stream = StreamId::new(NOW);
+    let mut follower = archive.watch(stream);
+    let other = archive.watch(StreamId::new(NOW));
+    follower.mark_unchanged();
+    let number = store(archive, fragment(archive, stream, at(0), 1_000, b"wake")).await;
+    follower.changed().await.expect("the archive is open");
+    assert_eq!(*follower.borrow_and_update(), number);
+    assert!(!other.has_changed().expect("the archive is open"));
+}
+
+async fn expiry_takes_whole_files_only(archive: &dyn Archive) {
+    let stream = StreamId::new(NOW);
+    for start in [0, 1_000, 2_000] {
+        store(archive, fragment(archive, stream, at(start), 1_000, &start.to_le_bytes())).await;
+    }
+    // The newest arrived at 3 s: nothing of its file goes before.
+    assert_eq!(archive.expire(stream, at(3_000)).await.expect("expire"), 0);
+    let everything =
+        FragmentQuery { range: range(0, 9_000), order: TimeOrder::OldestFirst, limit: 10 };
+    assert_eq!(starts(archive, stream, everything.clone()).await, [0, 1_000, 2_000]);
+    assert_eq!(archive.expire(stream, at(3_001)).await.expect("expire"), 3);
+    assert_eq!(starts(archive, stream, everything.clone()).await, [0i64; 0]);
+    assert_eq!(archive.extents(&[stream]).await.expect("extents"), [None]);
+    assert_eq!(archive.runs(stream, range(0, 9_000), 10).await.expect("runs"), []);
+    assert_eq!(archive.newest(stream).await.expect("newest"), None);
+    assert_eq!(archive.init(stream, InitId(0xabc)).await.expect("init"), None);
+    assert_eq!(archive.expire(stream, at(3_001)).await.expect("expire"), 0);
+    // What went may come again, and is stored as anything else is.
+    store(archive, fragment(archive, stream, at(0), 1_000, &0i32.to_le_bytes())).await;
+    assert_eq!(starts(archive, stream, everything).await, [0]);
+}
+
+async fn streams_are_listed_while_they_have_media(archive: &dyn Archive) {
+    let stream = StreamId::new(NOW);
+    let listed = async || archive.streams().await.expect("streams").contains(&stream);
+    assert!(!listed().await);
+    store(archive, fragment(archive, stream, at(0), 1_000, b"listed")).await;
+    assert!(listed().await);
+    archive.expire(stream, at(60_000)).await.expect("expire");
+    assert!(!listed().await);
+}
+
+async fn unknown_streams_are_empty(archive: &dyn Archive) {
+    let stream = StreamId::new(NOW);
+    let query = FragmentQuery { range: range(0, 1), order: TimeOrder::NewestFirst, limit: 1 };
+    assert_eq!(archive.fragments(stream, &query).await.expect("fragments"), []);
+    assert_eq!(archive.newest(stream).await.expect("newest"), None);
+    assert_eq!(archive.runs(stream, range(0, 1), 1).await.expect("runs"), []);
+    assert_eq!(archive.expire(stream, at(0)).await.expect("expire"), 0);
+    let nowhere = Location { file: 1, offset: 0, len: 1 };
+    assert!(archive.read(stream, nowhere, 0, 1).await.is_err());
+}
+
+/// Everything that a catalog promises.
+pub async fn check_catalog(catalog: &dyn Catalog) {
+    accounts_are_made_once(catalog).await;
+    users_have_unique_names(catalog).await;
+    sign_ins_rotate_once(catalog).await;
+    one_plan_is_the_default(catalog).await;
+    a_device_comes_with_its_streams(catalog).await;
+    registrations_are_idempotent(catalog).await;
+    retired_devices_are_revived(catalog).await;
+    names_in_use_are_refused(catalog).await;
+    devices_are_paged_by_name(catalog).await;
+    devices_are_seen(catalog).await;
+    credentials_are_kept(catalog).await;
+    segments_are_stored_once(catalog).await;
+    segments_are_judged(catalog).await;
+    segments_are_paged(catalog).await;
+    segments_expire(catalog).await;
+}
+
+/// A name that no other check uses.
+fn unique(what: &str) -> String {
+    format!("{what}-{}", AccountId::new(NOW).0)
+}
+
+async fn new_account(catalog: &dyn Catalog) -> Account {
+    catalog.ensure_account(&unique("account"), NOW).await.expect("ensure_account")
+}
+
+async fn accounts_are_made_once(catalog: &dyn Catalog) {
+    let name = unique("account");
+    assert_eq!(catalog.account_by_name(&name).await.expect("account_by_name"), None);
+    let both =
+        futures_util::future::join_all((0..8).map(|_| catalog.ensure_account(&name, NOW))).await;
+    let accounts: Vec<_> = both.into_iter().map(|account| account.expect("account")).collect();
+    assert!(accounts.iter().all(|account| *account == accounts[0]), "{accounts:?}");
+    let account = &accounts[0];
+    assert_eq!((account.name.as_str(), account.created_at), (name.as_str(), NOW));
+    assert_eq!(catalog.account(account.id).await.expect("account").as_ref(), Some(account));
+    let by_name = catalog.account_by_name(&name).await.expect("account_by_name");
+    assert_eq!(by_name.as_ref(), Some(account));
+    assert_eq!(catalog.account(AccountId::new(NOW)).await.expect("account"), None);
+    let plans = catalog.plans(account.id).await.expect("plans");
+    assert_eq!(plans.len(), 1);
+    assert!(plans[0].is_default && plans[0].days == 7, "{plans:?}");
+}
+
+fn new_user(account: AccountId, name: &str) -> User {
+    User {
+        id: UserId::new(NOW),
+        account,
+        name: name.into(),
+        display_name: "Ann".into(),
+        role: Role::Viewer,
+        password_hash: Some("$argon2id$…".into()),
+        time_zone: Some("Europe/Zurich".into()),
+        disabled: false,
+        created_at: NOW,
+    }
+}
+
+async fn users_have_unique_names(catalog: &dyn Catalog) {
+    let (account, other) = (new_account(catalog).await.id, new_account(catalog).await.id);
+    let ann = new_user(account, "ann");
+    catalog.create_user(ann.clone()).await.expect("create_user");
+    let refused = catalog.create_user(new_user(account, "ann")).await;
+    assert!(matches!(refused, Err(CreateError::Taken { field: "name" })), "{refused:?}");
+    catalog.create_user(new_user(other, "ann")).await.expect("another account");
+    assert_eq!(catalog.user(ann.id).await.expect("user"), Some(ann.clone()));
+    let changed = User { disabled: true, role: Role::Admin, ..ann.clone() };
+    catalog.update_user(changed.clone()).await.expect("update_user");
+    assert_eq!(catalog.user_by_name(account, "ann").await.expect("user_by_name"), Some(changed));
+    assert_eq!(catalog.user_by_name(account, "bob").await.expect("user_by_name"), None);
+}
+
+async fn sign_ins_rotate_once(catalog: &dyn Catalog) {
+    let sign_in = SignIn {
+        id: SignInId::new(NOW),
+        user: UserId::new(NOW),
+        current: [1; 32],
+        previous: None,
+        rotated_at: NOW,
+        expires_at: at(1_000_000),
+    };
+    catalog.put_sign_in(sign_in.clone()).await.expect("put_sign_in");
+    let tabs = (2..6).map(|tab| {
+        let next = SignIn { current: [tab; 32], previous: Some([1; 32]), ..sign_in.clone() };
+        catalog.rotate_sign_in([1; 32], next)
+    });
+    let rotated = futures_util::future::join_all(tabs).await;
+    let rotated: Vec<_> = rotated.into_iter().map(|done| done.expect("rotate_sign_in")).collect();
+    assert_eq!(rotated.iter().filter(|done| **done).count(), 1, "{rotated:?}");
+    let stored = catalog.sign_in(sign_in.id).await.expect("sign_in").expect("is there");
+    assert_eq!(stored.previous, Some([1; 32]));
+    catalog.delete_sign_in(sign_in.id).await.expect("delete_sign_in");
+    assert_eq!(catalog.sign_in(sign_in.id).await.expect("sign_in"), None);
+    assert!(!catalog.rotate_sign_in(stored.current, sign_in).await.expect("rotate_sign_in"));
+}
+
+async fn one_plan_is_the_default(catalog: &dyn Catalog) {
+    let account = new_account(catalog).await.id;
+    let plan = |name: &str, is_default| RetentionPlan {
+        id: PlanId::new(NOW),
+        account,
+        name: name.into(),
+        mode: RetentionMode::EventOnly,
+        days: 30,
+        pre_roll_s: 5,
+        post_roll_s: 6,
+        storage_quota_bytes: Some(u64::MAX),
+        is_default,
+    };
+    let (long, aside) = (plan("30 days", true), plan("1 day, aside", false));
+    catalog.put_plan(long.clone()).await.expect("put_plan");
+    catalog.put_plan(aside.clone()).await.expect("put_plan");
+    let plans = catalog.plans(account).await.expect("plans");
+    let names: Vec<_> = plans.iter().map(|plan| (plan.name.as_str(), plan.is_default)).collect();
+    assert_eq!(names, [("1 day, aside", false), ("30 days", true), ("7 days", false)]);
+    let by_id = catalog.plans_by_id(&[aside.id, PlanId::new(NOW), long.id]).await.expect("plans");
+    assert_eq!(by_id, [Some(aside), None, Some(long)]);
+}
+
+/// A registration of one device with the streams `main` and `sub`.
+pub fn registration(account: AccountId, external_id: &str, name: &str) -> Registration {
+    let device = DeviceId::new(NOW);
+    let stream = |name: &str, position| Stream {
+        id: StreamId::new(NOW),
+        device,
+        account,
+        name: name.into(),
+        position,
+        media_stream_name: format!("{device}-{name}"),
+        created_at: NOW,
+    };
+    Registration {
+        device: Device {
+            id: device,
+            account,
+            external_id: external_id.into(),
+            name: name.into(),
+            model: Some("model".into()),
+            firmware_version: None,
+            state: DeviceState::Provisioned,
+            time_zone: "Europe/Zurich".into(),
+            plan: PlanId::new(NOW),
+            created_at: NOW,
+            last_seen_at: None,
+            clock_skew_ms: None,
+        },
+        streams: vec![stream("main", 0), stream("sub", 1)],
+        credential: DeviceCredential {
+            id: CredentialId::new(NOW),
+            account,
+            device,
+            kind: CredentialKind::Token,
+            created_at: NOW,
+            expires_at: Some(at(1_000)),
+            revoked_at: None,
+            last_used_at: None,
+        },
+        idempotency: None,
+    }
+}
+
+async fn register(catalog: &dyn Catalog, registration: Registration) -> Registered {
+    catalog.register_device(registration, NOW).await.expect("register_device")
+}
+
+async fn a_device_comes_with_its_streams(catalog: &dyn Catalog) {
+    let account = new_account(catalog).await.id;
+    let asked = registration(account, "SN-1", "Door");
+    let made = register(catalog, asked.clone()).await;
+    assert_eq!(made.device, asked.device);
+    assert_eq!(made.streams, asked.streams);
+    assert_eq!(made.credential, asked.credential);
+    let id = made.device.id;
+    let unknown = DeviceId::new(NOW);
+    let found = catalog.devices_by_id(&[unknown, id]).await.expect("devices_by_id");
+    assert_eq!(found, [None, Some(asked.device.clone())]);
+    let streams = catalog.streams_of(&[id, unknown]).await.expect("streams_of");
+    assert_eq!(streams, [asked.streams.clone(), vec![]]);
+    let [main, sub] = &asked.streams[..] else { panic!("two streams") };
+    let found = catalog.streams_by_id(&[sub.id, StreamId::new(NOW), main.id]).await;
+    assert_eq!(found.expect("streams_by_id"), [Some(sub.clone()), None, Some(main.clone())]);
+    let found = catalog.stream_by_media_name(account, &sub.media_stream_name).await;
+    assert_eq!(found.expect("stream_by_media_name"), Some(sub.clone()));
+    let other = new_account(catalog).await.id;
+    let found = catalog.stream_by_media_name(other, &sub.media_stream_name).await;
+    assert_eq!(found.expect("stream_by_media_name"), None);
+    let found = catalog.device_by_external_id(account, "SN-1").await;
+    assert_eq!(found.expect("device_by_external_id"), Some(asked.device.clone()));
+    let found = catalog.device_by_external_id(other, "SN-1").await;
+    assert_eq!(found.expect("device_by_external_id"), None);
+    let changed = Device { name: "Gate".into(), state: DeviceState::Suspended, ..asked.device };
+    catalog.update_device(changed.clone()).await.expect("update_device");
+    assert_eq!(catalog.devices_by_id(&[id]).await.expect("devices_by_id"), [Some(changed)]);
+}
+
+async fn registrations_are_idempotent(catalog: &dyn Catalog) {
+    let account = new_account(catalog).await.id;
+    let with_key = |digest, external_id: &str| Registration {
+        idempotency: Some(("key".into(), [digest; 32])),
+        ..registration(account, external_id, "Door")
+    };
+    let first = register(catalog, with_key(1, "SN-1")).await;
+    let again = register(catalog, with_key(1, "SN-1")).await;
+    assert_eq!((again.device.id, &again.streams), (first.device.id, &first.streams));
+    assert_ne!(again.credential.id, first.credential.id);
+    assert_eq!(again.credential.device, first.device.id);
+    let earlier = catalog.credential(first.credential.id).await.expect("credential");
+    assert_eq!(earlier.expect("is there").revoked_at, Some(NOW));
+    let in_force = catalog.credential(again.credential.id).await.expect("credential");
+    assert_eq!(in_force.expect("is there").revoked_at, None);
+    let other = catalog.register_device(with_key(2, "SN-2"), NOW).await;
+    assert!(matches!(other, Err(CreateError::IdempotencyConflict)), "{other:?}");
+    // A day later the key is a new one.
+    let day = 24 * 3600 * 1000;
+    let later = catalog.register_device(with_key(2, "SN-2"), at(day)).await.expect("a new device");
+    assert_ne!(later.device.id, first.device.id);
+}
+
+async fn retired_devices_are_revived(catalog: &dyn Catalog) {
+    let account = new_account(catalog).await.id;
+    let first = register(catalog, registration(account, "SN-1", "Door")).await;
+    let retired = Device { state: DeviceState::Retired, ..first.device.clone() };
+    catalog.update_device(retired).await.expect("update_device");
+    let revived = register(catalog, registration(account, "SN-1", "Back door")).await;
+    assert_eq!(revived.device.id, first.device.id);
+    assert_eq!(revived.device.state, DeviceState::Provisioned);
+    assert_eq!(revived.device.name, "Back door");
+    assert_eq!(revived.streams, first.streams, "footage stays where it is");
+    assert_eq!(revived.credential.device, first.device.id);
+    let page = catalog.devices(account, &DeviceQuery { limit: 10, ..DeviceQuery::default() }).await;
+    assert_eq!(page.expect("devices"), [revived.device]);
+}
+
+async fn names_in_use_are_refused(catalog: &dyn Catalog) {
+    let account = new_account(catalog).await.id;
+    let first = register(catalog, registration(account, "SN-1", "Door")).await;
+    let refused = catalog.register_device(registration(account, "SN-1", "Door"), NOW).await;
+    assert!(matches!(refused, Err(CreateError::Taken { field: "externalId" })), "{refused:?}");
+    let mut same_media = registration(account, "SN-2", "Door");
+    same_media.streams[1].media_stream_name = first.streams[0].media_stream_name.clone();
+    let refused = catalog.register_device(same_media.clone(), NOW).await;
+    assert!(matches!(refused, Err(CreateError::Taken { field: "mediaStreamName" })), "{refused:?}");
+    // All or nothing: no device, no stream, no credential of it is there.
+    let found = catalog.device_by_external_id(account, "SN-2").await;
+    assert_eq!(found.expect("device_by_external_id"), None);
+    let found = catalog.streams_by_id(&[same_media.streams[0].id]).await;
+    assert_eq!(found.expect("streams_by_id"), [None]);
+    let found = catalog.credential(same_media.credential.id).await;
+    assert_eq!(found.expect("credential"), None);
+}
+
+async fn devices_are_paged_by_name(catalog: &dyn Catalog) {
+    let account = new_account(catalog).await.id;
+    let names = ["garage", "Door", "door 2", "Zoo", "DOOR"];
+    for (number, name) in names.iter().enumerate() {
+        register(catalog, registration(account, &format!("SN-{number}"), name)).await;
+    }
+    let other = new_account(catalog).await.id;
+    register(catalog, registration(other, "SN-9", "Door")).await;
+    let all = |query: DeviceQuery| async move {
+        let (mut query, mut names) = (query, Vec::new());
+        loop {
+            let page = catalog.devices(account, &query).await.expect("devices");
+            assert!(page.len() <= query.limit);
+            let Some(last) = page.last() else { return names };
+            query.after = Some((last.name.clone(), last.id));
+            names.extend(page.iter().map(|device| device.name.to_lowercase()));
+        }
+    };
+    for limit in [1, 2, 10] {
+        let query = DeviceQuery { limit, ..DeviceQuery::default() };
+        assert_eq!(all(query).await, ["door", "door", "door 2", "garage", "zoo"], "limit {limit}");
+        let prefix = Some("dOOr".to_lowercase());
+        let query = DeviceQuery { limit, name_prefix: prefix, ..DeviceQuery::default() };
+        assert_eq!(all(query).await, ["door", "door", "door 2"], "limit {limit}");
+    }
+    // A name that changes moves its device.
+    let query = DeviceQuery { limit: 10, ..DeviceQuery::default() };
+    let zoo = catalog.devices(account, &query).await.expect("devices").pop().expect("the last");
+    catalog.update_device(Device { name: "Aviary".into(), ..zoo }).await.expect("update_device");
+    assert_eq!(all(query).await, ["aviary", "door", "door", "door 2", "garage"]);
+}
+
+async fn devices_are_seen(catalog: &dyn Catalog) {
+    let account = new_account(catalog).await.id;
+    let id = register(catalog, registration(account, "SN-1", "Door")).await.device.id;
+    let device = async || {
+        let found = catalog.devices_by_id(&[id]).await.expect("devices_by_id");
+        found.into_iter().next().flatten().expect("is there")
+    };
+    catalog.note_seen(id, at(5), Some(-40)).await.expect("note_seen");
+    let seen = device().await;
+    assert_eq!(seen.state, DeviceState::Active);
+    assert_eq!((seen.last_seen_at, seen.clock_skew_ms), (Some(at(5)), Some(-40)));
+    catalog.note_seen(id, at(9), None).await.expect("note_seen");
+    let seen = device().await;
+    assert_eq!((seen.last_seen_at, seen.clock_skew_ms), (Some(at(9)), Some(-40)));
+    // Reads by any way say the same.
+    let by_name = catalog.device_by_external_id(account, "SN-1").await;
+    assert_eq!(by_name.expect("device_by_external_id"), Some(seen.clone()));
+    // Only the first one makes it active.
+    let suspended = Device { state: DeviceState::Suspended, ..seen };
+    catalog.update_device(suspended).await.expect("update_device");
+    catalog.note_seen(id, at(10), None).await.expect("note_seen");
+    assert_eq!(device().await.state, DeviceState::Suspended);
+    catalog.note_seen(DeviceId::new(NOW), NOW, None).await.expect("an unknown device is no fault");
+    catalog.close().await.expect("close");
+    assert_eq!(device().await.last_seen_at, Some(at(10)));
+}
+
+async fn credentials_are_kept(catalog: &dyn Catalog) {
+    let account = new_account(catalog).await.id;
+    let made = register(catalog, registration(account, "SN-1", "Door")).await;
+    let second = DeviceCredential {
+        id: CredentialId::new(at(1)),
+        kind: CredentialKind::AccessKey,
+        expires_at: None,
+        ..made.credential.clone()
+    };
+    catalog.put_credential(second.clone()).await.expect("put_credential");
+    let revoked = DeviceCredential { revoked_at: Some(at(2)), ..made.credential };
+    catalog.put_credential(revoked.clone()).await.expect("put_credential");
+    let mut of_device = catalog.credentials_of(made.device.id).await.expect("credentials_of");
+    of_device.sort_by_key(|credential| credential.id);
+    assert_eq!(of_device, [revoked, second]);
+    assert_eq!(catalog.credentials_of(DeviceId::new(NOW)).await.expect("credentials_of"), []);
+    assert_eq!(catalog.credential(CredentialId::new(NOW)).await.expect("credential"), None);
+}
+
+fn new_segment(id: &str, from_ms: i64, to_ms: i64) -> NewSegment {
+    NewSegment {
+        client_segment_id: id.into(),
+        range: range(from_ms, to_ms),
+        trigger: RecordingTrigger::Event,
+        codecs: Some("avc1.4d4032".into()),
+        width: Some(1920),
+        height: Some(1080),
+        size_bytes: Some(12_345_678_901),
+    }
+}
+
+async fn announce(
+    catalog: &dyn Catalog,
+    stream: StreamId,
+    segments: &[NewSegment],
+) -> Vec<Announced> {
+    catalog.announce(stream, segments, NOW).await.expect("announce")
+}
+
+async fn segments_are_stored_once(catalog: &dyn Catalog) {
+    let stream = StreamId::new(NOW);
+    let copies = (0..20).map(|_| async {
+        announce(catalog, stream, &[new_segment("a", 0, 20_000)]).await.remove(0)
+    });
+    let answers = futures_util::future::join_all(copies).await;
+    let stored: Vec<_> = answers
+        .iter()
+        .filter_map(|answer| match answer {
+            Announced::Stored { segment, .. } => Some(segment.clone()),
+            _ => None,
+        })
+        .collect();
+    let [segment] = &stored[..] else { panic!("{} were stored", stored.len()) };
+    for answer in &answers {
+        let same = matches!(answer, Announced::Duplicate(known) if known == segment);
+        assert!(same || matches!(answer, Announced::Stored { .. }), "{answer:?}");
+    }
+    let asked = new_segment("a", 0, 20_000);
+    assert_eq!(segment.client_segment_id, asked.client_segment_id);
+    assert_eq!((segment.range, segment.ingested_at), (asked.range, NOW));
+    assert_eq!((segment.trigger, segment.size_bytes), (asked.trigger, asked.size_bytes));
+    assert_eq!(catalog.segment(segment.id).await.expect("segment").as_ref(), Some(segment));
+
+    // Another span under the same identifier; one answer each, in order.
+    let answers = announce(
+        catalog,
+        stream,
+        &[new_segment("a", 0, 21_000), new_segment("b", 20_000, 40_000), asked.clone()],
+    )
+    .await;
+    assert_eq!(answers[0], Announced::Conflict(segment.clone()));
+    assert!(matches!(answers[1], Announced::Stored { .. }), "{:?}", answers[1]);
+    assert_eq!(answers[2], Announced::Duplicate(segment.clone()));
+    // Other streams, and other five minutes, have identifiers of their own.
+    let window = crate::segment::WINDOW_MS;
+    let later = new_segment("a", window * 2, window * 2 + 20_000);
+    assert!(matches!(announce(catalog, stream, &[later]).await[0], Announced::Stored { .. }));
+    let other = StreamId::new(NOW);
+    assert!(matches!(announce(catalog, other, &[asked]).await[0], Announced::Stored { .. }));
+}
+
+async fn segments_are_judged(catalog: &dyn Catalog) {
+    let stream = StreamId::new(NOW);
+    let other = StreamId::new(NOW);
+    announce(catalog, other, &[new_segment("x", 0, 900_000)]).await;
+    for (id, from, to, overlaps, out_of_order) in [
+        ("a", 20_000, 40_000, false, false),
+        ("b", 39_500, 60_000, false, false),
+        ("c", 59_499, 80_000, true, false),
+        ("d", 0, 20_000, false, true),
+        ("e", 79_000, 79_400, false, false),
+        ("f", 0, 100_000, true, true),
+        ("g", 100_000, 120_000, false, false),
+    ] {
+        match announce(catalog, stream, &[new_segment(id, from, to)]).await.remove(0) {
+            Announced::Stored { overlaps: o, out_of_order: u, .. } => {
+                assert_eq!((o, u), (overlaps, out_of_order), "{id}");
+            }
+            other => panic!("{id}: {other:?}"),
+        }
+    }
+    let newest = catalog.newest_announced(&[stream, StreamId::new(NOW), other]).await;
+    assert_eq!(newest.expect("newest_announced"), [Some(at(120_000)), None, Some(at(900_000))]);
+}
+
+async fn segments_are_paged(catalog: &dyn Catalog) {
+    let stream = StreamId::new(NOW);
+    let spans = [(0, 20_000), (20_000, 40_000), (20_000, 41_000), (60_000, 80_000)];
+    for (number, (from, to)) in spans.into_iter().enumerate() {
+        announce(catalog, stream, &[new_segment(&format!("s{number}"), from, to)]).await;
+    }
+    let all = |range: TimeRange, order, limit| async move {
+        let mut query = SegmentQuery { range, order, after: None, limit };
+        let mut found: Vec<(i64, i64)> = Vec::new();
+        loop {
+            let page = catalog.segments(stream, &query).await.expect("segments");
+            assert!(page.len() <= limit);
+            let Some(last) = page.last() else { return found };
+            query.after = Some((last.range.start, last.id));
+            found.extend(page.iter().map(|segment| {
+                (segment.range.start.millis_since(NOW), segment.range.end.millis_since(NOW))
+            }));
+        }
+    };
+    for limit in [1, 2, 10] {
+        let mut oldest = all(range(0, 90_000), TimeOrder::OldestFirst, limit).await;
+        let mut newest = all(range(0, 90_000), TimeOrder::NewestFirst, limit).await;
+        newest.reverse();
+        assert_eq!(oldest, newest, "limit {limit}");
+        oldest.sort_unstable();
+        assert_eq!(oldest, spans, "limit {limit}");
+    }
+    for (from, to, count) in [(19_999, 20_000, 1), (40_000, 60_000, 1), (41_000, 60_000, 0)] {
+        let found = all(range(from, to), TimeOrder::OldestFirst, 10).await;
+        assert_eq!(found.len(), count, "{from}..{to}: {found:?}");
+    }
+}
+
+async fn segments_expire(catalog: &dyn Catalog) {
+    let stream = StreamId::new(NOW);
+    let announce_at = async |id: &str, from: i64, now: i64| {
+        let segment = new_segment(id, from, from + 20_000);
+        catalog.announce(stream, &[segment], at(now)).await.expect("announce");
+    };
+    announce_at("a", 0, 1_000).await;
+    announce_at("b", 100_000, 2_000).await;
+    announce_at("late", 50_000, 3_000).await;
+    let newest = async || catalog.newest_announced(&[stream]).await.expect("newest_announced");
+    let expire = async |before: i64, limit: usize| {
+        catalog.expire_segments(stream, at(before), limit).await.expect("expire_segments")
+    };
+    assert_eq!(expire(1_000, 10).await, 0, "ingested at it is not before it");
+    assert_eq!(expire(3_000, 1).await, 1);
+    assert_eq!(newest().await, [Some(at(120_000))]);
+    assert_eq!(expire(3_000, 10).await, 1);
+    assert_eq!(newest().await, [Some(at(70_000))]);
+    let query = SegmentQuery {
+        range: range(-1_000_000, 1_000_000),
+        order: TimeOrder::OldestFirst,
+        after: None,
+        limit: 10,
+    };
+    let left = catalog.segments(stream, &query).await.expect("segments");
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].client_segment_id, "late");
+    assert_eq!(expire(10_000, 10).await, 1);
+    assert_eq!(newest().await, [None]);
+    // Its identifier may be used again.
+    announce_at("a", 0, 11_000).await;
+    assert_eq!(newest().await, [Some(at(20_000))]);
+}

@@ -1,8 +1,9 @@
 //! Where records and media are kept: the two traits and what every backend promises.
 //!
 //! A backend is chosen in `main`; everything above names only [`Catalog`] and [`Archive`]. The
-//! suite in [`contract`] holds every backend to what is written here.
+//! suite in `contract` holds every backend to what is written here.
 
+#[cfg(test)]
 pub mod contract;
 pub mod embedded;
 
@@ -190,6 +191,8 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
         before: Timestamp,
         limit: usize,
     ) -> Result<usize>;
+    /// Writes what is only in memory yet.
+    async fn close(&self) -> Result<()>;
 }
 
 /// Names an initialization segment within a stream: the first 8 bytes of SHA-256 over what is

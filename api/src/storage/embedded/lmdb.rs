@@ -107,9 +107,9 @@ pub fn io_error(path: &Path, error: &io::Error) -> StorageError {
 
 fn from_io(what: &str, error: &io::Error) -> StorageError {
     match error.kind() {
-        io::ErrorKind::StorageFull
-        | io::ErrorKind::QuotaExceeded
-        | io::ErrorKind::FileTooLarge => StorageError::Full(format!("{what}: {error}")),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            StorageError::Full(format!("{what}: {error}"))
+        }
         _ => StorageError::Unavailable(format!("{what}: {error}")),
     }
 }

@@ -50,10 +50,39 @@ fn lock(data_dir: &Path) -> Result<File> {
         .map_err(|error| io_error(&path, &error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StorageError::Unavailable(format!(
-            "another server runs in {}",
-            data_dir.display()
-        ))),
+        Err(TryLockError::WouldBlock) => {
+            Err(StorageError::Unavailable(format!("another server runs in {}", data_dir.display())))
+        }
         Err(TryLockError::Error(error)) => Err(io_error(&path, &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::contract;
+
+    #[tokio::test]
+    async fn the_archive_keeps_the_contract() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = open(dir.path()).unwrap();
+        contract::check_archive(storage.archive.as_ref()).await;
+    }
+
+    #[tokio::test]
+    async fn the_catalog_keeps_the_contract() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = open(dir.path()).unwrap();
+        contract::check_catalog(storage.catalog.as_ref()).await;
+    }
+
+    #[tokio::test]
+    async fn a_second_server_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = open(dir.path()).unwrap();
+        let refused = open(dir.path()).unwrap_err();
+        assert!(refused.to_string().contains("another server runs in"), "{refused}");
+        drop(storage);
+        open(dir.path()).unwrap();
     }
 }

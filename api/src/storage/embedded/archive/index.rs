@@ -338,8 +338,7 @@ impl Index {
 
     pub fn newest(&self, stream: StreamId) -> Result<Option<FragmentRecord>> {
         let txn = self.env.read_txn()?;
-        let last =
-            fragment_key(stream, Timestamp::from_millis(i64::MAX), FragmentNumber(u64::MAX));
+        let last = fragment_key(stream, Timestamp::from_millis(i64::MAX), FragmentNumber(u64::MAX));
         let found = last_up_to(self.fragments, &txn, &last[..16], &last)?;
         Ok(found.map(decode_row).transpose()?.map(|row| row.record))
     }
@@ -424,7 +423,8 @@ impl Index {
             Some(())
         };
         // LMDB refuses the empty prefix.
-        let from = (Bound::Included(if prefix.is_empty() { &[0][..] } else { prefix }), Bound::Unbounded);
+        let from =
+            (Bound::Included(if prefix.is_empty() { &[0][..] } else { prefix }), Bound::Unbounded);
         for entry in self.files.range(&txn, &from)? {
             let entry = entry?;
             if !entry.0.starts_with(prefix) {

@@ -32,6 +32,7 @@ use lookback_wire::{FragmentNumber, Timestamp};
 use parking_lot::Mutex;
 use record::{Content, Head, Place, TRAILER_LEN};
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,6 +71,8 @@ pub struct EmbeddedArchive {
     commands: Mutex<Option<mpsc::Sender<Command>>>,
     room: Arc<Semaphore>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Keeps other servers out for as long as this one has the files open.
+    _lock: Option<File>,
 }
 
 /// What readers, the committing thread and expiry share.
@@ -98,8 +101,9 @@ struct Append {
 }
 
 impl EmbeddedArchive {
-    /// Opens the archive, puts files and index in step, and starts to take fragments.
-    pub fn open(root: &Path, options: ArchiveOptions) -> Result<Self> {
+    /// Opens the archive, puts files and index in step, and starts to take fragments. `lock` is
+    /// held until the archive is dropped.
+    pub fn open(root: &Path, options: ArchiveOptions, lock: Option<File>) -> Result<Self> {
         std::fs::create_dir_all(root).map_err(|error| io_error(root, &error))?;
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let (index, rebuilding) = open_index(root)?;
@@ -147,6 +151,7 @@ impl EmbeddedArchive {
             commands: Mutex::new(Some(commands)),
             room: Arc::new(Semaphore::new(QUEUE_BYTES / QUEUE_UNIT)),
             thread: Mutex::new(Some(thread)),
+            _lock: lock,
         })
     }
 
@@ -296,11 +301,8 @@ impl Shared {
         let file = self.handle(stream, location.file)?;
         self.check_if_doubtful(stream, location, file.as_ref())?;
         let offset = location.offset.saturating_add(u64::from(offset));
-        let bytes = self.within_file(
-            stream,
-            location,
-            read_exact_at(file.as_ref(), offset, len as usize),
-        )?;
+        let bytes =
+            self.within_file(stream, location, read_exact_at(file.as_ref(), offset, len as usize))?;
         Ok(bytes.into())
     }
 
@@ -357,8 +359,7 @@ impl Shared {
         read: io::Result<Option<Vec<u8>>>,
     ) -> Result<Vec<u8>> {
         let path = file_path(&self.root, stream, location.file);
-        read.map_err(|error| io_error(&path, &error))?
-            .ok_or_else(|| self.damaged(stream, location))
+        read.map_err(|error| io_error(&path, &error))?.ok_or_else(|| self.damaged(stream, location))
     }
 
     fn damaged(&self, stream: StreamId, location: Location) -> StorageError {
@@ -511,10 +512,7 @@ impl Archive for EmbeddedArchive {
 
     fn watch(&self, stream: StreamId) -> watch::Receiver<FragmentNumber> {
         let mut watchers = self.shared.watchers.lock();
-        watchers
-            .entry(stream)
-            .or_insert_with(|| watch::Sender::new(FragmentNumber(0)))
-            .subscribe()
+        watchers.entry(stream).or_insert_with(|| watch::Sender::new(FragmentNumber(0))).subscribe()
     }
 
     async fn expire(&self, stream: StreamId, before: Timestamp) -> Result<u64> {

@@ -203,15 +203,7 @@ pub fn get_times_and_tracks(
         track.len = fields.varint_u32()?;
         tracks.push(track);
     }
-    Some(FragmentRecord {
-        number,
-        start,
-        duration_ms,
-        capture_start,
-        arrived_at,
-        tracks,
-        location,
-    })
+    Some(FragmentRecord { number, start, duration_ms, capture_start, arrived_at, tracks, location })
 }
 
 fn start_ticks(start: Timestamp, track: &TrackSpan) -> u64 {

@@ -37,12 +37,7 @@ pub struct Recovered {
 
 /// Puts files and index in step. `rebuilding`: the index was lost, and no tail is cut off, since
 /// what cannot be read may have been acknowledged.
-pub fn recover(
-    disk: &dyn Disk,
-    root: &Path,
-    index: &Index,
-    rebuilding: bool,
-) -> Result<Recovered> {
+pub fn recover(disk: &dyn Disk, root: &Path, index: &Index, rebuilding: bool) -> Result<Recovered> {
     let mut recovered = Recovered::default();
     let mut known: HashMap<(StreamId, u64), FileRow> = HashMap::new();
     for (stream, number, row) in index.files()? {
@@ -150,10 +145,9 @@ fn take_tail(
                     Location { file: number, offset: head.body_offset(), len: head.body_len };
                 update.inits.push((id, location));
             }
-            Content::Fragment(fragment) => update.rows.push(Row {
-                record: fragment.record,
-                payload_hash: fragment.payload_hash,
-            }),
+            Content::Fragment(fragment) => update
+                .rows
+                .push(Row { record: fragment.record, payload_hash: fragment.payload_hash }),
         }
     }
     let cut_bytes = file.len()?.saturating_sub(update.len);

@@ -364,8 +364,11 @@ impl Work {
 
     /// Frames a fragment, with the inits that this file does not have yet before it.
     fn add(&mut self, fragment: &NewFragment) {
-        let place =
-            |update: &FileUpdate| Place { stream: update.stream, file: update.file, offset: update.len };
+        let place = |update: &FileUpdate| Place {
+            stream: update.stream,
+            file: update.file,
+            offset: update.len,
+        };
         for (id, init) in &fragment.inits {
             if !self.inits.insert(*id) {
                 continue;

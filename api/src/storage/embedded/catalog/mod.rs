@@ -1,0 +1,249 @@
+//! Records in LMDB: reads on the caller's thread, writes by one thread that commits whatever has
+//! gathered in one transaction.
+
+mod devices;
+mod segments;
+mod sightings;
+mod tables;
+mod users;
+mod writer;
+
+use super::lmdb::Durability;
+use crate::account::{Account, RetentionPlan, SignIn, User};
+use crate::device::{Device, DeviceCredential, Stream};
+use crate::id::{AccountId, CredentialId, DeviceId, PlanId, SignInId, StreamId, UserId};
+use crate::segment::{NewSegment, Segment, SegmentId};
+use crate::storage::{
+    Announced, Catalog, CreateError, DeviceQuery, Registered, Registration, Result, SegmentQuery,
+};
+use async_trait::async_trait;
+use heed::{Env, RoTxn};
+use lookback_wire::Timestamp;
+use sightings::Sightings;
+use std::path::Path;
+use std::sync::Arc;
+use tables::Tables;
+use writer::Writer;
+
+/// The catalog in `data_dir/catalog`.
+#[derive(Debug)]
+pub struct EmbeddedCatalog {
+    env: Env,
+    tables: Tables,
+    sightings: Arc<Sightings>,
+    writer: Writer,
+}
+
+impl EmbeddedCatalog {
+    pub fn open(dir: &Path) -> Result<Self> {
+        let (env, tables) = tables::open(dir, Durability::EachCommit)?;
+        let sightings = Arc::new(Sightings::default());
+        let writer = Writer::start(env.clone(), tables, sightings.clone())?;
+        Ok(Self { env, tables, sightings, writer })
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Tables, &RoTxn) -> Result<T>) -> Result<T> {
+        read(&self.tables, &*self.env.read_txn()?)
+    }
+
+    /// One answer for each identifier, in order.
+    fn read_each<I: Copy, T>(
+        &self,
+        ids: &[I],
+        read: impl Fn(&Tables, &RoTxn, I) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let txn = self.env.read_txn()?;
+        ids.iter().map(|id| read(&self.tables, &txn, *id)).collect()
+    }
+
+    /// What reads say of a device: its record with what was heard of it since.
+    fn with_sighting(&self, device: Option<Device>) -> Option<Device> {
+        device.map(|mut device| {
+            self.sightings.apply(&mut device);
+            device
+        })
+    }
+}
+
+#[async_trait]
+impl Catalog for EmbeddedCatalog {
+    async fn account(&self, id: AccountId) -> Result<Option<Account>> {
+        self.read(|tables, txn| users::account(tables, txn, id))
+    }
+
+    async fn account_by_name(&self, name: &str) -> Result<Option<Account>> {
+        self.read(|tables, txn| users::account_by_name(tables, txn, name))
+    }
+
+    async fn ensure_account(&self, name: &str, now: Timestamp) -> Result<Account> {
+        if let Some(account) = self.account_by_name(name).await? {
+            return Ok(account);
+        }
+        let name = name.to_owned();
+        self.writer.write(move |tables, txn| users::ensure_account(tables, txn, &name, now)).await
+    }
+
+    async fn create_user(&self, user: User) -> Result<(), CreateError> {
+        self.writer.write(move |tables, txn| users::create_user(tables, txn, &user)).await
+    }
+
+    async fn update_user(&self, user: User) -> Result<()> {
+        self.writer.write(move |tables, txn| users::update_user(tables, txn, &user)).await
+    }
+
+    async fn user(&self, id: UserId) -> Result<Option<User>> {
+        self.read(|tables, txn| users::user(tables, txn, id))
+    }
+
+    async fn user_by_name(&self, account: AccountId, name: &str) -> Result<Option<User>> {
+        self.read(|tables, txn| users::user_by_name(tables, txn, account, name))
+    }
+
+    async fn put_sign_in(&self, sign_in: SignIn) -> Result<()> {
+        self.writer.write(move |tables, txn| users::put_sign_in(tables, txn, &sign_in)).await
+    }
+
+    async fn rotate_sign_in(&self, expected: [u8; 32], sign_in: SignIn) -> Result<bool> {
+        let rotate = move |tables: &Tables, txn: &mut heed::RwTxn| {
+            users::rotate_sign_in(tables, txn, expected, &sign_in)
+        };
+        self.writer.write(rotate).await
+    }
+
+    async fn sign_in(&self, id: SignInId) -> Result<Option<SignIn>> {
+        self.read(|tables, txn| users::sign_in(tables, txn, id))
+    }
+
+    async fn delete_sign_in(&self, id: SignInId) -> Result<()> {
+        self.writer.write(move |tables, txn| users::delete_sign_in(tables, txn, id)).await
+    }
+
+    async fn plans(&self, account: AccountId) -> Result<Vec<RetentionPlan>> {
+        self.read(|tables, txn| users::plans(tables, txn, account))
+    }
+
+    async fn plans_by_id(&self, ids: &[PlanId]) -> Result<Vec<Option<RetentionPlan>>> {
+        self.read_each(ids, users::plan)
+    }
+
+    async fn put_plan(&self, plan: RetentionPlan) -> Result<()> {
+        self.writer.write(move |tables, txn| users::put_plan(tables, txn, &plan)).await
+    }
+
+    async fn register_device(
+        &self,
+        registration: Registration,
+        now: Timestamp,
+    ) -> Result<Registered, CreateError> {
+        let sightings = self.sightings.clone();
+        let register = move |tables: &Tables, txn: &mut heed::RwTxn| {
+            devices::register(tables, txn, &sightings, registration, now)
+        };
+        self.writer.write(register).await
+    }
+
+    async fn update_device(&self, device: Device) -> Result<()> {
+        self.writer.write(move |tables, txn| devices::update(tables, txn, &device)).await
+    }
+
+    async fn devices_by_id(&self, ids: &[DeviceId]) -> Result<Vec<Option<Device>>> {
+        let found = self.read_each(ids, devices::device)?;
+        Ok(found.into_iter().map(|device| self.with_sighting(device)).collect())
+    }
+
+    async fn device_by_external_id(
+        &self,
+        account: AccountId,
+        external_id: &str,
+    ) -> Result<Option<Device>> {
+        let found =
+            self.read(|tables, txn| devices::by_external_id(tables, txn, account, external_id))?;
+        Ok(self.with_sighting(found))
+    }
+
+    async fn devices(&self, account: AccountId, query: &DeviceQuery) -> Result<Vec<Device>> {
+        let found = self.read(|tables, txn| devices::page(tables, txn, account, query))?;
+        Ok(found.into_iter().filter_map(|device| self.with_sighting(Some(device))).collect())
+    }
+
+    async fn note_seen(
+        &self,
+        device: DeviceId,
+        at: Timestamp,
+        clock_skew_ms: Option<i64>,
+    ) -> Result<()> {
+        if !self.sightings.note(device, at, clock_skew_ms, false)
+            && self.read(|tables, txn| devices::device(tables, txn, device))?.is_some()
+        {
+            self.sightings.note(device, at, clock_skew_ms, true);
+        }
+        Ok(())
+    }
+
+    async fn streams_by_id(&self, ids: &[StreamId]) -> Result<Vec<Option<Stream>>> {
+        self.read_each(ids, devices::stream)
+    }
+
+    async fn streams_of(&self, devices: &[DeviceId]) -> Result<Vec<Vec<Stream>>> {
+        self.read_each(devices, devices::streams_of)
+    }
+
+    async fn stream_by_media_name(&self, account: AccountId, name: &str) -> Result<Option<Stream>> {
+        self.read(|tables, txn| devices::stream_by_media_name(tables, txn, account, name))
+    }
+
+    async fn put_credential(&self, credential: DeviceCredential) -> Result<()> {
+        self.writer
+            .write(move |tables, txn| devices::put_credential(tables, txn, &credential))
+            .await
+    }
+
+    async fn credential(&self, id: CredentialId) -> Result<Option<DeviceCredential>> {
+        self.read(|tables, txn| devices::credential(tables, txn, id))
+    }
+
+    async fn credentials_of(&self, device: DeviceId) -> Result<Vec<DeviceCredential>> {
+        self.read(|tables, txn| devices::credentials_of(tables, txn, device))
+    }
+
+    async fn announce(
+        &self,
+        stream: StreamId,
+        segments: &[NewSegment],
+        now: Timestamp,
+    ) -> Result<Vec<Announced>> {
+        let segments = segments.to_vec();
+        let announce = move |tables: &Tables, txn: &mut heed::RwTxn| {
+            segments::announce(tables, txn, stream, segments, now)
+        };
+        self.writer.write(announce).await
+    }
+
+    async fn segment(&self, id: SegmentId) -> Result<Option<Segment>> {
+        self.read(|tables, txn| segments::segment(tables, txn, id))
+    }
+
+    async fn segments(&self, stream: StreamId, query: &SegmentQuery) -> Result<Vec<Segment>> {
+        self.read(|tables, txn| segments::page(tables, txn, stream, query))
+    }
+
+    async fn newest_announced(&self, streams: &[StreamId]) -> Result<Vec<Option<Timestamp>>> {
+        self.read_each(streams, segments::newest_end)
+    }
+
+    async fn expire_segments(
+        &self,
+        stream: StreamId,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize> {
+        let expire = move |tables: &Tables, txn: &mut heed::RwTxn| {
+            segments::expire(tables, txn, stream, before, limit)
+        };
+        self.writer.write(expire).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.writer.flush().await
+    }
+}

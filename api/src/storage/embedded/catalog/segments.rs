@@ -1,0 +1,265 @@
+//! Announced segments.
+
+use super::tables::{NOTHING, Tables, decode, get, key, put};
+use super::users::first_keys;
+use crate::id::StreamId;
+use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
+use crate::storage::embedded::lmdb::{last_up_to, time_from_key, time_key};
+use crate::storage::{Announced, Result, SegmentQuery, StorageError, TimeOrder};
+use heed::{RoTxn, RwTxn};
+use lookback_wire::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::ops::Bound;
+
+/// See the contract's `OVERLAP`.
+const OVERLAP_MS: i64 = 500;
+/// Segments looked at to find an overlap: far more than can lie about one, unless somebody
+/// announces the same span over and over.
+const MAX_COMPARED: usize = 1000;
+
+/// What is known of all of a stream's segments.
+#[derive(Default, Serialize, Deserialize)]
+struct OfStream {
+    /// No segment was longer: how far before a span one that overlaps it may begin.
+    longest_ms: i64,
+    newest_end: Timestamp,
+}
+
+fn segment_key(id: SegmentId) -> Vec<u8> {
+    key(&[&id.stream.0.to_be_bytes(), &id.window.to_be_bytes(), &id.key.to_be_bytes()])
+}
+
+/// In tables that sort a stream's segments by an instant.
+fn at_key(at: Timestamp, id: SegmentId) -> Vec<u8> {
+    let (window, key_of_id) = (id.window.to_be_bytes(), id.key.to_be_bytes());
+    key(&[&id.stream.0.to_be_bytes(), &time_key(at.as_millis()), &window, &key_of_id])
+}
+
+pub fn segment(tables: &Tables, txn: &RoTxn, id: SegmentId) -> Result<Option<Segment>> {
+    get(txn, tables.segments, &segment_key(id))
+}
+
+pub fn announce(
+    tables: &Tables,
+    txn: &mut RwTxn,
+    stream: StreamId,
+    segments: Vec<NewSegment>,
+    now: Timestamp,
+) -> Result<Vec<Announced>> {
+    segments.into_iter().map(|new| announce_one(tables, txn, stream, new, now)).collect()
+}
+
+fn announce_one(
+    tables: &Tables,
+    txn: &mut RwTxn,
+    stream: StreamId,
+    new: NewSegment,
+    now: Timestamp,
+) -> Result<Announced> {
+    let id = SegmentId::of(stream, new.range.start, &new.client_segment_id);
+    if let Some(known) = segment(tables, txn, id)? {
+        let same = known.client_segment_id == new.client_segment_id && known.range == new.range;
+        return Ok(if same { Announced::Duplicate(known) } else { Announced::Conflict(known) });
+    }
+    let segment = Segment {
+        id,
+        client_segment_id: new.client_segment_id,
+        range: new.range,
+        ingested_at: now,
+        trigger: new.trigger,
+        codecs: new.codecs,
+        width: new.width,
+        height: new.height,
+        size_bytes: new.size_bytes,
+    };
+    let mut of_stream = of_stream(tables, txn, stream)?;
+    let overlaps = overlaps(tables, txn, stream, segment.range, of_stream.as_ref())?;
+    let newest = newest_start(tables, txn, stream)?;
+    let out_of_order = newest.is_some_and(|newest| segment.range.start < newest);
+
+    put(txn, tables.segments, &segment_key(id), &segment)?;
+    let end = segment.range.end.as_millis().to_be_bytes();
+    tables.segment_starts.put(txn, &at_key(segment.range.start, id), &end)?;
+    tables.segment_arrivals.put(txn, &at_key(now, id), NOTHING)?;
+    let known =
+        of_stream.get_or_insert_with(|| OfStream { longest_ms: 0, newest_end: segment.range.end });
+    known.longest_ms = known.longest_ms.max(segment.range.millis());
+    known.newest_end = known.newest_end.max(segment.range.end);
+    put(txn, tables.announced, &stream.0.to_be_bytes(), &of_stream)?;
+    Ok(Announced::Stored { segment, overlaps, out_of_order })
+}
+
+fn of_stream(tables: &Tables, txn: &RoTxn, stream: StreamId) -> Result<Option<OfStream>> {
+    get(txn, tables.announced, &stream.0.to_be_bytes())
+}
+
+fn overlaps(
+    tables: &Tables,
+    txn: &RoTxn,
+    stream: StreamId,
+    range: TimeRange,
+    of_stream: Option<&OfStream>,
+) -> Result<bool> {
+    let Some(of_stream) = of_stream else { return Ok(false) };
+    let (from, to) = around(stream, range, of_stream);
+    let bounds = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
+    for entry in tables.segment_starts.range(txn, &bounds)?.take(MAX_COMPARED) {
+        let stored = decode_span(entry?)?.0;
+        if stored.intersection(&range).is_some_and(|both| both.millis() > OVERLAP_MS) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Keys between which every segment begins that may overlap `range`.
+fn around(stream: StreamId, range: TimeRange, of_stream: &OfStream) -> (Vec<u8>, Vec<u8>) {
+    let prefix = stream.0.to_be_bytes();
+    let first = range.start.plus_millis(-of_stream.longest_ms);
+    let from = key(&[&prefix, &time_key(first.as_millis())]);
+    let to = key(&[&prefix, &time_key(range.end.as_millis())]);
+    let to = to.max(from.clone());
+    (from, to)
+}
+
+/// The span and identifier of an entry of `segment_starts`.
+fn decode_span((key, end): (&[u8], &[u8])) -> Result<(TimeRange, SegmentId)> {
+    let decode = || {
+        let (stream, rest) = key.split_first_chunk::<16>()?;
+        let (start, rest) = rest.split_first_chunk::<8>()?;
+        let (window, rest) = rest.split_first_chunk::<4>()?;
+        let range = TimeRange {
+            start: Timestamp::from_millis(time_from_key(*start)),
+            end: Timestamp::from_millis(i64::from_be_bytes(end.try_into().ok()?)),
+        };
+        let id = SegmentId {
+            stream: StreamId(crate::id::Ulid::from_be_bytes(*stream)),
+            window: u32::from_be_bytes(*window),
+            key: u64::from_be_bytes(rest.try_into().ok()?),
+        };
+        Some((range, id))
+    };
+    decode().ok_or_else(|| StorageError::Damaged("a segment's start cannot be read".into()))
+}
+
+pub fn page(
+    tables: &Tables,
+    txn: &RoTxn,
+    stream: StreamId,
+    query: &SegmentQuery,
+) -> Result<Vec<Segment>> {
+    let Some(of_stream) = of_stream(tables, txn, stream)? else { return Ok(Vec::new()) };
+    let (from, to) = around(stream, query.range, &of_stream);
+    let after = query.after.map(|(start, id)| at_key(start, SegmentId { stream, ..id }));
+    let (mut lower, mut upper) = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
+    match (&after, query.order) {
+        (Some(after), TimeOrder::OldestFirst) if *after >= from => lower = Bound::Excluded(after),
+        (Some(after), TimeOrder::NewestFirst) if *after < to => upper = Bound::Excluded(after),
+        _ => {}
+    }
+    let is_empty = match (lower, upper) {
+        (Bound::Included(lower), Bound::Excluded(upper)) => lower >= upper,
+        (Bound::Excluded(lower), Bound::Excluded(upper)) => lower >= upper,
+        _ => false,
+    };
+    if is_empty {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    let mut take = |entry: heed::Result<(&[u8], &[u8])>| -> Result<bool> {
+        if found.len() >= query.limit {
+            return Ok(false);
+        }
+        let (range, id) = decode_span(entry?)?;
+        if range.overlaps(&query.range) {
+            found.extend(tables.segments.get(txn, &segment_key(id))?.map(decode).transpose()?);
+        }
+        Ok(true)
+    };
+    match query.order {
+        TimeOrder::OldestFirst => {
+            for entry in tables.segment_starts.range(txn, &(lower, upper))? {
+                if !take(entry)? {
+                    break;
+                }
+            }
+        }
+        TimeOrder::NewestFirst => {
+            for entry in tables.segment_starts.rev_range(txn, &(lower, upper))? {
+                if !take(entry)? {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn newest_start(tables: &Tables, txn: &RoTxn, stream: StreamId) -> Result<Option<Timestamp>> {
+    let prefix = stream.0.to_be_bytes();
+    let last = key(&[&prefix, &[0xff; 20]]);
+    let found = last_up_to(tables.segment_starts, txn, &prefix, &last)?;
+    Ok(found.map(decode_span).transpose()?.map(|(range, _)| range.start))
+}
+
+pub fn newest_end(tables: &Tables, txn: &RoTxn, stream: StreamId) -> Result<Option<Timestamp>> {
+    Ok(of_stream(tables, txn, stream)?.map(|of_stream| of_stream.newest_end))
+}
+
+pub fn expire(
+    tables: &Tables,
+    txn: &mut RwTxn,
+    stream: StreamId,
+    before: Timestamp,
+    limit: usize,
+) -> Result<usize> {
+    let Some(mut of_stream) = of_stream(tables, txn, stream)? else { return Ok(0) };
+    let prefix = stream.0.to_be_bytes();
+    let mut gone = 0;
+    for arrival in first_keys(txn, tables.segment_arrivals, &prefix, limit)? {
+        let Some((at, name)) = arrival.get(16..).and_then(|rest| rest.split_first_chunk::<8>())
+        else {
+            continue;
+        };
+        if *at >= time_key(before.as_millis()) {
+            break;
+        }
+        let id = key(&[&prefix, name]);
+        if let Some(segment) = get::<Segment>(txn, tables.segments, &id)? {
+            tables.segment_starts.delete(txn, &at_key(segment.range.start, segment.id))?;
+        }
+        tables.segments.delete(txn, &id)?;
+        tables.segment_arrivals.delete(txn, &arrival)?;
+        gone += 1;
+    }
+    if gone > 0 {
+        match newest_end_of_rest(tables, txn, stream, of_stream.longest_ms)? {
+            Some(newest_end) => {
+                of_stream.newest_end = newest_end;
+                put(txn, tables.announced, &prefix, &of_stream)?;
+            }
+            None => {
+                tables.announced.delete(txn, &prefix)?;
+            }
+        }
+    }
+    Ok(gone)
+}
+
+fn newest_end_of_rest(
+    tables: &Tables,
+    txn: &RoTxn,
+    stream: StreamId,
+    longest_ms: i64,
+) -> Result<Option<Timestamp>> {
+    let prefix = stream.0.to_be_bytes();
+    let mut newest = None;
+    for entry in tables.segment_starts.rev_prefix_iter(txn, &prefix)? {
+        let (range, _) = decode_span(entry?)?;
+        if newest.is_some_and(|newest| range.start.plus_millis(longest_ms) <= newest) {
+            break;
+        }
+        newest = newest.max(Some(range.end));
+    }
+    Ok(newest)
+}
