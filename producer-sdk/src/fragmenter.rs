@@ -8,7 +8,9 @@ use crate::buffer::Buffer;
 use crate::error::FrameError;
 use crate::frame::{Frame, Framing, Track};
 use bytes::Bytes;
-use lookback_wire::codec::CodecError;
+use lookback_wire::codec::h264::AvcConfig;
+use lookback_wire::codec::h265::{self, HevcConfig};
+use lookback_wire::codec::{CodecError, nal};
 use lookback_wire::fragment::END_OF_FRAGMENT;
 use lookback_wire::matroska::writer;
 use lookback_wire::{Payload, SimpleTag, Timestamp, TrackKind, UploadHeader};
@@ -29,6 +31,10 @@ const AUDIO_FRAGMENT_MS: i64 = 2_000;
 const MAX_TIMESTAMP_MS: i64 = 253_402_300_799_999;
 /// Kinesis Video Streams takes 10 tags a fragment, and END_OF_FRAGMENT is one.
 const MAX_TAGS: usize = 9;
+
+/// The NAL unit types of sequence parameter sets (ITU-T H.264 Table 7-1, H.265 Table 7-1).
+const H264_SPS: u8 = 7;
+const H265_SPS: u8 = 33;
 
 /// Why frames were left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,7 +135,7 @@ impl Fragmenter {
     ) -> Result<(), FrameError> {
         let index = self.check(&frame)?;
         let time_ms = frame.captured_at.as_millis();
-        let payload = self.adapt(index, &frame)?;
+        let payload = self.adapt(index, frame.key, frame.data)?;
         let leads = index == self.leading;
         let cuts = leads && (frame.key || self.audio_only);
         if cuts && (self.header_is_stale || self.is_due(time_ms)) {
@@ -245,37 +251,37 @@ impl Fragmenter {
     }
 
     /// The frame's bytes as Matroska holds them; none while its track's parameter sets are unknown.
-    fn adapt(&mut self, index: usize, frame: &Frame) -> Result<Option<Payload>, FrameError> {
-        let Some(track) = self.tracks.get_mut(index) else {
-            return Err(FrameError::UnknownTrack(frame.track));
-        };
+    fn adapt(
+        &mut self,
+        index: usize,
+        key: bool,
+        data: Bytes,
+    ) -> Result<Option<Payload>, FrameError> {
+        let Some(track) = self.tracks.get_mut(index) else { return Ok(None) };
         if track.framing == Framing::LengthPrefixed {
-            return Ok(Some(Payload::from(frame.data.clone())));
+            return Ok(Some(Payload::from(data)));
         }
-        let malformed = |cause: String| FrameError::Malformed { track: frame.track, cause };
-        if frame.key {
-            let sets = parameter_sets(&track.entry.codec_id, &frame.data);
+        let number = track.entry.number;
+        let malformed = |cause: String| FrameError::Malformed { track: number, cause };
+        if !nal::starts_with_start_code(&data) {
+            return Err(malformed("it begins with no start code".to_owned()));
+        }
+        if key {
+            let sets = ParameterSets::find(&track.entry.codec_id, &data);
             match sets.map_err(|error| malformed(error.to_string()))? {
                 Some(sets) if sets.record != track.entry.codec_private => {
                     track.entry.codec_private = sets.record;
                     (track.entry.width, track.entry.height) = (sets.width, sets.height);
                     self.header_is_stale = true;
                 }
-                Some(_) => {}
                 None if track.entry.codec_private.is_empty() => {
                     return Err(malformed("the first key frame has no parameter sets".to_owned()));
                 }
-                None => {}
+                _ => {}
             }
         }
-        if track.entry.codec_private.is_empty() {
-            return Ok(None);
-        }
-        let data = frame.data.clone();
-        if data.is_empty() {
-            return Err(malformed("it has no start code".to_owned()));
-        }
-        Ok(Some(Payload::from(data)))
+        let known = !track.entry.codec_private.is_empty();
+        Ok(known.then(|| Payload::from(nal::to_length_prefixed(data.into()))))
     }
 
     /// Whether a fragment is to begin at `time_ms`: none is open, the open one is long enough, or
@@ -358,13 +364,27 @@ impl Fragmenter {
     }
 }
 
-/// What the parameter sets of an Annex B key frame say.
+/// What the parameter sets of an Annex B key frame say; none where it has none.
 struct ParameterSets {
     record: Bytes,
     width: u32,
     height: u32,
 }
 
-fn parameter_sets(_codec_id: &str, _data: &[u8]) -> Result<Option<ParameterSets>, CodecError> {
-    Ok(None)
+impl ParameterSets {
+    fn find(codec_id: &str, frame: &[u8]) -> Result<Option<Self>, CodecError> {
+        let mut headers = nal::annex_b_units(frame).filter_map(|unit| unit.first());
+        if codec_id == h265::CODEC_ID {
+            if !headers.any(|header| (header >> 1) & 0x3f == H265_SPS) {
+                return Ok(None);
+            }
+            let HevcConfig { record, width, height, .. } = HevcConfig::from_annex_b(frame)?;
+            return Ok(Some(Self { record, width, height }));
+        }
+        if !headers.any(|header| header & 0x1f == H264_SPS) {
+            return Ok(None);
+        }
+        let AvcConfig { record, width, height, .. } = AvcConfig::from_annex_b(frame)?;
+        Ok(Some(Self { record, width, height }))
+    }
 }

@@ -1,7 +1,11 @@
 //! What a camera hands over: frames, and what their tracks hold.
 
 use bytes::Bytes;
-use lookback_wire::codec::g711::Law;
+use lookback_wire::codec::aac::{self, AacConfig};
+use lookback_wire::codec::g711::{self, G711Config};
+use lookback_wire::codec::h264::{self, AvcConfig};
+use lookback_wire::codec::h265::{self, HevcConfig};
+use lookback_wire::codec::{CodecConfig, CodecError};
 use lookback_wire::{Timestamp, TrackKind};
 
 /// One coded picture or audio packet, in decode order.
@@ -38,46 +42,50 @@ pub struct Track {
 impl Track {
     /// H.264 in Annex B; the parameter sets come with its key frames, and may change there.
     pub fn h264() -> Self {
-        Self::new(TrackKind::Video, "V_MPEG4/ISO/AVC", Framing::AnnexB)
+        Self::new(TrackKind::Video, h264::CODEC_ID, Framing::AnnexB)
     }
 
     /// H.265 in Annex B; the parameter sets come with its key frames, and may change there.
     pub fn h265() -> Self {
-        Self::new(TrackKind::Video, "V_MPEGH/ISO/HEVC", Framing::AnnexB)
+        Self::new(TrackKind::Video, h265::CODEC_ID, Framing::AnnexB)
     }
 
     /// H.264 with lengths before its NAL units, and its `avcC` (ISO/IEC 14496-15 §5.3.3.1).
     pub fn h264_length_prefixed(record: Bytes) -> Self {
-        let track = Self::new(TrackKind::Video, "V_MPEG4/ISO/AVC", Framing::LengthPrefixed);
+        let track = Self::new(TrackKind::Video, h264::CODEC_ID, Framing::LengthPrefixed);
         track.with_codec_private(record)
     }
 
     /// H.265 with lengths before its NAL units, and its `hvcC` (ISO/IEC 14496-15 §8.3.3.1).
     pub fn h265_length_prefixed(record: Bytes) -> Self {
-        let track = Self::new(TrackKind::Video, "V_MPEGH/ISO/HEVC", Framing::LengthPrefixed);
+        let track = Self::new(TrackKind::Video, h265::CODEC_ID, Framing::LengthPrefixed);
         track.with_codec_private(record)
     }
 
     /// AAC without ADTS headers, and its AudioSpecificConfig (ISO/IEC 14496-3 §1.6.2.1).
-    pub fn aac(config: Bytes, sampling_hz: u32, channels: u32) -> Self {
-        let mut track = Self::new(TrackKind::Audio, "A_AAC", Framing::LengthPrefixed);
-        track.entry.sampling_hz = f64::from(sampling_hz);
-        track.entry.channels = channels;
+    pub fn aac(config: Bytes) -> Self {
+        let track = Self::new(TrackKind::Audio, aac::CODEC_ID, Framing::LengthPrefixed);
         track.with_codec_private(config)
     }
 
     /// G.711, one byte a sample and channel.
-    pub fn g711(law: Law, sampling_hz: u32, channels: u16) -> Self {
-        let mut track = Self::new(TrackKind::Audio, "A_MS/ACM", Framing::LengthPrefixed);
-        track.entry.sampling_hz = f64::from(sampling_hz);
-        track.entry.channels = u32::from(channels);
+    pub fn g711(config: G711Config) -> Self {
+        let mut track = Self::new(TrackKind::Audio, g711::CODEC_ID, Framing::LengthPrefixed);
         track.entry.bit_depth = 8;
-        track.with_codec_private(wave_format(law, sampling_hz, channels))
+        track.with_codec_private(config.record())
     }
 
     /// As a Matroska file has it; frames are as they lie there.
     pub fn matroska(entry: lookback_wire::Track) -> Self {
         Self { framing: Framing::LengthPrefixed, entry }
+    }
+
+    /// Whether its codec private, if it is known yet, is one that the service can play.
+    pub(crate) fn check(&self) -> Result<(), CodecError> {
+        if self.framing == Framing::AnnexB && self.entry.codec_private.is_empty() {
+            return Ok(());
+        }
+        CodecConfig::of(&self.entry).map(|_| ())
     }
 
     fn new(kind: TrackKind, codec_id: &str, framing: Framing) -> Self {
@@ -100,36 +108,19 @@ impl Track {
 
     fn with_codec_private(mut self, codec_private: Bytes) -> Self {
         self.entry.codec_private = codec_private;
+        match CodecConfig::of(&self.entry) {
+            Ok(CodecConfig::H264(AvcConfig { width, height, .. }))
+            | Ok(CodecConfig::H265(HevcConfig { width, height, .. })) => {
+                (self.entry.width, self.entry.height) = (width, height);
+            }
+            Ok(CodecConfig::Aac(AacConfig { sampling_hz, channels, .. }))
+            | Ok(CodecConfig::G711(G711Config { sampling_hz, channels, .. })) => {
+                self.entry.sampling_hz = f64::from(sampling_hz);
+                self.entry.channels = channels;
+            }
+            // Refused when the producer starts.
+            Err(_) => {}
+        }
         self
-    }
-}
-
-/// A WAVEFORMATEX (Microsoft `mmreg.h`; RFC 2361 for the format tags), as `A_MS/ACM` needs it.
-fn wave_format(law: Law, sampling_hz: u32, channels: u16) -> Bytes {
-    let format_tag: u16 = match law {
-        Law::A => 0x0006,
-        Law::Mu => 0x0007,
-    };
-    let bytes_per_second = sampling_hz.saturating_mul(u32::from(channels));
-    let mut out = Vec::with_capacity(18);
-    out.extend_from_slice(&format_tag.to_le_bytes());
-    out.extend_from_slice(&channels.to_le_bytes());
-    out.extend_from_slice(&sampling_hz.to_le_bytes());
-    out.extend_from_slice(&bytes_per_second.to_le_bytes());
-    out.extend_from_slice(&channels.to_le_bytes());
-    out.extend_from_slice(&8u16.to_le_bytes());
-    out.extend_from_slice(&0u16.to_le_bytes());
-    out.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn g711_says_what_it_is() {
-        let record = Track::g711(Law::Mu, 8000, 1).entry.codec_private;
-        let expected = [7, 0, 1, 0, 0x40, 0x1f, 0, 0, 0x40, 0x1f, 0, 0, 1, 0, 8, 0, 0, 0];
-        assert_eq!(record.as_ref(), expected);
     }
 }

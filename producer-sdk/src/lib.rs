@@ -44,7 +44,7 @@ pub use credentials::Credentials;
 pub use error::{FrameError, LinkError, StartError};
 pub use fragmenter::SkipReason;
 pub use frame::{Frame, Framing, Track};
-pub use lookback_wire::codec::g711::Law;
+pub use lookback_wire::codec::g711::{G711Config, Law};
 pub use lookback_wire::{ErrorId, Timestamp};
 pub use producer::{Producer, Report};
 pub use session::{DropReason, Event, Health};

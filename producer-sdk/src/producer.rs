@@ -50,6 +50,9 @@ impl Producer {
         if config.tracks.is_empty() || config.tracks.len() > MAX_TRACKS {
             return Err(invalid("tracks", "there must be 1 to 3"));
         }
+        for track in &config.tracks {
+            track.check().map_err(|error| invalid("tracks", &error.to_string()))?;
+        }
         if !(MIN_FRAGMENT..=MAX_FRAGMENT).contains(&config.fragment) {
             return Err(invalid("fragment", "it must last 1 s to 15 s"));
         }
@@ -195,6 +198,16 @@ impl Shared {
         self.events.notify_one();
         result
     }
+
+    /// Changes what only the calling loop cares about.
+    fn change_quietly<T>(&self, change: impl FnOnce(&mut Session) -> T) -> T {
+        change(&mut self.session())
+    }
+
+    /// The callback that is given it must be able to use the producer: the lock is released.
+    fn next_event(&self) -> Option<Event> {
+        self.session().poll_event()
+    }
 }
 
 /// What runs on the producer's thread.
@@ -207,22 +220,24 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(self, on_event: Box<dyn FnMut(Event) + Send>) {
+    async fn run(self, mut on_event: Box<dyn FnMut(Event) + Send>) {
         let Self { shared, client, credentials, graphql, discovery } = self;
         let uplink = Uplink { shared: &shared, client: &client, credentials: &credentials };
         tokio::select! {
             () = uplink.upload(discovery) => {}
             () = uplink.announce(&graphql) => {}
-            () = tell_events(&shared, on_event) => {}
+            () = tell_events(&shared, &mut on_event) => {}
             () = shared.abort.notified() => {}
+        }
+        while let Some(event) = shared.next_event() {
+            on_event(event);
         }
     }
 }
 
-async fn tell_events(shared: &Shared, mut on_event: Box<dyn FnMut(Event) + Send>) {
+async fn tell_events(shared: &Shared, on_event: &mut (dyn FnMut(Event) + Send)) {
     loop {
-        let event = shared.session().poll_event();
-        match event {
+        match shared.next_event() {
             Some(event) => on_event(event),
             None => shared.events.notified().await,
         }
@@ -323,13 +338,6 @@ impl Uplink<'_> {
             };
             self.shared.change(|session| session.on_announce_answer(answer, Instant::now()));
         }
-    }
-}
-
-impl Shared {
-    /// Changes what only the calling loop cares about.
-    fn change_quietly<T>(&self, change: impl FnOnce(&mut Session) -> T) -> T {
-        change(&mut self.session())
     }
 }
 

@@ -27,12 +27,12 @@ fn every_fragment_is_persisted_or_reported_as_dropped() {
                 counts.into_iter().for_each(|(what, n)| *seen.entry(what).or_default() += n)
             }
             Err(cause) => {
-                println!("seed {seed} fails");
+                eprintln!("seed {seed} fails");
                 std::panic::resume_unwind(cause);
             }
         }
     }
-    println!("{seeds} seeds: {seen:?}");
+    eprintln!("{seeds} seeds: {seen:?}");
     for what in ["persisted", "resent", "dropped: full", "dropped: refused", "kills", "cuts"] {
         assert!(seen.get(what).is_some_and(|n| *n > 0), "no run had {what}: {seen:?}");
     }
