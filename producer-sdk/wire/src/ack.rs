@@ -121,7 +121,8 @@ pub enum Ack<N = FragmentNumber> {
 impl<N: fmt::Display> Ack<N> {
     /// A JSON object and a newline, below [`ACK_BYTES_MAX`] bytes: one HTTP chunk.
     ///
-    /// Producers read no escapes, so a number must be letters and digits, up to 128.
+    /// Producers read no escapes, so a number is printable ASCII without quotes and backslashes, up
+    /// to 128 characters.
     pub fn write(&self) -> String {
         let (event, timecode, number) = match self {
             Self::Buffering { timecode, number } => ("BUFFERING", Some(timecode), Some(number)),
@@ -249,12 +250,23 @@ enum Number {
     Plain(u64),
 }
 
+/// Kinesis Video Streams documents 1 to 128 digits; others' numbers are let through where they can
+/// be written again.
+fn is_fragment_number(text: &str) -> bool {
+    const CHARACTERS_MAX: usize = 128;
+    (1..=CHARACTERS_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
+}
+
 fn parse(object: &[u8]) -> Result<Ack<String>, String> {
     let object: Object = serde_json::from_slice(object).map_err(|cause| cause.to_string())?;
     let number = object.fragment_number.map(|number| match number {
         Number::Text(number) => number,
         Number::Plain(number) => number.to_string(),
     });
+    if number.as_deref().is_some_and(|number| !is_fragment_number(number)) {
+        return Err("FragmentNumber is not 1 to 128 printable characters".into());
+    }
     let timecode = object.fragment_timecode;
     let fragment = || {
         let timecode = timecode.ok_or("FragmentTimecode is missing")?;
@@ -367,6 +379,10 @@ mod tests {
             &[Err("-1")],
         );
         check(r#"{"EventType":"IDLE","EventType":"IDLE"}"#, &[Err("duplicate field")]);
+        check(
+            r#"{"EventType":"RECEIVED","FragmentTimecode":0,"FragmentNumber":"\""}"#,
+            &[Err("FragmentNumber is not")],
+        );
         check("Service Unavailable", &[]);
     }
 

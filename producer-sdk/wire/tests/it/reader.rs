@@ -154,6 +154,16 @@ impl Upload {
     }
 }
 
+/// Two fragments of two tracks, tags and both kinds of blocks.
+pub fn small_upload() -> Vec<u8> {
+    let group = Upload::empty().element(&[0xA1], b"\x81\0\x28\0frame").element(&[0x9B], &[40]);
+    let group = group.element(&[0xFB], &[0xD8]).0;
+    let upload = Upload::of(&[video(), audio()]).tag("early", "value");
+    let upload = upload.cluster(1000).key(0).block(2, 3, true, b"sound").element(&[0xA0], &group);
+    let upload = upload.tag("late", "value").cluster(2000).key(0).element(VOID, &[0; 9]);
+    upload.block(2, 3, true, b"sound").end_of_fragment().0
+}
+
 const CLUSTER: &[u8] = &[0x1F, 0x43, 0xB6, 0x75];
 const SEGMENT: &[u8] = &[0x18, 0x53, 0x80, 0x67];
 const TRACKS: &[u8] = &[0x16, 0x54, 0xAE, 0x6B];

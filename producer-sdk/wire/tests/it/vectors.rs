@@ -1,8 +1,9 @@
 //! Bodies that Amazon's producers sent, whole and in random cuts (folder LOOKBACK_VECTORS).
 
+use crate::random::Random;
 use crate::reader::{Summary, read, summary};
-use lookback_wire::ErrorId;
-use lookback_wire::matroska::Limits;
+use lookback_wire::matroska::{Event, Limits};
+use lookback_wire::{ErrorId, Frame};
 use std::path::PathBuf;
 
 fn folder() -> Option<PathBuf> {
@@ -69,15 +70,46 @@ fn accepts_what_producers_send() {
 
 /// Lengths of pushes, from single bytes to what a socket gives.
 fn random_cuts(seed: u64, len: usize) -> Vec<usize> {
-    let mut state = seed;
+    let mut random = Random::new(seed);
     let mut rest = len;
     let mut cuts = Vec::new();
     while rest > 0 {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        let bits = (state >> 33) as usize;
-        let cut = [1 + bits % 16, 1 + bits % 1_500, 1 + bits % 65_536][(bits >> 20) % 3].min(rest);
+        let most = [16, 1_500, 65_536][random.below(3)];
+        let cut = (1 + random.below(most)).min(rest);
         cuts.push(cut);
         rest -= cut;
     }
     cuts
+}
+
+/// `testdata/recording.mkv` was made by ffmpeg 5.1 (testsrc2 at 10/s, H.264 with B-frames, and a
+/// sine in AAC); `live.mkv` is its remux with `-live 1`. Counts and bytes are ffprobe's.
+#[test]
+fn reads_recordings() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    let mut frames = Vec::new();
+    for name in ["recording.mkv", "live.mkv"] {
+        let file = std::fs::read(folder.join(name)).unwrap();
+        let (events, error) = read(&file, &[file.len()], Limits::recording());
+        assert_eq!(error, None, "{name}");
+        for seed in 1..=20 {
+            let cuts = random_cuts(seed, file.len());
+            assert!(read(&file, &cuts, Limits::recording()).0 == events, "{name}, seed {seed}");
+        }
+        let of_file: Vec<_> = events
+            .into_iter()
+            .filter_map(|event| if let Event::Frame(frame) = event { Some(frame) } else { None })
+            .collect();
+        for (track, count, keys, bytes) in [(1, 30, 3, 4507), (2, 48, 48, 6353)] {
+            let of_track = || of_file.iter().filter(|frame| frame.track == track);
+            assert_eq!(of_track().count(), count, "{name}");
+            assert_eq!(of_track().filter(|frame| frame.key).count(), keys, "{name}");
+            assert_eq!(of_track().map(|frame| frame.payload.len()).sum::<usize>(), bytes, "{name}");
+        }
+        frames.push(of_file);
+    }
+    let essence = |frames: &[Frame]| -> Vec<_> {
+        frames.iter().map(|frame| (frame.track, frame.timecode, frame.payload.clone())).collect()
+    };
+    assert_eq!(essence(&frames[0]), essence(&frames[1]));
 }
