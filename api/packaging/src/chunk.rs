@@ -465,7 +465,7 @@ mod tests {
         for (entry, sample) in trun.samples.iter().zip(&samples) {
             let duration = entry.duration.or(traf.tfhd.default_sample_duration).unwrap();
             let flags = entry.flags.or(traf.tfhd.default_sample_flags).unwrap();
-            let presentation = decode_time.strict_add_signed(entry.cts.unwrap_or(0).into());
+            let presentation = decode_time.strict_add_signed(entry.cts.unwrap_or(0));
             let theirs = Sample {
                 decode_time,
                 presentation_time: presentation,
