@@ -1,10 +1,12 @@
 //! Frames into chunks: at most 1 s of one track as `moof` + `mdat`, decode times absolute.
 //!
 //! Matroska says when a frame is shown, and orders frames as they are decoded. MP4 also wants a
-//! decode time, rising from sample to sample: the n-th frame of a fragment gets the n-th smallest
-//! of its presentation times, so that a fragment starts with its earliest picture and needs no
-//! edit list; a signed composition offset (ISO/IEC 14496-12 §8.8.8) leads back to the exact
-//! presentation time.
+//! decode time, rising from sample to sample, and adds a composition offset to it (ISO/IEC 14496-12
+//! §8.8.8) to get the presentation time. Ours is the earliest presentation time of the frame and of
+//! all that follow it; frames that share one are spread evenly before it. So a fragment's decode
+//! times begin with its earliest picture and need no edit list, and offsets are not negative (but
+//! by a tick each for pictures that lead a fragment's key frame): ffmpeg shows a whole track late
+//! by the largest negative one.
 
 use crate::TrackInit;
 use crate::mp4::{self, Sample};
@@ -231,22 +233,25 @@ impl Queue {
 
     /// A chunk, if the frames to come can no longer change it.
     fn cut(&mut self) -> Option<Chunk> {
-        // A later frame is shown before at most `reorder` of those that are here.
-        let settled = self.times.len().saturating_sub(self.reorder);
-        let last = self.times.get(settled.checked_sub(1)?)?;
+        // A later frame is shown before at most `reorder` of those that are here, so not before this.
+        let settled = *self.times.get(self.times.len().checked_sub(self.reorder + 1)?)?;
         let first = self.end.or(self.times.first().copied())?;
-        let full = last.saturating_sub(first) > u64::from(self.timescale) || settled > MAX_SAMPLES;
-        // The next chunk's first decode time is this one's end.
-        if !full || settled < 2 {
+        let decode_times = if self.times.len() > MAX_SAMPLES {
+            self.decode_times(u64::MAX)
+        } else if settled.saturating_sub(first) > u64::from(self.timescale) {
+            self.decode_times(settled)
+        } else {
             return None;
-        }
-        let decode_times = self.decode_times(settled);
-        Some(self.chunk(&decode_times))
+        };
+        // The next chunk's first decode time is this one's end.
+        let full = decode_times.len() > MAX_SAMPLES
+            || decode_times.last()?.saturating_sub(first) > u64::from(self.timescale);
+        full.then(|| self.chunk(&decode_times))
     }
 
     fn finish(&mut self, next_start_ns: Option<i64>) -> Vec<Chunk> {
         let mut chunks = Vec::new();
-        let mut decode_times = self.decode_times(self.times.len());
+        let mut decode_times = self.decode_times(u64::MAX);
         if let Some(last) = decode_times.last().copied() {
             if let [.., before, last] = decode_times[..] {
                 self.usual = Some(last - before);
@@ -270,16 +275,29 @@ impl Queue {
         self.end = None;
     }
 
-    /// Decode times of the first `count` frames: presentation times in their order, moved on where
-    /// they would not rise, or where a late frame falls before what is already cut.
-    fn decode_times(&self, count: usize) -> Vec<u64> {
-        let mut earliest = self.end.unwrap_or(0);
-        let rising = |time: &u64| {
-            let decode_time = earliest.max(*time);
-            earliest = decode_time.saturating_add(1);
-            decode_time
-        };
-        self.times.iter().take(count).map(rising).collect()
+    /// Decode times of the frames that no frame shown before `settled` follows.
+    fn decode_times(&self, settled: u64) -> Vec<u64> {
+        // Of each frame, from the last: the earliest time from it on, and how many share that.
+        let mut earliest: Vec<(u64, u64)> = Vec::with_capacity(self.frames.len());
+        for frame in self.frames.iter().rev() {
+            let next = match earliest.last() {
+                Some((time, shared)) if *time <= frame.time => (*time, shared + 1),
+                _ => (frame.time, 1),
+            };
+            earliest.push(next);
+        }
+        let mut decode_times: Vec<u64> = Vec::with_capacity(self.frames.len() + 1);
+        let in_order = earliest.iter().rev().take_while(|(time, _)| *time <= settled);
+        for (time, shared) in in_order {
+            let decode_time = match decode_times.last() {
+                Some(before) => {
+                    before.saturating_add((time.saturating_sub(*before) / shared).max(1))
+                }
+                None => self.end.unwrap_or(*time),
+            };
+            decode_times.push(decode_time);
+        }
+        decode_times
     }
 
     /// Ticks from `last`, the fragment's last decode time, to its end.
@@ -320,7 +338,9 @@ impl Queue {
             });
             payloads.push(frame.payload);
         }
-        self.times.drain(..count);
+        self.times.clear();
+        self.times.extend(self.frames.iter().map(|f| f.time));
+        self.times.sort_unstable();
         self.usual = samples.last().map(|s| u64::from(s.duration));
         self.end = decode_times.get(count).copied();
         // Rises with time, whoever packages, until it wraps after 49 days.
@@ -562,6 +582,10 @@ mod tests {
                 if stated != Some(0) {
                     let earliest = decoded.iter().min().map(|ms| (START_MS + ms) as u64 * 90);
                     prop_assert_eq!(Some(chunks[0].0.decode_time), earliest);
+                    let apart = !steps.contains(&0);
+                    let mut samples = chunks.iter().flat_map(|(_, samples)| samples);
+                    // A tick for each of at most four pictures that lead the first one.
+                    prop_assert!(!apart || samples.all(|s| s.presentation_time + 4 >= s.decode_time));
                 }
             }
         }
@@ -637,7 +661,7 @@ mod tests {
             check_exact_times(&frames, &chunks);
             let got: Vec<_> = chunks.iter().map(|(chunk, _)| chunk.samples.len()).collect();
             assert_eq!(got, lengths, "{between} B frames, {stated:?} stated");
-            for pair in chunks.windows(2) {
+            for pair in chunks.windows(2).filter(|_| between < 25) {
                 let latest = pair[0].1.iter().map(|s| s.presentation_time).max();
                 assert!(latest < pair[1].1.iter().map(|s| s.presentation_time).min(), "closed");
             }
@@ -647,6 +671,8 @@ mod tests {
         check_cuts(2, Some(1), &[25, 24, 24, 2]);
         check_cuts(2, None, &[25, 24, 24, 2]);
         check_cuts(3, Some(1), &[25, 24, 24, 2]);
+        // The only closed place would leave a chunk of one picture.
+        check_cuts(73, Some(1), &[26, 25, 24]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 // A test that cannot go on has failed; there is nobody to hand an error to.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod boxes;
 mod playlists;
 
 use std::path::Path;
