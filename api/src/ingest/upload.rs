@@ -77,8 +77,10 @@ pub struct Upload {
     in_flight: VecDeque<u64>,
     outputs: VecDeque<Output>,
     input: Input,
-    /// Whether anything went wrong: nothing is kept any more.
+    /// Whether an ERROR was or will be sent: nothing is kept any more.
     has_failed: bool,
+    /// Whether the archive failed to keep a fragment.
+    has_lost: bool,
     /// Sent when all fragments before it are answered.
     error: Option<Ack>,
     /// Since when the upload may only finish its fragment.
@@ -145,6 +147,7 @@ impl Upload {
             outputs: VecDeque::new(),
             input: Input::Read,
             has_failed: false,
+            has_lost: false,
             error: None,
             revoked_at: None,
             heard_at: now,
@@ -210,14 +213,17 @@ impl Upload {
         let Some(timecode) = self.in_flight.pop_front() else { return };
         match result {
             Ok(Appended::Stored(number) | Appended::Duplicate(number)) => {
-                // Once a fragment failed, an acknowledgement of a later one would let the producer
-                // forget the one that failed.
-                if !self.has_failed {
+                // Once a fragment is lost, an acknowledgement of a later one would let the producer
+                // forget the lost one.
+                if !self.has_lost {
                     let number = *number;
                     self.outputs.push_back(Output::Ack(Ack::Persisted { timecode, number }));
                 }
             }
-            Err(_) => self.fail(ErrorId::ArchivalError, Some(timecode), now),
+            Err(_) => {
+                self.has_lost = true;
+                self.fail(ErrorId::ArchivalError, Some(timecode), now);
+            }
         }
         self.settle();
     }
@@ -411,7 +417,10 @@ impl Upload {
     }
 
     fn fail(&mut self, error: ErrorId, timecode: Option<u64>, now: Timestamp) {
+        // Nothing of what is half read is needed any more.
         self.fragment = None;
+        self.tracks = None;
+        self.reader = Reader::new(Limits::default());
         if !self.has_failed {
             self.has_failed = true;
             self.error = Some(Ack::Error { timecode, number: None, error });
@@ -507,4 +516,420 @@ fn init_id(stored: &[u8]) -> InitId {
     let hash = digest::digest(&digest::SHA256, stored);
     let first = hash.as_ref().first_chunk().copied().unwrap_or_default();
     InitId(u64::from_be_bytes(first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lookback_wire::matroska::writer;
+    use lookback_wire::{Track, UploadHeader};
+
+    const NOW: i64 = 1_800_000_000_000;
+    /// `avcC` of a 640x360 stream without B-frames.
+    const AVCC: &str = "0142c01effe100196742c01ed900a02ff97011000003000100000300320f162e4801000568cb\
+                        83cb20";
+    const ASC: &[u8] = &[0x11, 0x90];
+
+    fn hex(text: &str) -> Bytes {
+        let digits: Vec<_> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
+        digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect()
+    }
+
+    fn track(number: u64, kind: TrackKind) -> Track {
+        let is_video = kind == TrackKind::Video;
+        Track {
+            number,
+            uid: number,
+            kind,
+            name: None,
+            codec_id: if is_video { "V_MPEG4/ISO/AVC" } else { "A_AAC" }.into(),
+            codec_private: if is_video { hex(AVCC) } else { Bytes::from_static(ASC) },
+            default_duration_ns: None,
+            width: 640 * u32::from(is_video),
+            height: 360 * u32::from(is_video),
+            sampling_hz: 48_000.0 * f64::from(u8::from(!is_video)),
+            channels: 2 * u32::from(!is_video),
+            bit_depth: 0,
+        }
+    }
+
+    fn header(tracks: &[Track]) -> Vec<u8> {
+        writer::header(&UploadHeader {
+            segment_uid: Some([5; 16]),
+            timecode_scale_ns: 1_000_000,
+            tracks: tracks.to_vec(),
+        })
+        .to_vec()
+    }
+
+    fn video() -> Vec<u8> {
+        header(&[track(1, TrackKind::Video)])
+    }
+
+    /// A fragment of `seconds` of 10 frames, of pictures that differ by `seed`.
+    fn fragment_of(timecode: u64, seconds: i16, seed: u8) -> Vec<u8> {
+        let mut out = writer::cluster(timecode).to_vec();
+        for i in 0..seconds * 10 {
+            let payload = Payload::from(vec![0, 0, 0, 4, 0x65, seed, i as u8, 1]);
+            out.extend(writer::simple_block(1, i * 100, i == 0, &payload));
+            out.extend(payload.to_bytes());
+        }
+        out
+    }
+
+    fn fragment(timecode: u64) -> Vec<u8> {
+        fragment_of(timecode, 1, 0)
+    }
+
+    fn tag(name: &str) -> Vec<u8> {
+        let tag = SimpleTag { name: name.into(), value: String::new() };
+        writer::tags(&[tag]).to_vec()
+    }
+
+    fn end_of_fragment() -> Vec<u8> {
+        tag("AWS_KINESISVIDEO_END_OF_FRAGMENT")
+    }
+
+    enum Step {
+        Push(Vec<u8>),
+        /// The archive answers.
+        Stored,
+        Duplicate(u64),
+        Full,
+        WaitMs(i64),
+        End,
+        Lost,
+        Revoke,
+    }
+    use Step::*;
+
+    fn upload(timecodes: Timecodes) -> Upload {
+        let facts = UploadFacts {
+            stream: StreamId::new(Timestamp::from_millis(NOW)),
+            timecodes,
+            kept_ms: 7 * 86_400_000,
+            earlier: None,
+        };
+        let mut numbers = 0;
+        let next_number = move |_| {
+            numbers += 1;
+            FragmentNumber(numbers)
+        };
+        Upload::new(facts, next_number, Timestamp::from_millis(NOW))
+    }
+
+    fn line(output: &Output) -> String {
+        match output {
+            Output::Ack(Ack::Buffering { timecode, number }) => {
+                format!("buffering {timecode} {}", number.0)
+            }
+            Output::Ack(Ack::Received { timecode, number }) => {
+                format!("received {timecode} {}", number.0)
+            }
+            Output::Ack(Ack::Persisted { timecode, number }) => {
+                format!("persisted {timecode} {}", number.0)
+            }
+            Output::Ack(Ack::Error { timecode, error, .. }) => match timecode {
+                Some(timecode) => format!("error {} at {timecode}", error.number()),
+                None => format!("error {}", error.number()),
+            },
+            Output::Ack(Ack::Idle) => "idle".into(),
+            Output::Append(f) => format!(
+                "append {} +{} ms, {} chunks",
+                f.start.as_millis(),
+                f.duration_ms,
+                f.chunk_lens.len()
+            ),
+        }
+    }
+
+    /// Runs an upload of RELATIVE timecodes that count from `NOW`; answers what came out, each
+    /// step's behind a line of its own, and last how the upload stands.
+    fn check(steps: Vec<Step>, expected: &[&str]) {
+        let start = Timecodes::Relative { producer_start: Timestamp::from_millis(NOW) };
+        let mut upload = upload(start);
+        let mut now = Timestamp::from_millis(NOW);
+        let mut lines = Vec::new();
+        for step in steps {
+            match step {
+                Push(bytes) => upload.push(bytes.into(), now),
+                Stored => upload.stored(&Ok(Appended::Stored(FragmentNumber(70))), now),
+                Duplicate(n) => upload.stored(&Ok(Appended::Duplicate(FragmentNumber(n))), now),
+                Full => upload.stored(&Err(StorageError::Full("no space".into())), now),
+                WaitMs(ms) => {
+                    now = now.plus_millis(ms);
+                    upload.tick(now);
+                }
+                End => upload.end(now),
+                Lost => upload.lost(),
+                Revoke => upload.revoke(now),
+            }
+            while let Some(output) = upload.next_output() {
+                lines.push(line(&output).replace(&NOW.to_string()[..7], "NOW"));
+            }
+        }
+        lines.push(format!("{:?}", upload.phase()).to_lowercase());
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn acknowledges_each_fragment_in_order() {
+        check(
+            vec![
+                Push(video()),
+                Push(fragment(0)),
+                Push(fragment(1_000)),
+                Stored,
+                Push(end_of_fragment()),
+                Duplicate(33),
+                End,
+            ],
+            &[
+                "buffering 0 1",
+                "received 0 1",
+                "append NOW000000 +1000 ms, 1 chunks",
+                "buffering 1000 2",
+                "persisted 0 70",
+                "received 1000 2",
+                "append NOW001000 +1000 ms, 1 chunks",
+                "persisted 1000 33",
+                "ended",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_end_of_the_body_ends_the_last_fragment() {
+        check(
+            vec![Push(video()), Push(fragment(0)), End],
+            &["buffering 0 1", "received 0 1", "append NOW000000 +1000 ms, 1 chunks", "open"],
+        );
+        // A body that is nothing, or nothing but tags, as Amazon's producers send after an ERROR.
+        check(vec![End], &["ended"]);
+        check(vec![Push(end_of_fragment()), End], &["ended"]);
+    }
+
+    #[test]
+    fn a_fragment_that_was_cut_off_is_dropped() {
+        let mut cut = fragment(1_000);
+        cut.truncate(cut.len() - 3);
+        let whole = |last: Step| {
+            let body = [video(), fragment(0), cut.clone()].concat();
+            vec![Push(body), Stored, last]
+        };
+        let mut expected = vec![
+            "buffering 0 1",
+            "received 0 1",
+            "append NOW000000 +1000 ms, 1 chunks",
+            "buffering 1000 2",
+            "persisted 0 70",
+        ];
+        expected.push("broken");
+        check(whole(Lost), &expected);
+        expected.pop();
+        expected.extend(["error 4000 at 1000", "ended"]);
+        check(whole(End), &expected);
+    }
+
+    #[test]
+    fn an_error_waits_for_the_fragments_before_it_and_ends_them_all() {
+        let bad = [video(), fragment(2_000), fragment(2_000), fragment(9_000)].concat();
+        let before = ["buffering 2000 1", "received 2000 1", "append NOW002000 +1000 ms, 1 chunks"];
+        let told = ["persisted 2000 70", "error 4004 at 2000"];
+        check(
+            vec![Push(bad.clone()), Stored, Push(vec![0; 1_000]), End],
+            &[&before[..], &told, &["ended"]].concat(),
+        );
+        // Who does not end after it is dropped, after a while or a lot.
+        check(
+            vec![Push(bad.clone()), Stored, WaitMs(9_999), Push(vec![1]), WaitMs(1)],
+            &[&before[..], &told, &["broken"]].concat(),
+        );
+        let much = vec![0; MAX_DISCARD_BYTES as usize + 1];
+        check(vec![Push(bad), Stored, Push(much)], &[&before[..], &told, &["broken"]].concat());
+    }
+
+    #[test]
+    fn each_bad_upload_gets_its_error() {
+        let mut missing_key = writer::cluster(0).to_vec();
+        let payload = Payload::from(vec![0, 0, 0, 1, 0x41]);
+        missing_key.extend(writer::simple_block(1, 0, false, &payload));
+        missing_key.extend(payload.to_bytes());
+        let unusable =
+            Track { codec_private: Bytes::from_static(b"?"), ..track(1, TrackKind::Video) };
+        let audio_missing = header(&[track(1, TrackKind::Video), track(2, TrackKind::Audio)]);
+        let four: Vec<Track> = (1..=4).map(|n| track(n, TrackKind::Audio)).collect();
+        let table: Vec<(Vec<u8>, &[&str])> = vec![
+            (vec![0xFF; 100], &["error 4006"]),
+            (header(&four), &["error 4012"]),
+            ([header(&[unusable]), fragment(0)].concat(), &["error 4006"]),
+            ([video(), missing_key].concat(), &["buffering 0 1", "error 4006 at 0"]),
+            (
+                [audio_missing, fragment(0), fragment(1_000)].concat(),
+                &["buffering 0 1", "error 4011 at 0"],
+            ),
+            ([video(), fragment_of(0, 22, 0)].concat(), &["buffering 0 1", "error 4002 at 0"]),
+        ];
+        for (body, expected) in table {
+            check(vec![Push(body), End], &[expected, &["ended"]].concat());
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_at_the_fragment_that_found_it() {
+        let body = [video(), fragment(0), fragment(1_000), fragment(2_000)].concat();
+        check(
+            vec![Push(body), Full, Stored, End],
+            &[
+                "buffering 0 1",
+                "received 0 1",
+                "append NOW000000 +1000 ms, 1 chunks",
+                "buffering 1000 2",
+                "received 1000 2",
+                "append NOW001000 +1000 ms, 1 chunks",
+                "buffering 2000 3",
+                // The second was kept, and is not said to be: the producer sends from the first on.
+                "error 5001 at 0",
+                "ended",
+            ],
+        );
+    }
+
+    #[test]
+    fn silence_is_answered_and_then_ended() {
+        check(
+            vec![Push(video()), Push(fragment(0)), WaitMs(9_999), WaitMs(1), WaitMs(10_000)],
+            &["buffering 0 1", "idle", "idle", "open"],
+        );
+        check(
+            vec![Push(video()), Push(fragment(0)), WaitMs(30_000)],
+            &["buffering 0 1", "idle", "idle", "idle", "ended"],
+        );
+        // Where it is we who do not listen, nobody is idle.
+        let body = [video(), fragment(0), fragment(1_000), fragment(2_000), fragment(3_000)];
+        let mut upload = upload(Timecodes::Absolute);
+        let now = Timestamp::from_millis(NOW);
+        upload.push([&body.concat()[..], &fragment(4_000)].concat().into(), now);
+        assert!(!upload.wants_bytes());
+        upload.tick(now.plus_millis(40_000));
+        assert_eq!(upload.phase(), Phase::Open);
+        assert!(
+            !std::iter::from_fn(|| upload.next_output())
+                .any(|output| matches!(output, Output::Ack(Ack::Idle)))
+        );
+    }
+
+    #[test]
+    fn a_revoked_upload_ends_with_its_fragment() {
+        let whole = [
+            "buffering 0 1",
+            "received 0 1",
+            "append NOW000000 +1000 ms, 1 chunks",
+            "persisted 0 70",
+        ];
+        check(
+            vec![
+                Push(video()),
+                Push(fragment(0)),
+                Revoke,
+                Push(end_of_fragment()),
+                Stored,
+                Push(fragment(1_000)),
+                End,
+            ],
+            &[&whole[..], &["error 4003", "ended"]].concat(),
+        );
+        check(vec![Push(video()), Revoke, End], &["error 4003", "ended"]);
+        check(
+            vec![Push(video()), Push(fragment(0)), Revoke, WaitMs(10_000), End],
+            &["buffering 0 1", "idle", "error 4003", "ended"],
+        );
+    }
+
+    /// The fragments of a body, pushed in pieces of these lengths, over and over.
+    fn fragments(body: &[u8], lengths: &[usize], timecodes: Timecodes) -> Vec<NewFragment> {
+        let now = Timestamp::from_millis(NOW);
+        let mut upload = upload(timecodes);
+        let (mut rest, mut found) = (body, Vec::new());
+        let mut lengths = lengths.iter().cycle();
+        while !rest.is_empty() {
+            let (part, more) = rest.split_at((*lengths.next().unwrap()).clamp(1, rest.len()));
+            upload.push(Bytes::copy_from_slice(part), now);
+            rest = more;
+        }
+        upload.end(now);
+        while let Some(output) = upload.next_output() {
+            match output {
+                Output::Append(fragment) => found.push(*fragment),
+                Output::Ack(Ack::Error { error, .. }) => panic!("{error}"),
+                Output::Ack(_) => {}
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn tells_fragments_apart_by_their_payloads_alone() {
+        let hash = |seed, tags: &[u8]| {
+            let body = [&video()[..], &fragment_of(0, 1, seed), tags].concat();
+            fragments(&body, &[64], Timecodes::Absolute)[0].payload_hash
+        };
+        assert_eq!(hash(1, &[]), hash(1, &tag("motion")));
+        assert_ne!(hash(1, &[]), hash(2, &[]));
+    }
+
+    #[test]
+    fn tags_go_with_the_fragment_before_them() {
+        let body = [
+            video(),
+            tag("a"),
+            fragment(0),
+            tag("b"),
+            fragment(1_000),
+            end_of_fragment(),
+            tag("c"),
+            fragment(2_000),
+        ];
+        let names: Vec<String> = fragments(&body.concat(), &[1_000], Timecodes::Absolute)
+            .iter()
+            .map(|f| Metadata::decode(&f.metadata).tags.into_iter().map(|t| t.name).collect())
+            .collect();
+        assert_eq!(names, ["ab", "", "c"]);
+    }
+
+    /// What Amazon's producers sent comes out the same however it is cut.
+    #[test]
+    fn recorded_uploads_in_any_cut() {
+        let Some(folder) = std::env::var_os("LOOKBACK_VECTORS").map(std::path::PathBuf::from)
+        else {
+            eprintln!("left out: LOOKBACK_VECTORS does not name the folder of recorded uploads");
+            return;
+        };
+        let relative = Timecodes::Relative { producer_start: Timestamp::from_millis(NOW) };
+        for (name, timecodes, count) in [
+            ("c-video-only", Timecodes::Absolute, 4),
+            ("c-audio-video", relative, 4),
+            ("kvssink-audio-video", Timecodes::Absolute, 5),
+        ] {
+            let body = std::fs::read(folder.join(name).join("putmedia-00.mkv")).unwrap();
+            let whole = fragments(&body, &[body.len()], timecodes);
+            assert_eq!(whole.len(), count, "{name}");
+            for pair in whole.windows(2) {
+                let end = pair[0].start.plus_millis(pair[0].duration_ms.into());
+                let hole_ms = pair[1].start.millis_since(end);
+                assert!(hole_ms.abs() <= 2, "{name}: a hole of {hole_ms} ms");
+            }
+            for lengths in [&[1][..], &[7, 1_400, 3], &[65_524, 20_011, 1, 2]] {
+                let cut = fragments(&body, lengths, timecodes);
+                for (cut, whole) in cut.iter().zip(&whole) {
+                    assert_eq!(cut.start, whole.start);
+                    assert_eq!(cut.tracks, whole.tracks);
+                    assert_eq!(cut.payload_hash, whole.payload_hash);
+                    assert!(cut.body.to_bytes() == whole.body.to_bytes(), "{name} {lengths:?}");
+                    assert_eq!(cut.chunk_lens.iter().sum::<u32>() as usize, cut.body.len());
+                }
+                assert_eq!(cut.len(), whole.len());
+            }
+        }
+    }
 }
