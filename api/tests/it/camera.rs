@@ -160,6 +160,14 @@ impl Upload {
         self.socket.write_all(&chunk)
     }
 
+    /// The other half of the same connection, so that one thread writes and one reads.
+    pub fn reading(&self) -> io::Result<Self> {
+        let socket = self.socket.try_clone()?;
+        let answer = BufReader::new(socket.try_clone()?);
+        assert!(self.answer.buffer().is_empty(), "something was read before");
+        Ok(Self { socket, answer, parser: AckParser::new(), status: self.status })
+    }
+
     /// Ends the body.
     pub fn finish(&mut self) -> io::Result<()> {
         self.socket.write_all(b"0\r\n\r\n")

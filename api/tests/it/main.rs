@@ -7,5 +7,6 @@ mod auth;
 mod camera;
 mod crash;
 mod house;
+mod recording;
 mod serve;
 mod server;

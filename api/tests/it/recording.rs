@@ -1,0 +1,216 @@
+//! What goes in comes out: recordings streamed by `lookback camera`, and uploads recorded from other
+//! producers, play back as the same samples at the same times. ffmpeg is the judge of both sides.
+
+use crate::camera::{self, Registered, Upload};
+use crate::server::{Server, lookback};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A tick of the uploaded timecodes; the sides may each round by half of one.
+const TICK_MS: f64 = 1.0;
+
+/// A packet: when it is shown, in milliseconds, and the digest of its bytes.
+type Packet = (f64, String);
+
+#[test]
+fn a_recording_plays_back_as_it_was() {
+    let work = tempfile::TempDir::new().unwrap();
+    let cases: [(&str, &[&str]); 4] = [
+        (
+            "h264-aac-b-frames.mkv",
+            &["-t", "120", "-c:v", "libx264", "-bf", "3", "-g", "60", "-c:a", "aac"],
+        ),
+        ("h264-aac.mp4", &["-t", "20", "-c:v", "libx264", "-bf", "2", "-g", "50", "-c:a", "aac"]),
+        (
+            "h265.mkv",
+            &["-t", "12", "-c:v", "libx265", "-x265-params", "log-level=error:keyint=50", "-an"],
+        ),
+        ("h264-silent.mp4", &["-t", "12", "-c:v", "libx264", "-g", "25", "-an"]),
+    ];
+    let server = Server::start();
+    for (name, encode) in cases {
+        let file = work.path().join(name);
+        ffmpeg(
+            Command::new("ffmpeg")
+                .args(["-v", "error", "-y", "-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25"])
+                .args(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"])
+                .args(["-preset", "ultrafast", "-pix_fmt", "yuv420p"])
+                .args(encode)
+                .arg(&file),
+        );
+        let device = name.replace('.', "-");
+        let sent = lookback()
+            .env("LOOKBACK_TOKEN", server.token(&["--role", "manager"]))
+            .args(["camera", "--endpoint", &server.url(), "--device", &device, "--fast"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(sent.status.success(), "{name}: {sent:?}");
+        check_same(name, &packets(&file.display().to_string()), &played(&server, &device));
+    }
+}
+
+#[test]
+fn recorded_uploads_of_other_producers_play_back_as_they_were() {
+    let Some(vectors) = std::env::var_os("LOOKBACK_VECTORS").map(PathBuf::from) else {
+        assert!(std::env::var_os("CI").is_none(), "LOOKBACK_VECTORS is not set");
+        println!("left out: LOOKBACK_VECTORS names no recorded uploads");
+        return;
+    };
+    let server = Server::start();
+    for name in ["c-video-only", "c-audio-video", "kvssink-audio-video"] {
+        let folder = vectors.join(name);
+        let body = std::fs::read(folder.join("putmedia-00.mkv")).unwrap();
+        let file = folder.join("putmedia-00.mkv").display().to_string();
+        let sent = packets(&file);
+        let cuts: [(&str, &dyn Fn(usize) -> usize); 3] = [
+            ("whole", &|_| 64 * 1024),
+            ("byte-by-byte", &|_| 1),
+            ("random-cuts", &|at| 1 + (at.wrapping_mul(0x9E37_79B9) >> 7) % 5_000),
+        ];
+        for (cut, size) in cuts {
+            let external_id = format!("{name}-{cut}");
+            let registered = camera::register(&server, &external_id);
+            replay(&server, &registered, &folder, &body, size);
+            check_same(&external_id, &sent, &played(&server, &external_id));
+        }
+    }
+}
+
+/// Sends a recorded body, cut by `size`, and reads acknowledgements until the answer ends.
+fn replay(
+    server: &Server,
+    camera: &Registered,
+    folder: &Path,
+    body: &[u8],
+    size: &dyn Fn(usize) -> usize,
+) {
+    let head = std::fs::read_to_string(folder.join("putmedia-00.head.txt")).unwrap();
+    let header = |name: &str| {
+        let of = |line: &str| {
+            let (key, value) = line.split_once(':')?;
+            key.trim().eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+        };
+        head.lines().find_map(of).unwrap_or_else(|| panic!("no {name} in {head}"))
+    };
+    let names = ["x-amzn-fragment-timecode-type", "x-amzn-producer-start-timestamp"];
+    let values = names.map(header);
+    let headers = [(names[0], values[0].as_str()), (names[1], values[1].as_str())];
+    let mut upload =
+        Upload::open(server.address, &camera.token, &camera.media_stream, &headers).unwrap();
+    assert_eq!(upload.status, 200);
+
+    let mut reading = upload.reading().unwrap();
+    let acks = std::thread::spawn(move || {
+        let mut counts = BTreeMap::new();
+        while let Some(ack) = reading.ack().unwrap() {
+            let kind = format!("{ack:?}").split([' ', '{']).next().unwrap_or_default().to_owned();
+            *counts.entry(kind).or_insert(0) += 1;
+        }
+        counts
+    });
+    let mut at = 0;
+    while at < body.len() {
+        let end = (at + size(at)).min(body.len());
+        upload.send(&body[at..end]).unwrap();
+        at = end;
+    }
+    upload.finish().unwrap();
+    let counts = acks.join().unwrap();
+    assert_eq!(counts.get("Error"), None, "{counts:?}");
+    assert!(counts["Persisted"] > 0, "{counts:?}");
+    assert_eq!(counts["Persisted"], counts["Received"], "{counts:?}");
+}
+
+/// All that a device's main stream has, as ffmpeg plays it.
+fn played(server: &Server, external_id: &str) -> BTreeMap<String, Vec<Packet>> {
+    let viewer = format!("Bearer {}", server.token(&["--role", "viewer"]));
+    let ask = |query: &str, variables: serde_json::Value| {
+        let body = json!({"query": query, "variables": variables});
+        server.post_json("/graphql", &[("authorization", &viewer)], &body).json()
+    };
+    let found = ask(
+        "query($ref: DeviceRef!) { device(ref: $ref) { stream { id earliest latest } } }",
+        json!({"ref": {"externalId": external_id}}),
+    );
+    let stream = &found["data"]["device"]["stream"];
+    assert!(stream["earliest"].is_string(), "{external_id}: {found}");
+    let session = ask(
+        "query($input: PlaybackSessionInput!) { playbackSession(input: $input) {
+            ... on PlaybackSession { url gaps { range { start end } } } ... on MediaUnavailable { message } } }",
+        json!({"input": {
+            "streamId": stream["id"], "start": stream["earliest"], "end": stream["latest"],
+        }}),
+    );
+    let session = &session["data"]["playbackSession"];
+    assert_eq!(session["gaps"], json!([]), "{external_id}: {session}");
+    packets(session["url"].as_str().unwrap_or_else(|| panic!("{external_id}: {session}")))
+}
+
+/// The packets of each track of a file or playlist, by kind, without decoding them.
+fn packets(input: &str) -> BTreeMap<String, Vec<Packet>> {
+    let mut tracks = BTreeMap::new();
+    for kind in ["v", "a"] {
+        let output = Command::new("ffmpeg")
+            .args([
+                "-v",
+                "error",
+                "-copyts",
+                "-i",
+                input,
+                "-map",
+                &format!("0:{kind}?"),
+                "-c",
+                "copy",
+            ])
+            .args(["-f", "framemd5", "-"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let time_base = text.lines().find_map(|line| line.strip_prefix("#tb 0: "));
+        let Some((over, under)) = time_base.and_then(|base| base.split_once('/')) else { continue };
+        let tick_ms = over.parse::<f64>().unwrap() / under.parse::<f64>().unwrap() * 1_000.0;
+        let mut found: Vec<Packet> = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| {
+                let columns: Vec<&str> = line.split(',').map(str::trim).collect();
+                (columns[2].parse::<f64>().unwrap() * tick_ms, columns[5].to_owned())
+            })
+            .collect();
+        found.sort_by(|a, b| a.0.total_cmp(&b.0));
+        tracks.insert(kind.to_owned(), found);
+    }
+    tracks
+}
+
+/// Same tracks, same packets, same times from the first picture on.
+fn check_same(
+    what: &str,
+    sent: &BTreeMap<String, Vec<Packet>>,
+    played: &BTreeMap<String, Vec<Packet>>,
+) {
+    assert!(!sent["v"].is_empty(), "{what}: no pictures were sent");
+    let kinds = |tracks: &BTreeMap<String, Vec<Packet>>| {
+        tracks.iter().map(|(kind, packets)| (kind.clone(), packets.len())).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(sent), kinds(played), "{what}: packets of each track");
+    let origins = (sent["v"][0].0, played["v"][0].0);
+    for (kind, sent) in sent {
+        for (n, (sent, played)) in sent.iter().zip(&played[kind]).enumerate() {
+            assert_eq!(sent.1, played.1, "{what}: packet {n} of track {kind} is another");
+            let off_ms = (played.0 - origins.1) - (sent.0 - origins.0);
+            assert!(
+                off_ms.abs() <= TICK_MS + 0.01,
+                "{what}: packet {n} of {kind} is {off_ms} ms off"
+            );
+        }
+    }
+}
+
+fn ffmpeg(command: &mut Command) {
+    let done = command.output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
