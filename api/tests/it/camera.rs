@@ -154,10 +154,26 @@ impl Upload {
 
     /// Sends bytes of the body as one HTTP chunk.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
-        chunk.extend_from_slice(bytes);
-        chunk.extend_from_slice(b"\r\n");
-        self.socket.write_all(&chunk)
+        self.send_cut(bytes, |_| bytes.len().max(1))
+    }
+
+    /// Sends bytes of the body cut into HTTP chunks; `size` is asked with each one's place. Many
+    /// small ones share a packet.
+    pub fn send_cut(&mut self, bytes: &[u8], size: impl Fn(usize) -> usize) -> io::Result<()> {
+        let mut packet = Vec::new();
+        let mut at = 0;
+        while at < bytes.len() {
+            let end = (at + size(at)).min(bytes.len());
+            packet.extend_from_slice(format!("{:x}\r\n", end - at).as_bytes());
+            packet.extend_from_slice(&bytes[at..end]);
+            packet.extend_from_slice(b"\r\n");
+            at = end;
+            if packet.len() >= 64 * 1024 || at == bytes.len() {
+                self.socket.write_all(&packet)?;
+                packet.clear();
+            }
+        }
+        Ok(())
     }
 
     /// The other half of the same connection, so that one thread writes and one reads.

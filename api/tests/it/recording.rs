@@ -111,12 +111,7 @@ fn replay(
         }
         counts
     });
-    let mut at = 0;
-    while at < body.len() {
-        let end = (at + size(at)).min(body.len());
-        upload.send(&body[at..end]).unwrap();
-        at = end;
-    }
+    upload.send_cut(body, size).unwrap();
     upload.finish().unwrap();
     let counts = acks.join().unwrap();
     assert_eq!(counts.get("Error"), None, "{counts:?}");
