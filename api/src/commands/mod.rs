@@ -1,5 +1,6 @@
 //! The commands of the binary, one file each.
 
+mod schema;
 pub mod serve;
 mod token;
 mod user;
@@ -20,6 +21,7 @@ pub struct Lookback {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Schema(schema::Args),
     Serve(serve::Args),
     Token(token::Args),
     User(user::Args),
@@ -28,6 +30,7 @@ enum Command {
 impl Lookback {
     pub fn run(self) -> Result<ExitCode, Failure> {
         match self.command {
+            Command::Schema(args) => schema::run(args),
             Command::Serve(args) => serve::run(args),
             Command::Token(args) => token::run(args),
             Command::User(args) => user::run(args),

@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod caller;
 mod edge;
+mod graphql;
 mod health;
 mod kinesis;
 mod media;
@@ -38,6 +39,13 @@ fn routes(routes: &mut ServiceConfig) {
                 .route("/login", post().to(auth::login))
                 .route("/refresh", post().to(auth::refresh))
                 .route("/logout", post().to(auth::logout)),
+        )
+        .service(
+            resource("/graphql")
+                .wrap(middleware::from_fn(edge::cors))
+                .route(get().to(graphql::get))
+                .route(post().to(graphql::post))
+                .default_service(web::to(graphql::other)),
         )
         .route("/.well-known/jwks.json", get().to(auth::jwks))
         .route("/describeStream", post().to(kinesis::describe_stream))

@@ -1,5 +1,6 @@
 //! What cameras send: media by PutMedia, and segment announcements.
 
+pub mod announce;
 pub mod metadata;
 pub mod receive;
 pub mod timeline;

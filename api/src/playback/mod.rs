@@ -1,8 +1,10 @@
 //! From a time range to what players ask for. No HTTP.
 
+pub mod describe;
 pub mod hls;
 pub mod live;
 pub mod session;
+pub mod timeline;
 pub mod token;
 
 use crate::access::{Action, Decision};
@@ -82,9 +84,6 @@ pub enum UnavailableCode {
     Expired,
     RangeTooLong,
     CodecNotSupported,
-    MixedCodecs,
-    NotSupported,
-    BackendUnavailable,
 }
 
 /// Why there is no session.

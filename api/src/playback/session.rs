@@ -14,9 +14,9 @@ use lookback_wire::{Timestamp, TrackKind};
 use std::sync::Arc;
 
 /// What one session may span.
-const MAX_RANGE_MS: i64 = 24 * 3_600 * 1_000;
+pub const MAX_RANGE_MS: i64 = 24 * 3_600 * 1_000;
 /// Lives that may be asked for, in seconds.
-const LIFE_S: std::ops::RangeInclusive<u32> = 300..=43_200;
+pub const LIFE_S: std::ops::RangeInclusive<u32> = 300..=43_200;
 /// Runs of footage looked at for the gaps between them: one a minute and a half, all day.
 const MAX_RUNS: usize = 1_000;
 /// A camera whose last fragment arrived longer ago is not live.

@@ -1,0 +1,89 @@
+//! What every resolver of a request works with: the service, who asks, and the request's loaders.
+
+use super::fault::Fault;
+use super::loader::Loaders;
+use crate::access::{Action, Decision, Principal, Target, decide};
+use crate::account::RetentionPlan;
+use crate::device::{Device, Stream};
+use crate::id::{DeviceId, PlanId, StreamId};
+use crate::service::Service;
+use async_graphql::Context;
+use lookback_wire::Timestamp;
+use std::sync::Arc;
+
+pub struct Asked {
+    pub service: Arc<Service>,
+    /// None without a token.
+    pub principal: Option<Principal>,
+    /// What URLs that are handed out begin with, without a slash at the end.
+    pub base_url: String,
+    pub loaders: Loaders,
+}
+
+/// The request that a resolver answers.
+pub fn asked<'a>(ctx: &Context<'a>) -> Result<&'a Asked, Fault> {
+    ctx.data::<Asked>().map_err(|error| Fault::internal(error.message))
+}
+
+impl Asked {
+    pub fn now(&self) -> Timestamp {
+        self.service.clock.now()
+    }
+
+    /// The caller, where the field needs one.
+    pub fn principal(&self) -> Result<&Principal, Fault> {
+        self.principal.as_ref().ok_or(Fault::Unauthenticated)
+    }
+
+    pub fn decide(&self, action: Action, target: &Target) -> Decision {
+        decide(self.principal.as_ref(), action, target)
+    }
+
+    pub fn may(&self, action: Action, device: &Device) -> bool {
+        self.decide(action, &target(device)) == Decision::Allow
+    }
+
+    /// A device; `None` where it does not exist for the caller.
+    pub async fn device(&self, id: DeviceId) -> Result<Option<Device>, Fault> {
+        self.principal()?;
+        let device = self.loaders.devices.get(id).await?;
+        Ok(device.filter(|device| self.may(Action::View, device)))
+    }
+
+    /// A stream; `None` where it does not exist for the caller.
+    pub async fn stream(&self, id: StreamId) -> Result<Option<Stream>, Fault> {
+        self.principal()?;
+        let Some(stream) = self.loaders.streams.get(id).await? else { return Ok(None) };
+        let device = self.device(stream.device).await?;
+        Ok(device.map(|_| stream))
+    }
+
+    /// The device of a stream that the caller was shown.
+    pub async fn device_of(&self, stream: &Stream) -> Result<Device, Fault> {
+        self.device(stream.device)
+            .await?
+            .ok_or_else(|| Fault::internal(format!("{} has no device", stream.id)))
+    }
+
+    /// The plan of a device that the caller was shown.
+    pub async fn plan_of(&self, device: &Device) -> Result<RetentionPlan, Fault> {
+        let lost = || Fault::internal(format!("{} has no plan", device.id));
+        self.loaders.plans.get(device.plan).await?.ok_or_else(lost)
+    }
+
+    /// A plan of the caller's account.
+    pub async fn plan(&self, id: PlanId) -> Result<Option<RetentionPlan>, Fault> {
+        let account = self.principal()?.account;
+        let plan = self.loaders.plans.get(id).await?;
+        Ok(plan.filter(|plan| plan.account == account))
+    }
+
+    /// The streams of a device that the caller was shown, the main one first.
+    pub async fn streams_of(&self, device: DeviceId) -> Result<Vec<Stream>, Fault> {
+        Ok(self.loaders.streams_of.get(device).await?.unwrap_or_default())
+    }
+}
+
+pub fn target(device: &Device) -> Target {
+    Target::Device { account: device.account, device: device.id, state: device.state }
+}

@@ -1,0 +1,58 @@
+//! `Clip`: continuous footage, as it was asked for.
+
+use super::asked::asked;
+use super::fault::Fault;
+use super::pagination::connection;
+use super::scalar::ByteCount;
+use super::segment::RecordingTrigger;
+use super::stream::Stream;
+use super::time_range::{TimeRange, seconds};
+use crate::device;
+use crate::playback::timeline;
+use async_graphql::{Context, Object};
+
+#[derive(Clone)]
+pub struct Clip {
+    pub stream: device::Stream,
+    pub clip: timeline::Clip,
+}
+
+/// Continuous footage. It is made when asked for, so its bounds depend on the question; it has no identifier.
+#[Object]
+impl Clip {
+    async fn stream(&self) -> Stream {
+        Stream(self.stream.clone())
+    }
+
+    /// The span it covers, cut to the asked range.
+    async fn range(&self) -> TimeRange {
+        self.clip.range.into()
+    }
+
+    /// Footage really in it, in seconds: `range` less the bridged holes.
+    async fn media_seconds(&self) -> f64 {
+        seconds(self.clip.media_ms)
+    }
+
+    async fn size(&self) -> Option<ByteCount> {
+        self.clip.bytes.map(ByteCount)
+    }
+
+    /// Whether newer segments may still lengthen it.
+    async fn growing(&self) -> bool {
+        self.clip.growing
+    }
+
+    async fn triggers(&self, ctx: &Context<'_>) -> Result<Vec<RecordingTrigger>, Fault> {
+        let storage = &asked(ctx)?.service.storage;
+        let found = timeline::triggers(storage, self.stream.id, self.clip.range).await?;
+        Ok(found.into_iter().map(Into::into).collect())
+    }
+}
+
+connection!(
+    ClipConnection,
+    /// Its cursor names an instant, so it stays valid when segments arrive late.
+    ClipEdge,
+    Clip
+);

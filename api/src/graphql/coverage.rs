@@ -1,0 +1,93 @@
+//! `Coverage` and `Gap`.
+
+use super::asked::{Asked, asked};
+use super::device::unheard_since;
+use super::fault::{Fault, Maybe};
+use super::time_range::{TimeRange, seconds};
+use crate::device;
+use crate::playback::timeline::{self, GapFacts};
+use crate::segment;
+use async_graphql::{Context, Enum, Object, SimpleObject};
+
+const DAY_MS: i64 = 86_400_000;
+
+pub struct Coverage {
+    pub stream: device::Stream,
+    pub coverage: timeline::Coverage,
+    pub max_gap_ms: i64,
+}
+
+/// How well a span is covered.
+#[Object]
+impl Coverage {
+    async fn range(&self) -> TimeRange {
+        self.coverage.range.into()
+    }
+
+    async fn bucket_seconds(&self) -> i32 {
+        i32::try_from(self.coverage.bucket_ms / 1000).unwrap_or(i32::MAX)
+    }
+
+    /// Covered seconds of each bucket, in order; the last bucket may be short.
+    async fn covered_seconds(&self) -> Vec<f64> {
+        self.coverage.covered_ms.iter().copied().map(seconds).collect()
+    }
+
+    async fn total_covered_seconds(&self) -> f64 {
+        seconds(self.coverage.covered_ms.iter().sum())
+    }
+
+    /// Holes longer than `maxGapSeconds`, in order; null where there are more than 1,000.
+    async fn gaps(&self, ctx: &Context<'_>) -> Maybe<Vec<Gap>> {
+        let gaps = self.coverage.gaps.as_deref()?;
+        Some(match asked(ctx) {
+            Ok(asked) => explain(asked, &self.stream, gaps, self.max_gap_ms).await,
+            Err(fault) => Err(fault),
+        })
+    }
+}
+
+/// A hole in the footage.
+#[derive(Clone, Debug, SimpleObject)]
+pub struct Gap {
+    range: TimeRange,
+    reason: GapReason,
+}
+
+/// Why there is no footage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+#[graphql(remote = "timeline::GapReason")]
+pub enum GapReason {
+    DeviceOffline,
+    /// Its retention ended.
+    Expired,
+    /// It may still arrive.
+    Pending,
+    Unknown,
+}
+
+/// The gaps of a stream that the caller was shown, with their reasons.
+pub async fn explain(
+    asked: &Asked,
+    stream: &device::Stream,
+    gaps: &[segment::TimeRange],
+    max_gap_ms: i64,
+) -> Result<Vec<Gap>, Fault> {
+    let device = asked.device_of(stream).await?;
+    let plan = asked.plan_of(&device).await?;
+    let now = asked.now();
+    let facts = GapFacts {
+        now,
+        made_at: stream.created_at,
+        kept_since: now.plus_millis(-i64::from(plan.days) * DAY_MS),
+        unheard_since: unheard_since(asked, &device),
+        max_gap_ms,
+    };
+    let storage = &asked.service.storage;
+    let explained = timeline::explain_gaps(storage, stream.id, gaps, &facts).await?;
+    let gap = |(range, reason): (segment::TimeRange, timeline::GapReason)| Gap {
+        range: range.into(),
+        reason: reason.into(),
+    };
+    Ok(explained.into_iter().map(gap).collect())
+}

@@ -1,0 +1,471 @@
+//! What a document may ask for: measured before it is parsed, and again before it is validated,
+//! since both cost more than linear time.
+
+use async_graphql::parser::types::{
+    Directive, ExecutableDocument, Field, OperationDefinition, OperationType, Selection,
+    SelectionSet,
+};
+use async_graphql::{Name, Pos, Positioned, ServerError, Value, Variables};
+use std::collections::HashMap;
+
+/// Characters of a document; the largest that the viewer sends has 1,500.
+pub const MAX_CHARS: usize = 15_000;
+/// Lexical tokens of a document: parsing and validation are paid by them.
+pub const MAX_TOKENS: usize = 2_000;
+/// Brackets of any kind within each other: the parser goes one call deeper for each.
+pub const MAX_NESTING: usize = 64;
+/// Fields within fields.
+pub const MAX_DEPTH: usize = 12;
+/// The introspection query that tools send is 15 deep.
+pub const MAX_INTROSPECTION_DEPTH: usize = 16;
+/// See [`Weight::cost`].
+pub const MAX_COST: usize = 5_000;
+/// Fields once fragments are written out: a few tokens could else double them 30 times over.
+pub const MAX_FIELDS: usize = 4_000;
+pub const MAX_ALIASES: usize = 15;
+pub const MAX_DIRECTIVES: usize = 50;
+pub const MAX_DIRECTIVES_A_FIELD: usize = 5;
+/// Fields at the root of a query.
+pub const MAX_QUERY_ROOTS: usize = 20;
+/// Fields at the root of a mutation, each another one.
+pub const MAX_MUTATION_ROOTS: usize = 5;
+/// Each one is a signed URL, and on some backends a call that is charged for.
+pub const MAX_PLAYBACK_SESSIONS: usize = 4;
+
+/// Connections, and how long their page is unless said otherwise.
+const PAGES: [(&str, usize); 3] = [("devices", 20), ("clips", 50), ("segments", 50)];
+/// Fields that read much for one small answer.
+const HEAVY: [(&str, usize); 3] = [("coverage", 10), ("calendar", 20), ("playbackSession", 10)];
+
+/// A document over a limit, with the `extensions.code` of that limit.
+fn over(code: &'static str, pos: Option<Pos>, message: impl Into<String>) -> ServerError {
+    coded(code, ServerError::new(message, pos))
+}
+
+/// The error with an `extensions.code`.
+pub fn coded(code: &'static str, mut error: ServerError) -> ServerError {
+    error.extensions.get_or_insert_default().set("code", code);
+    error
+}
+
+/// Measures a document's text.
+pub fn check_text(text: &str) -> Result<(), ServerError> {
+    // Bytes bound characters from above, and counting those of a short text is cheap.
+    if text.len() > MAX_CHARS && text.chars().count() > MAX_CHARS {
+        return Err(over(
+            "TOKEN_LIMIT",
+            None,
+            format!("the document has more than {MAX_CHARS} characters"),
+        ));
+    }
+    let mut nesting = 0usize;
+    for (count, token) in Tokens(text.as_bytes()).enumerate() {
+        if count >= MAX_TOKENS {
+            let message = format!("the document has more than {MAX_TOKENS} tokens");
+            return Err(over("TOKEN_LIMIT", None, message));
+        }
+        match token {
+            b'{' | b'[' | b'(' => nesting += 1,
+            b'}' | b']' | b')' => nesting = nesting.saturating_sub(1),
+            _ => {}
+        }
+        if nesting > MAX_NESTING {
+            let message = format!("the document has more than {MAX_NESTING} nested brackets");
+            return Err(over("DEPTH_LIMIT", None, message));
+        }
+    }
+    Ok(())
+}
+
+/// The first byte of each token (GraphQL, September 2025, §2.1). Errors are the parser's business.
+struct Tokens<'a>(&'a [u8]);
+
+impl Tokens<'_> {
+    fn skip_while(&mut self, wanted: impl Fn(u8) -> bool) {
+        let len = self.0.iter().take_while(|&&byte| wanted(byte)).count();
+        self.skip(len);
+    }
+
+    fn skip(&mut self, len: usize) {
+        self.0 = self.0.get(len..).unwrap_or_default();
+    }
+
+    fn skip_string(&mut self) {
+        let (quote, is_block): (&[u8], bool) =
+            if self.0.starts_with(b"\"\"\"") { (b"\"\"\"", true) } else { (b"\"", false) };
+        self.skip(quote.len());
+        while !self.0.is_empty() && !self.0.starts_with(quote) {
+            let escape: &[u8] = if is_block { b"\\\"\"\"" } else { b"\\" };
+            let escaped = if is_block { escape.len() } else { 2 };
+            self.skip(if self.0.starts_with(escape) { escaped } else { 1 });
+        }
+        self.skip(quote.len());
+    }
+}
+
+impl Iterator for Tokens<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        loop {
+            let first = *self.0.first()?;
+            match first {
+                b' ' | b'\t' | b'\r' | b'\n' | b',' => self.skip(1),
+                b'#' => self.skip_while(|byte| byte != b'\n' && byte != b'\r'),
+                b'"' => {
+                    self.skip_string();
+                    return Some(first);
+                }
+                b'.' => {
+                    self.skip_while(|byte| byte == b'.');
+                    return Some(first);
+                }
+                _ if is_word(first) => {
+                    self.skip_while(|byte| is_word(byte) || byte == b'.');
+                    return Some(first);
+                }
+                _ => {
+                    self.skip(1);
+                    return Some(first);
+                }
+            }
+        }
+    }
+}
+
+/// Names and numbers.
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'+')
+}
+
+/// What a selection comes to, fragments written out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weight {
+    /// Fields, spreads and inline fragments.
+    pub fields: usize,
+    pub aliases: usize,
+    pub directives: usize,
+    pub depth: usize,
+    /// One for each object that an answer may hold, page sizes multiplied in; leaves are free.
+    pub cost: usize,
+}
+
+/// Measures a parsed document; `operation_name` tells which operation is to run.
+pub fn check(
+    document: &ExecutableDocument,
+    operation_name: Option<&str>,
+    variables: &Variables,
+) -> Result<(), ServerError> {
+    let mut fields = 0usize;
+    for (name, operation) in document.operations.iter() {
+        let mut scale =
+            Scale { document, variables, operation: &operation.node, fragments: HashMap::new() };
+        let weight = scale.selections(&operation.node.selection_set)?;
+        // Validation goes through every operation, the run only through one.
+        fields = fields.saturating_add(weight.fields);
+        if fields > MAX_FIELDS {
+            let message = format!("the document selects more than {MAX_FIELDS} fields");
+            return Err(over("COST_LIMIT", Some(operation.pos), message));
+        }
+        if operation_name.is_none() || name.map(Name::as_str) == operation_name {
+            let mut roots = Vec::new();
+            scale.roots(&operation.node.selection_set, &mut roots);
+            check_roots(operation, &roots)?;
+            check_weight(operation, weight, &roots)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_weight(
+    operation: &Positioned<OperationDefinition>,
+    weight: Weight,
+    roots: &[&Field],
+) -> Result<(), ServerError> {
+    let introspects = roots.iter().all(|field| field.name.node.starts_with("__"));
+    let max_depth = if introspects { MAX_INTROSPECTION_DEPTH } else { MAX_DEPTH };
+    for (value, max, code, what) in [
+        (weight.depth, max_depth, "DEPTH_LIMIT", "deep"),
+        (weight.cost, MAX_COST, "COST_LIMIT", "in cost"),
+        (weight.aliases, MAX_ALIASES, "ALIAS_LIMIT", "aliases"),
+        (weight.directives, MAX_DIRECTIVES, "COST_LIMIT", "directives"),
+    ] {
+        if value > max {
+            let message = format!("the operation is {value} {what}; at most {max} are allowed");
+            return Err(over(code, Some(operation.pos), message));
+        }
+    }
+    Ok(())
+}
+
+fn check_roots(
+    operation: &Positioned<OperationDefinition>,
+    roots: &[&Field],
+) -> Result<(), ServerError> {
+    let mutates = operation.node.ty == OperationType::Mutation;
+    let max = if mutates { MAX_MUTATION_ROOTS } else { MAX_QUERY_ROOTS };
+    if roots.len() > max {
+        let message = format!("the operation has more than {max} fields at its root");
+        return Err(over("COST_LIMIT", Some(operation.pos), message));
+    }
+    let mut uses: HashMap<&str, usize> = HashMap::new();
+    for field in roots {
+        let name = field.name.node.as_str();
+        let count = uses.entry(name).or_default();
+        *count += 1;
+        if mutates && *count > 1 && name != "__typename" {
+            let message = format!("{name} may be called once in an operation");
+            return Err(over("ALIAS_LIMIT", Some(field.name.pos), message));
+        }
+        if name == "playbackSession" && *count > MAX_PLAYBACK_SESSIONS {
+            let message = format!("at most {MAX_PLAYBACK_SESSIONS} playback sessions at a time");
+            return Err(over("COST_LIMIT", Some(field.name.pos), message));
+        }
+    }
+    Ok(())
+}
+
+struct Scale<'a> {
+    document: &'a ExecutableDocument,
+    variables: &'a Variables,
+    operation: &'a OperationDefinition,
+    /// Each fragment is weighed once; `None` while it is being weighed.
+    fragments: HashMap<&'a str, Option<Weight>>,
+}
+
+impl<'a> Scale<'a> {
+    fn selections(&mut self, set: &'a Positioned<SelectionSet>) -> Result<Weight, ServerError> {
+        let mut sum = Weight::default();
+        for selection in &set.node.items {
+            let own = count_directives(selection.node.directives(), selection.pos)?;
+            let weight = match &selection.node {
+                Selection::Field(field) => self.field(&field.node)?,
+                Selection::InlineFragment(inline) => self.selections(&inline.node.selection_set)?,
+                Selection::FragmentSpread(spread) => {
+                    self.fragment(&spread.node.fragment_name.node, selection.pos)?
+                }
+            };
+            // The selection itself counts, so that spreads of nothing are no way round the limit.
+            sum = Weight {
+                fields: sum.fields.saturating_add(weight.fields).saturating_add(1),
+                aliases: sum.aliases.saturating_add(weight.aliases),
+                directives: sum.directives.saturating_add(weight.directives).saturating_add(own),
+                depth: sum.depth.max(weight.depth),
+                cost: sum.cost.saturating_add(weight.cost),
+            };
+        }
+        Ok(sum)
+    }
+
+    fn field(&mut self, field: &'a Field) -> Result<Weight, ServerError> {
+        let inner = self.selections(&field.selection_set)?;
+        let is_leaf = field.selection_set.node.items.is_empty();
+        let own = HEAVY
+            .iter()
+            .find(|(name, _)| *name == field.name.node)
+            .map_or(usize::from(!is_leaf), |&(_, cost)| cost);
+        Ok(Weight {
+            fields: inner.fields,
+            aliases: inner.aliases.saturating_add(usize::from(field.alias.is_some())),
+            directives: inner.directives,
+            depth: inner.depth.saturating_add(1),
+            cost: inner.cost.saturating_mul(self.multiplier(field)).saturating_add(own),
+        })
+    }
+
+    fn fragment(&mut self, name: &'a Name, pos: Pos) -> Result<Weight, ServerError> {
+        match self.fragments.get(name.as_str()) {
+            Some(Some(weight)) => return Ok(*weight),
+            Some(None) => {
+                let message = format!("fragment {name} contains itself");
+                return Err(over("GRAPHQL_VALIDATION_FAILED", Some(pos), message));
+            }
+            None => {}
+        }
+        let document = self.document;
+        let Some(fragment) = document.fragments.get(name) else {
+            // Validation says so with more words.
+            return Ok(Weight::default());
+        };
+        self.fragments.insert(name.as_str(), None);
+        let weight = self.selections(&fragment.node.selection_set)?;
+        self.fragments.insert(name.as_str(), Some(weight));
+        Ok(weight)
+    }
+
+    /// How many times a field's inner selection may be answered.
+    fn multiplier(&self, field: &Field) -> usize {
+        let name = field.name.node.as_str();
+        if let Some(&(_, default)) = PAGES.iter().find(|(page, _)| *page == name) {
+            return match self.argument(field, "first") {
+                Some(Value::Number(first)) => {
+                    first.as_u64().map_or(default, |first| first.min(MAX_COST as u64) as usize)
+                }
+                _ => default,
+            };
+        }
+        match self.argument(field, "ids") {
+            Some(Value::List(ids)) => ids.len(),
+            _ => 1,
+        }
+    }
+
+    fn argument(&self, field: &Field, name: &str) -> Option<Value> {
+        let value = field.get_argument(name)?.node.clone();
+        let variable = |name: Name| {
+            let declared = || {
+                let all = &self.operation.variable_definitions;
+                let found = all.iter().find(|definition| definition.node.name.node == name)?;
+                found.node.default_value.as_ref().map(|value| value.node.clone())
+            };
+            self.variables.get(&name).cloned().or_else(declared).ok_or(())
+        };
+        value.into_const_with(variable).ok()
+    }
+
+    /// The fields at the root, fragments written out; called on what was weighed, so it ends.
+    fn roots(&self, set: &'a Positioned<SelectionSet>, roots: &mut Vec<&'a Field>) {
+        for selection in &set.node.items {
+            match &selection.node {
+                Selection::Field(field) => roots.push(&field.node),
+                Selection::InlineFragment(inline) => self.roots(&inline.node.selection_set, roots),
+                Selection::FragmentSpread(spread) => {
+                    let name = &spread.node.fragment_name.node;
+                    if let Some(fragment) = self.document.fragments.get(name) {
+                        self.roots(&fragment.node.selection_set, roots);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn count_directives(directives: &[Positioned<Directive>], pos: Pos) -> Result<usize, ServerError> {
+    if directives.len() > MAX_DIRECTIVES_A_FIELD {
+        let message = format!("more than {MAX_DIRECTIVES_A_FIELD} directives in one place");
+        return Err(over("COST_LIMIT", Some(pos), message));
+    }
+    Ok(directives.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_graphql::parser::parse_query;
+
+    /// The code that a document is refused with.
+    fn refusal(text: &str, variables: serde_json::Value) -> Option<String> {
+        let run = || {
+            check_text(text)?;
+            let document = parse_query(text).map_err(ServerError::from)?;
+            check(&document, None, &Variables::from_json(variables))
+        };
+        let code = |error: ServerError| match error.extensions.as_ref().and_then(|e| e.get("code"))
+        {
+            Some(Value::String(code)) => code.clone(),
+            _ => error.message,
+        };
+        run().err().map(code)
+    }
+
+    fn check_refusal(text: &str, expected: Option<&str>) {
+        let start: String = text.chars().take(80).collect();
+        assert_eq!(refusal(text, serde_json::json!({})).as_deref(), expected, "{start}");
+    }
+
+    fn nested(levels: usize) -> String {
+        "{a".repeat(levels) + &"}".repeat(levels)
+    }
+
+    #[test]
+    fn limits() {
+        let doubling = (0..40)
+            .map(|n| format!("fragment f{n} on Query {{ ...f{m} ...f{m} }} ", m = n + 1))
+            .collect::<String>()
+            + "{ ...f0 }";
+        for (text, expected) in [
+            ("{ service { version } }".to_owned(), None),
+            (nested(12), None),
+            (nested(13), Some("DEPTH_LIMIT")),
+            (nested(65), Some("DEPTH_LIMIT")),
+            (format!("{{ a(x: {}1{}) }}", "[".repeat(65), "]".repeat(65)), Some("DEPTH_LIMIT")),
+            (format!("{{ __schema {} }}", nested(15)), None),
+            (format!("{{ __schema {} }}", nested(16)), Some("DEPTH_LIMIT")),
+            (format!("{{ a __schema {} }}", nested(12)), Some("DEPTH_LIMIT")),
+            (format!("{{ a }} #{}", "x".repeat(MAX_CHARS)), Some("TOKEN_LIMIT")),
+            (format!("{{ a(x: \"{}\") }}", "é".repeat(14_900)), None),
+            (format!("{{ {} }}", "a ".repeat(1_999)), Some("TOKEN_LIMIT")),
+            (format!("{{ x {{ {} }} }}", "a ".repeat(1_990)), None),
+            (format!("{{ x {{ {} }} }}", "b: a ".repeat(15)), None),
+            (format!("{{ x {{ {} }} }}", "b: a ".repeat(16)), Some("ALIAS_LIMIT")),
+            (format!("{{ {} }}", "a ".repeat(20)), None),
+            (format!("{{ {} }}", "a ".repeat(21)), Some("COST_LIMIT")),
+            ("mutation { a b c d e }".into(), None),
+            ("mutation { a b c d e f }".into(), Some("COST_LIMIT")),
+            ("mutation { a b: a }".into(), Some("ALIAS_LIMIT")),
+            ("mutation { a ...{ ...{ a } } }".into(), Some("ALIAS_LIMIT")),
+            ("{ a: playbackSession b: playbackSession }".into(), None),
+            (format!("{{ {} }}", "playbackSession ".repeat(5)), Some("COST_LIMIT")),
+            (format!("{{ a {} }}", "@x ".repeat(5)), None),
+            (format!("{{ a {} }}", "@x ".repeat(6)), Some("COST_LIMIT")),
+            (format!("{{ x {{ {} }} }}", "a @x @y @z ".repeat(17)), Some("COST_LIMIT")),
+            (doubling, Some("COST_LIMIT")),
+            ("fragment f on Query { ...f } { ...f }".into(), Some("GRAPHQL_VALIDATION_FAILED")),
+        ] {
+            check_refusal(&text, expected);
+        }
+    }
+
+    #[test]
+    fn cost_counts_pages() {
+        let cost = |text: &str, variables: serde_json::Value| {
+            let document = parse_query(text).unwrap();
+            let (_, operation) = document.operations.iter().next().unwrap();
+            let variables = Variables::from_json(variables);
+            let mut scale = Scale {
+                document: &document,
+                variables: &variables,
+                operation: &operation.node,
+                fragments: HashMap::new(),
+            };
+            scale.selections(&operation.node.selection_set).unwrap().cost
+        };
+        let none = serde_json::json!({});
+        for (text, variables, expected) in [
+            ("{ service { version limits { maxDepth } } }", none.clone(), 2),
+            ("{ devices { nodes { id } } }", none.clone(), 21),
+            ("{ devices(first: 100) { nodes { id name } } }", none.clone(), 101),
+            ("query($n: Int) { devices(first: $n) { nodes { id } } }", none.clone(), 21),
+            ("query($n: Int = 7) { devices(first: $n) { nodes { id } } }", none.clone(), 8),
+            (
+                "query($n: Int) { devices(first: $n) { nodes { id } } }",
+                serde_json::json!({"n": 50}),
+                51,
+            ),
+            ("{ devices { nodes { streams { clips { nodes { size } } } } } }", none.clone(), 1061),
+            ("{ nodes(ids: [1, 2, 3]) { ... on Device { stream { id } } } }", none.clone(), 4),
+            ("{ a { coverage { coveredSeconds } } }", none, 11),
+        ] {
+            assert_eq!(cost(text, variables), expected, "{text}");
+        }
+        let pages = "{ devices(first: 100) { nodes { streams { clips { nodes { size } } } } } }";
+        check_refusal(pages, Some("COST_LIMIT"));
+    }
+
+    #[test]
+    fn tokens() {
+        for (text, expected) in [
+            ("", 0),
+            (" ,\t\r\n# a comment { } \n", 0),
+            ("{ a }", 3),
+            ("{a(b:-1.5e+3)...F@x}", 11),
+            (r#""a \" b" "#, 1),
+            (r#"""" a " \""" b """ c"#, 2),
+            (r#""open"#, 1),
+            (r#""open\"#, 1),
+            ("$a: [Int!]! = 1", 9),
+        ] {
+            assert_eq!(Tokens(text.as_bytes()).count(), expected, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Batched, cached reads. A set of loaders lives as long as one request, so that nobody is answered
+//! from what another caller was shown.
+
+use super::fault::Fault;
+use crate::account::RetentionPlan;
+use crate::device::{Device, Stream};
+use crate::id::{DeviceId, PlanId, StreamId};
+use crate::playback::describe::{Description, describe};
+use crate::segment::TimeRange;
+use crate::storage::{Result, Storage};
+use dataloader::BatchFn;
+use dataloader::cached::Loader;
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::marker::PhantomData;
+
+/// A page of 100 devices with 8 streams each comes in one batch.
+const MAX_BATCH: usize = 1000;
+
+/// What can be asked for by keys; one answer each, in order.
+pub trait Question: Send + Sync + 'static {
+    type Key: Copy + Eq + Hash + Debug + Send + Sync;
+    type Answer: Clone + Send + Sync;
+
+    fn ask(
+        storage: &Storage,
+        keys: &[Self::Key],
+    ) -> impl Future<Output = Result<Vec<Option<Self::Answer>>>> + Send;
+}
+
+/// Asks one [`Question`] in batches.
+pub struct Batches<Q> {
+    storage: Storage,
+    question: PhantomData<Q>,
+}
+
+type Answer<Q> = Result<Option<<Q as Question>::Answer>, Fault>;
+
+impl<Q: Question> BatchFn<Q::Key, Answer<Q>> for Batches<Q> {
+    async fn load(&mut self, keys: &[Q::Key]) -> HashMap<Q::Key, Answer<Q>> {
+        match Q::ask(&self.storage, keys).await {
+            Ok(answers) => keys.iter().copied().zip(answers.into_iter().map(Ok)).collect(),
+            Err(error) => {
+                let fault = Fault::from(error);
+                keys.iter().map(|&key| (key, Err(fault.clone()))).collect()
+            }
+        }
+    }
+}
+
+pub struct Load<Q: Question>(Loader<Q::Key, Answer<Q>, Batches<Q>>);
+
+impl<Q: Question> Load<Q> {
+    fn new(storage: &Storage) -> Self {
+        let batches = Batches { storage: storage.clone(), question: PhantomData };
+        // Every task that will ask has asked after one turn of the executor.
+        Self(Loader::new(batches).with_max_batch_size(MAX_BATCH).with_yield_count(1))
+    }
+
+    pub async fn get(&self, key: Q::Key) -> Answer<Q> {
+        // A key that a batch left out, or whose batch was dropped half-way, is an error here.
+        self.0.try_load(key).await.map_err(Fault::internal)?
+    }
+}
+
+/// The loaders of one request.
+pub struct Loaders {
+    pub devices: Load<Devices>,
+    pub streams: Load<Streams>,
+    pub streams_of: Load<StreamsOf>,
+    pub plans: Load<Plans>,
+    pub extents: Load<Extents>,
+    pub descriptions: Load<Descriptions>,
+}
+
+impl Loaders {
+    pub fn new(storage: &Storage) -> Self {
+        Self {
+            devices: Load::new(storage),
+            streams: Load::new(storage),
+            streams_of: Load::new(storage),
+            plans: Load::new(storage),
+            extents: Load::new(storage),
+            descriptions: Load::new(storage),
+        }
+    }
+}
+
+pub struct Devices;
+
+impl Question for Devices {
+    type Key = DeviceId;
+    type Answer = Device;
+
+    async fn ask(storage: &Storage, keys: &[DeviceId]) -> Result<Vec<Option<Device>>> {
+        storage.catalog.devices_by_id(keys).await
+    }
+}
+
+pub struct Streams;
+
+impl Question for Streams {
+    type Key = StreamId;
+    type Answer = Stream;
+
+    async fn ask(storage: &Storage, keys: &[StreamId]) -> Result<Vec<Option<Stream>>> {
+        storage.catalog.streams_by_id(keys).await
+    }
+}
+
+/// A device's streams, the main one first.
+pub struct StreamsOf;
+
+impl Question for StreamsOf {
+    type Key = DeviceId;
+    type Answer = Vec<Stream>;
+
+    async fn ask(storage: &Storage, keys: &[DeviceId]) -> Result<Vec<Option<Vec<Stream>>>> {
+        Ok(storage.catalog.streams_of(keys).await?.into_iter().map(Some).collect())
+    }
+}
+
+pub struct Plans;
+
+impl Question for Plans {
+    type Key = PlanId;
+    type Answer = RetentionPlan;
+
+    async fn ask(storage: &Storage, keys: &[PlanId]) -> Result<Vec<Option<RetentionPlan>>> {
+        storage.catalog.plans_by_id(keys).await
+    }
+}
+
+/// A stream's oldest start and newest end.
+pub struct Extents;
+
+impl Question for Extents {
+    type Key = StreamId;
+    type Answer = TimeRange;
+
+    async fn ask(storage: &Storage, keys: &[StreamId]) -> Result<Vec<Option<TimeRange>>> {
+        storage.archive.extents(keys).await
+    }
+}
+
+/// What a stream's newest footage is coded in.
+pub struct Descriptions;
+
+impl Question for Descriptions {
+    type Key = StreamId;
+    type Answer = Description;
+
+    async fn ask(storage: &Storage, keys: &[StreamId]) -> Result<Vec<Option<Description>>> {
+        let mut answers = Vec::with_capacity(keys.len());
+        for &stream in keys {
+            answers.push(describe(storage, stream).await?);
+        }
+        Ok(answers)
+    }
+}

@@ -1,0 +1,61 @@
+//! `Node`: any object by its identifier.
+
+use super::asked::Asked;
+use super::credential::DeviceCredential;
+use super::device::Device;
+use super::fault::Fault;
+use super::plan::RetentionPlan;
+use super::segment::Segment;
+use super::stream::Stream;
+use crate::access::Action;
+use crate::id::{CredentialId, DeviceId, PlanId, StreamId};
+use crate::segment::SegmentId;
+use async_graphql::{ID, Interface};
+
+/// An object with a global, opaque, never-reused identifier.
+#[derive(Interface)]
+#[graphql(field(name = "id", ty = "ID", desc = "At most 128 characters."))]
+pub enum Node {
+    Device(Device),
+    Stream(Stream),
+    Segment(Segment),
+    RetentionPlan(RetentionPlan),
+    DeviceCredential(DeviceCredential),
+}
+
+/// The object of that identifier; `None` where it does not exist for the caller.
+pub async fn find(asked: &Asked, id: &str) -> Result<Option<Node>, Fault> {
+    asked.principal()?;
+    if let Ok(id) = id.parse::<DeviceId>() {
+        return Ok(asked.device(id).await?.map(|device| Node::Device(Device(device))));
+    }
+    if let Ok(id) = id.parse::<StreamId>() {
+        return Ok(asked.stream(id).await?.map(|stream| Node::Stream(Stream(stream))));
+    }
+    if let Ok(id) = id.parse::<SegmentId>() {
+        return Ok(segment(asked, id).await?.map(Node::Segment));
+    }
+    if let Ok(id) = id.parse::<PlanId>() {
+        return Ok(asked.plan(id).await?.map(|plan| Node::RetentionPlan(RetentionPlan(plan))));
+    }
+    if let Ok(id) = id.parse::<CredentialId>() {
+        return Ok(credential(asked, id).await?.map(Node::DeviceCredential));
+    }
+    Ok(None)
+}
+
+async fn segment(asked: &Asked, id: SegmentId) -> Result<Option<Segment>, Fault> {
+    if asked.stream(id.stream).await?.is_none() {
+        return Ok(None);
+    }
+    Ok(asked.service.storage.catalog.segment(id).await?.map(Segment))
+}
+
+async fn credential(asked: &Asked, id: CredentialId) -> Result<Option<DeviceCredential>, Fault> {
+    let Some(credential) = asked.service.storage.catalog.credential(id).await? else {
+        return Ok(None);
+    };
+    let device = asked.loaders.devices.get(credential.device).await?;
+    let manages = device.is_some_and(|device| asked.may(Action::Manage, &device));
+    Ok(manages.then_some(DeviceCredential(credential)))
+}

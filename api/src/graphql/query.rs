@@ -1,0 +1,207 @@
+//! `Query`: the reads.
+
+use super::asked::{Asked, asked};
+use super::device::{Device, DeviceConnection, DeviceFilter, DeviceRef};
+use super::fault::{Fault, Maybe};
+use super::node::{self, Node};
+use super::pagination::{Cursor, MAX_PAGE, Page, page_size};
+use super::playback::{self, PlaybackSessionInput, PlaybackSessionResult};
+use super::service::ServiceInfo;
+use super::viewer::Viewer;
+use crate::access::{Action, Decision, Principal, Subject, Target};
+use crate::device;
+use crate::id::DeviceId;
+use crate::storage::DeviceQuery;
+use async_graphql::{Context, ID, Object};
+
+const DEFAULT_PAGE: usize = 20;
+/// Identifiers in one `nodes`.
+const MAX_IDS: usize = 100;
+/// Devices that one page may look at for a filter that the catalog does not know.
+const MAX_LOOKED_AT: usize = 1_000;
+const MAX_SEARCH_CHARS: usize = 128;
+
+pub struct Query;
+
+/// Reads. None changes anything that a caller could notice, so all may be retried. Everywhere in this API:
+/// - Every time range is half-open: `start` is included, `end` is not.
+/// - Every `DateTime` is an instant; a civil day always comes with an explicit `TimeZone`.
+/// - Every list that can grow is a Relay connection, paged forward; `first` above the cap is an error, never a silent clamp. A page may come short, even empty, while `hasNextPage` is true: what a page may read is bounded.
+/// - What a caller may not see does not exist for it: it resolves to `null`, with no error that would confirm it.
+/// - A mistake in a mutation's input comes back as data in `userErrors`; `errors` is for broken requests, missing rights and faults of the service. A field that is null beside an entry in `errors` failed; without one it has no value.
+/// - Null for an argument or input field that has a default means the default.
+/// - Enums are open: clients treat a value they do not know as `OTHER` or `INVALID`.
+#[Object]
+impl Query {
+    /// The caller; null without a token.
+    async fn viewer(&self, ctx: &Context<'_>) -> Maybe<Viewer> {
+        asked(ctx).map(|asked| asked.principal.clone().map(Viewer)).transpose()
+    }
+
+    /// Any object by its identifier.
+    async fn node(&self, ctx: &Context<'_>, id: ID) -> Maybe<Node> {
+        match asked(ctx) {
+            Ok(asked) => node::find(asked, &id).await.transpose(),
+            Err(fault) => Some(Err(fault)),
+        }
+    }
+
+    /// Up to 100 objects, in the order asked for.
+    async fn nodes(&self, ctx: &Context<'_>, ids: Vec<ID>) -> Maybe<Vec<Maybe<Node>>> {
+        Some(match asked(ctx) {
+            Ok(asked) => find_nodes(asked, &ids).await,
+            Err(fault) => Err(fault),
+        })
+    }
+
+    /// One device, by its identifier or by the maker's own.
+    async fn device(&self, ctx: &Context<'_>, r#ref: DeviceRef) -> Maybe<Device> {
+        match asked(ctx) {
+            Ok(asked) => find_device(asked, r#ref).await.map(|found| found.map(Device)).transpose(),
+            Err(fault) => Some(Err(fault)),
+        }
+    }
+
+    /// The devices that the caller's role or a share opens to it, by name.
+    async fn devices(
+        &self,
+        ctx: &Context<'_>,
+        filter: Option<DeviceFilter>,
+        #[graphql(default = 20)] first: Option<i32>,
+        after: Option<String>,
+    ) -> Maybe<DeviceConnection> {
+        let filter = filter.unwrap_or_default();
+        Some(match asked(ctx) {
+            Ok(asked) => find_devices(asked, filter, first, after).await,
+            Err(fault) => Err(fault),
+        })
+    }
+
+    /// A signed way to play a stream: HLS, DASH or one MP4 file. At most 4 in one operation; null where the stream does not exist for the caller.
+    async fn playback_session(
+        &self,
+        ctx: &Context<'_>,
+        input: PlaybackSessionInput,
+    ) -> Maybe<PlaybackSessionResult> {
+        match asked(ctx) {
+            Ok(asked) => playback::session(asked, input).await.transpose(),
+            Err(fault) => Some(Err(fault)),
+        }
+    }
+
+    /// The deployment; needs no token.
+    async fn service(&self, ctx: &Context<'_>) -> Result<ServiceInfo, Fault> {
+        asked(ctx).map(ServiceInfo::of)
+    }
+}
+
+async fn find_nodes(asked: &Asked, ids: &[ID]) -> Result<Vec<Maybe<Node>>, Fault> {
+    asked.principal()?;
+    if ids.len() > MAX_IDS {
+        return Err(Fault::BadInput(format!("at most {MAX_IDS} ids at a time")));
+    }
+    let found = ids.iter().map(|id| node::find(asked, id));
+    let found = futures_util::future::join_all(found).await;
+    Ok(found.into_iter().map(Result::transpose).collect())
+}
+
+async fn find_device(asked: &Asked, by: DeviceRef) -> Result<Option<device::Device>, Fault> {
+    let account = asked.principal()?.account;
+    match by {
+        DeviceRef::Id(id) => match id.parse() {
+            Ok(id) => asked.device(id).await,
+            Err(_) => Ok(None),
+        },
+        DeviceRef::ExternalId(external_id) => {
+            let catalog = &asked.service.storage.catalog;
+            let found = catalog.device_by_external_id(account, &external_id).await?;
+            Ok(found.filter(|device| asked.may(Action::View, device)))
+        }
+    }
+}
+
+async fn find_devices(
+    asked: &Asked,
+    filter: DeviceFilter,
+    first: Option<i32>,
+    after: Option<String>,
+) -> Result<DeviceConnection, Fault> {
+    let caller = asked.principal()?;
+    let limit = page_size(first, DEFAULT_PAGE, MAX_PAGE)?;
+    let after = Cursor::read(after, |cursor| match cursor {
+        Cursor::Device(name, id) => Some((name, id)),
+        _ => None,
+    })?;
+    if filter.search.as_ref().is_some_and(|search| search.chars().count() > MAX_SEARCH_CHARS) {
+        let message = format!("search is longer than {MAX_SEARCH_CHARS} characters");
+        return Err(Fault::BadInput(message));
+    }
+    let has_previous = after.is_some();
+    let (devices, next) = match scope(asked, caller) {
+        Scope::Account => list(asked, caller, &filter, after, limit).await?,
+        Scope::Itself(id) if !has_previous => {
+            let own = asked.device(id).await?.filter(|device| filter.takes(asked, device));
+            (own.into_iter().collect(), None)
+        }
+        Scope::Itself(_) | Scope::Nothing => (Vec::new(), None),
+    };
+    let items = devices.into_iter().map(|device| (cursor(&device), Device(device))).collect();
+    Ok(DeviceConnection(Page { items, has_previous, next }))
+}
+
+fn cursor(device: &device::Device) -> Cursor {
+    Cursor::Device(device.name.clone(), device.id)
+}
+
+/// Which devices a caller may list.
+enum Scope {
+    Account,
+    Itself(DeviceId),
+    Nothing,
+}
+
+fn scope(asked: &Asked, caller: &Principal) -> Scope {
+    match (asked.decide(Action::View, &Target::Account(caller.account)), &caller.subject) {
+        (Decision::Allow, _) => Scope::Account,
+        (_, Subject::Device { device, .. }) => Scope::Itself(*device),
+        _ => Scope::Nothing,
+    }
+}
+
+/// A page of the account's devices, and where to go on.
+async fn list(
+    asked: &Asked,
+    caller: &Principal,
+    filter: &DeviceFilter,
+    after: Option<(String, DeviceId)>,
+    limit: usize,
+) -> Result<(Vec<device::Device>, Option<Cursor>), Fault> {
+    let mut query = DeviceQuery {
+        name_prefix: filter.search.as_ref().map(|search| search.to_lowercase()),
+        after,
+        limit: limit + 1,
+    };
+    let mut page: Vec<device::Device> = Vec::new();
+    let mut looked_at = 0;
+    loop {
+        let batch = asked.service.storage.catalog.devices(caller.account, &query).await?;
+        let is_last = batch.len() < query.limit;
+        looked_at += batch.len();
+        for device in batch {
+            query.after = Some((device.name.clone(), device.id));
+            if asked.may(Action::View, &device) && filter.takes(asked, &device) {
+                if page.len() == limit {
+                    let next = page.last().map(cursor);
+                    return Ok((page, next));
+                }
+                page.push(device);
+            }
+        }
+        if is_last {
+            return Ok((page, None));
+        }
+        if looked_at >= MAX_LOOKED_AT {
+            return Ok((page, query.after.map(|(name, id)| Cursor::Device(name, id))));
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! `TimeRange`, its input, and the order along time.
+
+use super::fault::Fault;
+use super::scalar::DateTime;
+use crate::{segment, storage};
+use async_graphql::{Enum, InputObject, SimpleObject};
+
+/// Longest range of one `clips`, `segments` or `coverage`.
+pub const MAX_QUERY_RANGE_S: i64 = 31 * 86_400;
+
+/// A half-open span of time.
+#[derive(Clone, Copy, Debug, SimpleObject)]
+pub struct TimeRange {
+    start: DateTime,
+    end: DateTime,
+    /// `end - start`, in seconds with millisecond resolution.
+    duration_seconds: f64,
+}
+
+impl From<segment::TimeRange> for TimeRange {
+    fn from(range: segment::TimeRange) -> Self {
+        Self {
+            start: DateTime(range.start),
+            end: DateTime(range.end),
+            duration_seconds: seconds(range.millis()),
+        }
+    }
+}
+
+pub fn seconds(millis: i64) -> f64 {
+    millis as f64 / 1000.0
+}
+
+/// A half-open span of time to ask for; `end` must be after `start`.
+#[derive(Clone, Copy, Debug, InputObject)]
+pub struct TimeRangeInput {
+    start: DateTime,
+    end: DateTime,
+}
+
+impl TimeRangeInput {
+    /// The span, where it is one and no longer than one question may be about.
+    pub fn check(self) -> Result<segment::TimeRange, Fault> {
+        let range = segment::TimeRange::new(self.start.0, self.end.0)
+            .ok_or_else(|| Fault::BadInput("range.end must be after range.start".into()))?;
+        if range.millis() > MAX_QUERY_RANGE_S * 1000 {
+            let days = MAX_QUERY_RANGE_S / 86_400;
+            return Err(Fault::BadInput(format!("range is longer than {days} days")));
+        }
+        Ok(range)
+    }
+}
+
+/// Order along time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+#[graphql(remote = "storage::TimeOrder")]
+pub enum TimeOrder {
+    OldestFirst,
+    NewestFirst,
+}

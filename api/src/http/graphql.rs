@@ -1,0 +1,378 @@
+//! `/graphql`: GraphQL over HTTP, by its draft of 2025 as its audits check it. JSON in and out, no
+//! batches, no mutation by GET; the body is counted while it arrives.
+
+use super::caller::{self, Unauthorized};
+use crate::graphql::loader::Loaders;
+use crate::graphql::{Asked, Outcome, Prepared, Request, execute, prepare};
+use crate::service::Service;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::web::{Bytes, BytesMut, Data, Payload, Query};
+use actix_web::{HttpRequest, HttpResponse};
+use async_graphql::{Response, Variables};
+use futures_util::StreamExt;
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The draft's own media type, and the one that older clients ask for. They differ in statuses:
+/// where the answer is plain JSON, every request that reached GraphQL is a 200 (§6.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MediaType {
+    GraphqlResponse,
+    Json,
+}
+
+impl MediaType {
+    /// What the client prefers; plain JSON where it does not say.
+    fn accepted(headers: &HeaderMap) -> Self {
+        let mut best = (Self::Json, 0.0);
+        let values = headers.get_all(header::ACCEPT).filter_map(|value| value.to_str().ok());
+        for range in values.flat_map(|value| value.split(',')) {
+            let mut parts = range.split(';').map(str::trim);
+            let media_type = match parts.next().unwrap_or_default().to_ascii_lowercase().as_str() {
+                "application/graphql-response+json" => Self::GraphqlResponse,
+                "application/json" | "application/*" | "*/*" => Self::Json,
+                _ => continue,
+            };
+            let quality =
+                parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
+            let wins_ties = media_type == Self::GraphqlResponse;
+            if quality > best.1 || (wins_ties && quality > 0.0 && quality == best.1) {
+                best = (media_type, quality);
+            }
+        }
+        best.0
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::GraphqlResponse => "application/graphql-response+json; charset=utf-8",
+            Self::Json => "application/json; charset=utf-8",
+        }
+    }
+
+    fn status_of_refused(self) -> StatusCode {
+        match self {
+            Self::GraphqlResponse => StatusCode::BAD_REQUEST,
+            Self::Json => StatusCode::OK,
+        }
+    }
+}
+
+/// Why a request never reached GraphQL.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, code: "BAD_REQUEST", message: message.into() }
+    }
+
+    fn bad(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+}
+
+impl From<Unauthorized> for Refusal {
+    fn from(error: Unauthorized) -> Self {
+        match error {
+            Unauthorized::Storage(cause) => {
+                tracing::warn!(%cause, "the caller could not be looked up");
+                Self {
+                    status: StatusCode::SERVICE_UNAVAILABLE,
+                    code: "BACKEND_UNAVAILABLE",
+                    message: "the backend did not answer; try again".into(),
+                }
+            }
+            other => Self {
+                status: StatusCode::UNAUTHORIZED,
+                code: "UNAUTHENTICATED",
+                message: other.to_string(),
+            },
+        }
+    }
+}
+
+pub async fn post(
+    service: Data<Arc<Service>>,
+    request: HttpRequest,
+    body: Payload,
+) -> HttpResponse {
+    let media_type = MediaType::accepted(request.headers());
+    let answer = async {
+        check_body_headers(request.headers())?;
+        let principal = caller::principal(&service, &request).await?;
+        let body = read(body, request.headers(), service.config.limits.graphql_body_bytes).await?;
+        let asked = Asked {
+            service: Arc::clone(&service),
+            principal,
+            base_url: caller::base_url(&service, &request),
+            loaders: Loaders::new(&service.storage),
+        };
+        run(parse_body(&body)?, asked, |_| Ok(())).await
+    };
+    respond(media_type, answer.await)
+}
+
+/// GET carries a query in its parameters, and never changes anything.
+pub async fn get(service: Data<Arc<Service>>, request: HttpRequest) -> HttpResponse {
+    let media_type = MediaType::accepted(request.headers());
+    let answer = async {
+        let principal = caller::principal(&service, &request).await?;
+        let asked = Asked {
+            service: Arc::clone(&service),
+            principal,
+            base_url: caller::base_url(&service, &request),
+            loaders: Loaders::new(&service.storage),
+        };
+        let only_queries = |prepared: &Prepared| match prepared.mutates {
+            true => Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "a mutation needs POST")),
+            false => Ok(()),
+        };
+        run(parse_parameters(request.query_string())?, asked, only_queries).await
+    };
+    respond(media_type, answer.await)
+}
+
+/// Any other method.
+pub async fn other() -> HttpResponse {
+    let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "GET or POST");
+    let mut response = respond(MediaType::Json, Err(refusal));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+    response
+}
+
+async fn run(
+    request: Request,
+    asked: Asked,
+    check: impl FnOnce(&Prepared) -> Result<(), Refusal>,
+) -> Result<Outcome, Refusal> {
+    match prepare(request) {
+        Ok(prepared) => {
+            check(&prepared)?;
+            Ok(execute(prepared, asked).await)
+        }
+        Err(refused) => Ok(refused),
+    }
+}
+
+/// Only plain `application/json`: whatever else a browser sends without asking first could carry
+/// another site's form.
+fn check_body_headers(headers: &HeaderMap) -> Result<(), Refusal> {
+    let refuse = |what| Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, what));
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let mut parts = content_type.unwrap_or_default().split(';').map(str::trim);
+    if !parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
+        return refuse("the body has to be application/json");
+    }
+    let is_utf8 = |charset: &str| charset.trim_matches('"').eq_ignore_ascii_case("utf-8");
+    let lower = |part: &str| part.to_ascii_lowercase();
+    if !parts.map(lower).all(|part| part.strip_prefix("charset=").is_none_or(is_utf8)) {
+        return refuse("the body has to be in UTF-8");
+    }
+    let encoding = headers.get(header::CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return refuse("the body has to come unencoded");
+    }
+    Ok(())
+}
+
+async fn read(mut body: Payload, headers: &HeaderMap, cap: usize) -> Result<Bytes, Refusal> {
+    let too_large =
+        || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("at most {cap} bytes of body"));
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > cap as u64) {
+        return Err(too_large());
+    }
+    let mut read = BytesMut::new();
+    while let Some(part) = body.next().await {
+        let part = part.map_err(|error| Refusal::bad(format!("the body broke off: {error}")))?;
+        if read.len().saturating_add(part.len()) > cap {
+            return Err(too_large());
+        }
+        read.extend_from_slice(&part);
+    }
+    Ok(read.freeze())
+}
+
+fn parse_body(body: &[u8]) -> Result<Request, Refusal> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(parameters)) => parameters_of(parameters),
+        Ok(Value::Array(_)) => Err(Refusal::bad("batches are not supported")),
+        Ok(_) => Err(Refusal::bad("the body has to be a JSON object")),
+        Err(error) => Err(Refusal::bad(format!("the body is not JSON: {error}"))),
+    }
+}
+
+fn parse_parameters(query: &str) -> Result<Request, Refusal> {
+    let given = Query::<HashMap<String, String>>::from_query(query)
+        .map_err(|error| Refusal::bad(error.to_string()))?
+        .into_inner();
+    let mut parameters = Map::new();
+    for (name, text) in given {
+        let value = match name.as_str() {
+            "variables" | "extensions" if !text.is_empty() => serde_json::from_str(&text)
+                .map_err(|error| Refusal::bad(format!("{name} is not JSON: {error}")))?,
+            "variables" | "extensions" => Value::Null,
+            _ => Value::String(text),
+        };
+        parameters.insert(name, value);
+    }
+    parameters_of(parameters)
+}
+
+/// The request's parameters (§5); others than these are ignored.
+fn parameters_of(mut parameters: Map<String, Value>) -> Result<Request, Refusal> {
+    let mut take = |name: &str| parameters.remove(name).unwrap_or_default();
+    let Value::String(query) = take("query") else {
+        return Err(Refusal::bad("query is missing or no string"));
+    };
+    let operation_name = match take("operationName") {
+        Value::Null => None,
+        Value::String(name) => Some(name),
+        _ => return Err(Refusal::bad("operationName is no string")),
+    };
+    let variables = match take("variables") {
+        Value::Null => Variables::default(),
+        variables @ Value::Object(_) => Variables::from_json(variables),
+        _ => return Err(Refusal::bad("variables is no object")),
+    };
+    if !matches!(take("extensions"), Value::Null | Value::Object(_)) {
+        return Err(Refusal::bad("extensions is no object"));
+    }
+    Ok(Request { query, operation_name, variables })
+}
+
+fn respond(media_type: MediaType, answer: Result<Outcome, Refusal>) -> HttpResponse {
+    let (status, body) = match &answer {
+        Ok(Outcome::Ran(response)) => (StatusCode::OK, serde_json::to_vec(response)),
+        Ok(Outcome::Refused(response)) => {
+            (media_type.status_of_refused(), serde_json::to_vec(&without_data(response)))
+        }
+        Err(Refusal { status, code, message }) => {
+            let error = json!({"message": message, "extensions": {"code": code}});
+            (*status, serde_json::to_vec(&json!({"errors": [error]})))
+        }
+    };
+    let mut builder = HttpResponse::build(status);
+    builder
+        .insert_header((header::CONTENT_TYPE, media_type.content_type()))
+        .insert_header((header::CACHE_CONTROL, "no-store"));
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            builder.insert_header((header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\""));
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {
+            builder.insert_header((header::ALLOW, "POST"));
+        }
+        _ => {}
+    }
+    match body {
+        Ok(body) => builder.body(body),
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be written as JSON");
+            HttpResponse::InternalServerError().finish()
+        }
+    }
+}
+
+fn without_data(response: &Response) -> Value {
+    let mut answer = json!({"errors": response.errors});
+    if !response.extensions.is_empty() {
+        answer["extensions"] = json!(response.extensions);
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::TestRequest;
+
+    #[test]
+    fn the_client_chooses_the_media_type() {
+        use MediaType::{GraphqlResponse, Json};
+        for (accept, expected) in [
+            (None, Json),
+            (Some("*/*"), Json),
+            (Some("application/json"), Json),
+            (Some("application/json; charset=utf-8"), Json),
+            (Some("application/graphql-response+json"), GraphqlResponse),
+            (Some("application/graphql-response+json, application/json"), GraphqlResponse),
+            (Some("application/json, application/graphql-response+json"), GraphqlResponse),
+            (Some("application/json, application/graphql-response+json;q=0.9"), Json),
+            (Some("application/graphql-response+json;q=0"), Json),
+            (Some("text/html, */*;q=0.1"), Json),
+        ] {
+            let mut request = TestRequest::default();
+            if let Some(accept) = accept {
+                request = request.insert_header((header::ACCEPT, accept));
+            }
+            let request = request.to_http_request();
+            assert_eq!(MediaType::accepted(request.headers()), expected, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn only_plain_json_is_read() {
+        for (content_type, encoding, accepted) in [
+            ("application/json", None, true),
+            ("Application/JSON; Charset=\"UTF-8\"", None, true),
+            ("application/json", Some("identity"), true),
+            ("application/json", Some("gzip"), false),
+            ("application/json; charset=latin1", None, false),
+            ("text/plain", None, false),
+            ("application/x-www-form-urlencoded", None, false),
+            ("multipart/form-data; boundary=x", None, false),
+            ("application/graphql", None, false),
+            ("", None, false),
+        ] {
+            let mut request = TestRequest::default().insert_header(("content-type", content_type));
+            if let Some(encoding) = encoding {
+                request = request.insert_header(("content-encoding", encoding));
+            }
+            let checked = check_body_headers(request.to_http_request().headers());
+            assert_eq!(checked.is_ok(), accepted, "{content_type} {encoding:?}");
+        }
+    }
+
+    #[test]
+    fn parameters_have_types() {
+        for (body, accepted) in [
+            (r#"{"query":"{ a }"}"#, true),
+            (r#"{"query":"{ a }","operationName":null,"variables":null,"extensions":null}"#, true),
+            (r#"{"query":"{ a }","operationName":"A","variables":{},"extensions":{}}"#, true),
+            (r#"{"query":"{ a }","other":1}"#, true),
+            (r#"{"query":null}"#, false),
+            (r#"{"query":1}"#, false),
+            (r#"{}"#, false),
+            (r#"{"query":"{ a }","operationName":1}"#, false),
+            (r#"{"query":"{ a }","variables":[]}"#, false),
+            (r#"{"query":"{ a }","variables":"{}"}"#, false),
+            (r#"{"query":"{ a }","extensions":0}"#, false),
+            (r#"[{"query":"{ a }"}]"#, false),
+            (r#""{ a }""#, false),
+            (r#"{"query""#, false),
+            ("", false),
+        ] {
+            assert_eq!(parse_body(body.as_bytes()).is_ok(), accepted, "{body}");
+        }
+        for (query, accepted) in [
+            ("query=%7Ba%7D", true),
+            ("query=%7Ba%7D&variables=%7B%22a%22%3A1%7D&operationName=A", true),
+            ("query=%7Ba%7D&variables=", true),
+            ("query=%7Ba%7D&variables=1", false),
+            ("query=%7Ba%7D&variables=%7B", false),
+            ("", false),
+        ] {
+            assert_eq!(parse_parameters(query).is_ok(), accepted, "{query}");
+        }
+    }
+}

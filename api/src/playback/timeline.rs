@@ -1,0 +1,1002 @@
+//! What was recorded when: clips, coverage and its gaps, civil days. Computed for each question from
+//! the archive's runs, since footage is what arrived; announcements add triggers and explain gaps.
+
+use crate::id::StreamId;
+use crate::segment::{RecordingTrigger, Segment, TimeRange};
+use crate::storage::{Result, Run, SegmentQuery, Storage, TimeOrder};
+use chrono::{DateTime, Days, NaiveDate, NaiveTime, Offset, TimeZone, Utc};
+use chrono_tz::Tz;
+use lookback_wire::Timestamp;
+use std::collections::BTreeSet;
+
+/// A run is read to be growing for this long after something was last added to it: the longest
+/// fragment is 20 s, and takes some time to arrive.
+const GROWING_MS: i64 = 30_000;
+/// Runs read at a time; a day of a camera that reconnects every minute has 1,440.
+const RUNS_A_READ: usize = 2_000;
+/// Announcements read at a time.
+const SEGMENTS_A_READ: usize = 1_000;
+/// Runs and announcements that one page of clips may cost; beyond, it comes short.
+const READS_A_PAGE: usize = 20_000;
+/// Announcements tile footage to within this; a smaller rest belongs to no trigger of its own.
+const TILING_MS: i64 = 500;
+/// Announced footage that did not arrive within this will not.
+const PENDING_MS: i64 = 24 * 3_600_000;
+/// More gaps than this are not listed.
+pub const MAX_GAPS: usize = 1_000;
+const DAY_MS: i64 = 24 * 3_600_000;
+
+/// Which clips.
+#[derive(Clone, Debug)]
+pub struct ClipQuery {
+    pub range: TimeRange,
+    /// Holes up to this are bridged.
+    pub max_gap_ms: i64,
+    /// Only footage recorded for one of these.
+    pub triggers: Option<Vec<RecordingTrigger>>,
+    pub order: TimeOrder,
+    /// Only what lies behind it, in `order`.
+    pub after: Option<Timestamp>,
+    pub limit: usize,
+}
+
+/// Continuous footage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clip {
+    /// Cut to the asked range.
+    pub range: TimeRange,
+    /// Footage really in it.
+    pub media_ms: i64,
+    /// None where only part of what is stored together belongs to it.
+    pub bytes: Option<u64>,
+    /// Whether newer footage may still lengthen it.
+    pub growing: bool,
+}
+
+impl Clip {
+    /// Where the list goes on behind this clip.
+    pub fn far_end(&self, order: TimeOrder) -> Timestamp {
+        match order {
+            TimeOrder::OldestFirst => self.range.end,
+            TimeOrder::NewestFirst => self.range.start,
+        }
+    }
+
+    /// What lies between the two, in milliseconds; negative where they overlap.
+    fn hole_to(&self, other: &Clip) -> i64 {
+        let (first, second) =
+            if self.range.start <= other.range.start { (self, other) } else { (other, self) };
+        second.range.start.millis_since(first.range.end)
+    }
+
+    fn join(&mut self, other: &Clip) {
+        let newer = if self.range.end >= other.range.end { *self } else { *other };
+        self.range =
+            TimeRange { start: self.range.start.min(other.range.start), end: newer.range.end };
+        self.media_ms = self.media_ms.saturating_add(other.media_ms);
+        self.bytes = self.bytes.zip(other.bytes).map(|(a, b)| a.saturating_add(b));
+        self.growing = newer.growing;
+    }
+}
+
+/// A page of clips.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClipPage {
+    pub clips: Vec<Clip>,
+    /// Where the next page begins; none at the end of the range.
+    pub next: Option<Timestamp>,
+}
+
+/// Answers a page of a stream's clips.
+pub async fn clips(
+    storage: &Storage,
+    stream: StreamId,
+    query: &ClipQuery,
+    now: Timestamp,
+) -> Result<ClipPage> {
+    let Some(asked) = rest_of(query) else {
+        return Ok(ClipPage { clips: Vec::new(), next: None });
+    };
+    // Announcements are many, so that what a filter reads is bounded by the day.
+    let step_ms = if query.triggers.is_some() { DAY_MS } else { asked.millis() };
+    let mut reader = Reader::new(storage, stream, asked, query.order, step_ms);
+    let mut merging = Merging::new(query);
+    let mut reads = 0;
+    while let Some((window, runs)) = reader.next().await? {
+        reads += runs.len() + 1;
+        let segments = match (&query.triggers, runs.is_empty()) {
+            (Some(_), false) => announced(storage, stream, window, READS_A_PAGE).await?,
+            _ => Vec::new(),
+        };
+        reads += segments.len();
+        for run in &runs {
+            let pieces = pieces(run, &asked, &segments, query.triggers.as_deref(), now);
+            let in_order: Box<dyn Iterator<Item = Clip>> = match query.order {
+                TimeOrder::OldestFirst => Box::new(pieces.into_iter()),
+                TimeOrder::NewestFirst => Box::new(pieces.into_iter().rev()),
+            };
+            for piece in in_order {
+                if let Some(page) = merging.add(piece) {
+                    return Ok(page);
+                }
+            }
+        }
+        if reads >= READS_A_PAGE {
+            break;
+        }
+    }
+    Ok(merging.finish(reader.position()))
+}
+
+/// What of the range lies behind `after`.
+fn rest_of(query: &ClipQuery) -> Option<TimeRange> {
+    let TimeRange { start, end } = query.range;
+    match (query.after, query.order) {
+        (None, _) => Some(query.range),
+        (Some(after), TimeOrder::OldestFirst) => TimeRange::new(start.max(after), end),
+        (Some(after), TimeOrder::NewestFirst) => TimeRange::new(start, end.min(after)),
+    }
+}
+
+/// Joins pieces of footage into clips, as they come in order.
+struct Merging<'a> {
+    query: &'a ClipQuery,
+    clips: Vec<Clip>,
+    open: Option<Clip>,
+}
+
+impl<'a> Merging<'a> {
+    fn new(query: &'a ClipQuery) -> Self {
+        Self { query, clips: Vec::new(), open: None }
+    }
+
+    /// Takes the next piece; answers the page once another clip than its last has begun.
+    fn add(&mut self, piece: Clip) -> Option<ClipPage> {
+        match &mut self.open {
+            Some(open) if open.hole_to(&piece) <= self.query.max_gap_ms => {
+                open.join(&piece);
+                return None;
+            }
+            _ => {}
+        }
+        self.clips.extend(self.open.replace(piece));
+        (self.clips.len() >= self.query.limit).then(|| ClipPage {
+            next: self.clips.last().map(|clip| clip.far_end(self.query.order)),
+            clips: std::mem::take(&mut self.clips),
+        })
+    }
+
+    fn finish(mut self, next: Option<Timestamp>) -> ClipPage {
+        self.clips.extend(self.open);
+        ClipPage { clips: self.clips, next }
+    }
+}
+
+/// What of a run belongs to the question, oldest first.
+fn pieces(
+    run: &Run,
+    asked: &TimeRange,
+    segments: &[Segment],
+    triggers: Option<&[RecordingTrigger]>,
+    now: Timestamp,
+) -> Vec<Clip> {
+    let Some(footage) = run.range.intersection(asked) else { return Vec::new() };
+    let fresh = now.millis_since(run.arrived_at) < GROWING_MS;
+    let clip = |range: TimeRange| Clip {
+        range,
+        media_ms: range.millis(),
+        bytes: (range == run.range).then_some(run.bytes),
+        growing: fresh && range.end == run.range.end,
+    };
+    let Some(triggers) = triggers else { return vec![clip(footage)] };
+    wanted(footage, segments, triggers).into_iter().map(clip).collect()
+}
+
+/// The parts of `footage` that were recorded for one of `triggers`. What nobody announced counts as
+/// continuous.
+fn wanted(
+    footage: TimeRange,
+    segments: &[Segment],
+    triggers: &[RecordingTrigger],
+) -> Vec<TimeRange> {
+    let inside = |segment: &&Segment| segment.range.overlaps(&footage);
+    let mut spans: Vec<TimeRange> = segments
+        .iter()
+        .filter(inside)
+        .filter(|segment| triggers.contains(&segment.trigger))
+        .filter_map(|segment| segment.range.intersection(&footage))
+        .collect();
+    if triggers.contains(&RecordingTrigger::Continuous) {
+        let announced = segments.iter().filter(inside).map(|segment| segment.range).collect();
+        let rests = holes(footage, &union(announced));
+        let whole = rests.first() == Some(&footage);
+        spans.extend(rests.into_iter().filter(|rest| whole || rest.millis() > TILING_MS));
+    }
+    union(spans)
+}
+
+/// The same instants as disjoint spans, oldest first.
+fn union(mut spans: Vec<TimeRange>) -> Vec<TimeRange> {
+    spans.sort_by_key(|span| span.start);
+    let mut disjoint: Vec<TimeRange> = Vec::new();
+    for span in spans {
+        match disjoint.last_mut() {
+            Some(last) if span.start <= last.end => last.end = last.end.max(span.end),
+            _ => disjoint.push(span),
+        }
+    }
+    disjoint
+}
+
+/// What of `whole` none of the disjoint `spans` covers.
+fn holes(whole: TimeRange, spans: &[TimeRange]) -> Vec<TimeRange> {
+    let mut at = whole.start;
+    let mut holes = Vec::new();
+    for span in spans.iter().filter(|span| span.overlaps(&whole)) {
+        holes.extend(TimeRange::new(at, span.start));
+        at = at.max(span.end);
+    }
+    holes.extend(TimeRange::new(at, whole.end));
+    holes
+}
+
+/// Reads a stream's runs, window by window, in either order.
+struct Reader<'a> {
+    storage: &'a Storage,
+    stream: StreamId,
+    /// What is still to be read.
+    rest: Option<TimeRange>,
+    order: TimeOrder,
+    step_ms: i64,
+}
+
+impl<'a> Reader<'a> {
+    fn new(
+        storage: &'a Storage,
+        stream: StreamId,
+        range: TimeRange,
+        order: TimeOrder,
+        step_ms: i64,
+    ) -> Self {
+        Self { storage, stream, rest: Some(range), order, step_ms: step_ms.max(1) }
+    }
+
+    /// How far it has read; none when it is through.
+    fn position(&self) -> Option<Timestamp> {
+        self.rest.map(|rest| match self.order {
+            TimeOrder::OldestFirst => rest.start,
+            TimeOrder::NewestFirst => rest.end,
+        })
+    }
+
+    /// The next runs in order, and the span that they answer for; none at the end.
+    async fn next(&mut self) -> Result<Option<(TimeRange, Vec<Run>)>> {
+        loop {
+            let Some(rest) = self.rest else { return Ok(None) };
+            let window = match self.order {
+                TimeOrder::OldestFirst => {
+                    let end = rest.end.min(rest.start.plus_millis(self.step_ms));
+                    TimeRange { start: rest.start, end }
+                }
+                TimeOrder::NewestFirst => {
+                    let start = rest.start.max(rest.end.plus_millis(-self.step_ms));
+                    TimeRange { start, end: rest.end }
+                }
+            };
+            let runs = self.storage.archive.runs(self.stream, window, RUNS_A_READ).await?;
+            let (first, last) = match (runs.first(), runs.last()) {
+                (Some(first), Some(last)) => (first.range, last.range),
+                _ => (window, window),
+            };
+            let full = runs.len() >= RUNS_A_READ;
+            match self.order {
+                TimeOrder::OldestFirst => {
+                    let read_to = if full { last.end } else { window.end.max(last.end) };
+                    self.rest = TimeRange::new(read_to, rest.end);
+                    return Ok(Some((TimeRange { start: window.start, end: read_to }, runs)));
+                }
+                // The archive answers the oldest ones of the window, so that a smaller one is
+                // needed to be sure of the newest.
+                TimeOrder::NewestFirst if full && window.millis() > 1 => {
+                    self.step_ms = (window.millis() / 2).max(1);
+                }
+                TimeOrder::NewestFirst => {
+                    let read_to = window.start.min(first.start);
+                    self.rest = TimeRange::new(rest.start, read_to);
+                    let window = TimeRange { start: read_to, end: window.end };
+                    return Ok(Some((window, runs.into_iter().rev().collect())));
+                }
+            }
+        }
+    }
+}
+
+/// What was announced in a span, oldest first; at most about `limit`.
+async fn announced(
+    storage: &Storage,
+    stream: StreamId,
+    range: TimeRange,
+    limit: usize,
+) -> Result<Vec<Segment>> {
+    let mut all: Vec<Segment> = Vec::new();
+    let mut query =
+        SegmentQuery { range, order: TimeOrder::OldestFirst, after: None, limit: SEGMENTS_A_READ };
+    while all.len() < limit {
+        let page = storage.catalog.segments(stream, &query).await?;
+        let full = page.len() >= query.limit;
+        all.extend(page);
+        query.after = all.last().map(|segment| (segment.range.start, segment.id));
+        if !full {
+            break;
+        }
+    }
+    Ok(all)
+}
+
+/// Why the footage of a span was recorded, in the order of [`RecordingTrigger`]; continuous where
+/// nobody said.
+pub async fn triggers(
+    storage: &Storage,
+    stream: StreamId,
+    range: TimeRange,
+) -> Result<Vec<RecordingTrigger>> {
+    use RecordingTrigger::{Continuous, Event, Manual};
+    let segments = announced(storage, stream, range, READS_A_PAGE).await?;
+    let found: Vec<_> = [Continuous, Event, Manual]
+        .into_iter()
+        .filter(|trigger| segments.iter().any(|segment| segment.trigger == *trigger))
+        .collect();
+    Ok(if found.is_empty() { vec![Continuous] } else { found })
+}
+
+/// How well a span is covered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coverage {
+    pub range: TimeRange,
+    pub bucket_ms: i64,
+    /// Of each bucket, in order.
+    pub covered_ms: Vec<i64>,
+    /// Holes longer than asked for, in order; none where there are more than [`MAX_GAPS`].
+    pub gaps: Option<Vec<TimeRange>>,
+}
+
+/// Answers how well `range` is covered, in buckets of `bucket_ms` from its start on.
+pub async fn coverage(
+    storage: &Storage,
+    stream: StreamId,
+    range: TimeRange,
+    bucket_ms: i64,
+    max_gap_ms: i64,
+) -> Result<Coverage> {
+    let mut filling = Filling::new(range, bucket_ms, max_gap_ms);
+    let mut reader = Reader::new(storage, stream, range, TimeOrder::OldestFirst, range.millis());
+    while let Some((_, runs)) = reader.next().await? {
+        runs.iter().for_each(|run| filling.add(&run.range));
+    }
+    Ok(filling.finish())
+}
+
+/// Fills buckets from footage that comes oldest first.
+struct Filling {
+    coverage: Coverage,
+    max_gap_ms: i64,
+    /// The end of what was added.
+    at: Timestamp,
+}
+
+impl Filling {
+    fn new(range: TimeRange, bucket_ms: i64, max_gap_ms: i64) -> Self {
+        let bucket_ms = bucket_ms.max(1);
+        let buckets = range.millis().saturating_add(bucket_ms - 1) / bucket_ms;
+        let covered_ms = vec![0; usize::try_from(buckets).unwrap_or_default()];
+        let gaps = Some(Vec::new());
+        Self {
+            coverage: Coverage { range, bucket_ms, covered_ms, gaps },
+            max_gap_ms,
+            at: range.start,
+        }
+    }
+
+    fn add(&mut self, footage: &TimeRange) {
+        let Some(mut footage) = footage.intersection(&self.coverage.range) else { return };
+        footage.start = footage.start.max(self.at);
+        if footage.end <= footage.start {
+            return;
+        }
+        self.gap_to(footage.start);
+        self.at = footage.end;
+        let Coverage { range, bucket_ms, covered_ms, .. } = &mut self.coverage;
+        let first = footage.start.millis_since(range.start) / *bucket_ms;
+        let skipped = usize::try_from(first).unwrap_or_default();
+        for (bucket, covered) in (first..).zip(covered_ms.iter_mut().skip(skipped)) {
+            let start = range.start.plus_millis(bucket * *bucket_ms);
+            let bucket = TimeRange { start, end: start.plus_millis(*bucket_ms) };
+            let Some(part) = bucket.intersection(&footage) else { break };
+            *covered += part.millis();
+        }
+    }
+
+    fn gap_to(&mut self, end: Timestamp) {
+        let gap = TimeRange { start: self.at, end };
+        if gap.millis() > self.max_gap_ms
+            && let Some(gaps) = &mut self.coverage.gaps
+        {
+            gaps.push(gap);
+            if gaps.len() > MAX_GAPS {
+                self.coverage.gaps = None;
+            }
+        }
+    }
+
+    fn finish(mut self) -> Coverage {
+        self.gap_to(self.coverage.range.end);
+        self.coverage
+    }
+}
+
+/// Why there is no footage; see the contract's `GapReason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GapReason {
+    DeviceOffline,
+    Expired,
+    Pending,
+    Unknown,
+}
+
+/// What is known of a stream that may explain its gaps.
+#[derive(Clone, Debug)]
+pub struct GapFacts {
+    pub now: Timestamp,
+    /// Before this there was no stream.
+    pub made_at: Timestamp,
+    /// What is older has been let go by the plan.
+    pub kept_since: Timestamp,
+    /// Since when nothing is heard of the device; none while it is online or where it never was.
+    pub unheard_since: Option<Timestamp>,
+    /// Shorter parts of a gap get no reason of their own.
+    pub max_gap_ms: i64,
+}
+
+/// Explains gaps; one that has several reasons is cut where the reason changes.
+pub async fn explain_gaps(
+    storage: &Storage,
+    stream: StreamId,
+    gaps: &[TimeRange],
+    facts: &GapFacts,
+) -> Result<Vec<(TimeRange, GapReason)>> {
+    let mut explained = Vec::with_capacity(gaps.len());
+    for gap in gaps {
+        let segments = announced(storage, stream, *gap, SEGMENTS_A_READ).await?;
+        explained.extend(explain(gap, &segments, facts));
+    }
+    Ok(explained)
+}
+
+fn explain(gap: &TimeRange, segments: &[Segment], facts: &GapFacts) -> Vec<(TimeRange, GapReason)> {
+    let pending: Vec<TimeRange> = segments
+        .iter()
+        .filter(|segment| facts.now.millis_since(segment.ingested_at) < PENDING_MS)
+        .filter_map(|segment| segment.range.intersection(gap))
+        .filter(|part| part.millis() > facts.max_gap_ms)
+        .collect();
+    let mut cuts = BTreeSet::from([gap.start, gap.end]);
+    let edges = pending.iter().flat_map(|span| [span.start, span.end]);
+    cuts.extend(
+        [facts.now, facts.made_at, facts.kept_since]
+            .into_iter()
+            .chain(facts.unheard_since)
+            .chain(edges)
+            .filter(|at| gap.contains(*at)),
+    );
+    let reason = |at: Timestamp| {
+        if at >= facts.now || pending.iter().any(|span| span.contains(at)) {
+            GapReason::Pending
+        } else if at >= facts.made_at && at < facts.kept_since {
+            GapReason::Expired
+        } else if facts.unheard_since.is_some_and(|since| at >= since) {
+            GapReason::DeviceOffline
+        } else {
+            GapReason::Unknown
+        }
+    };
+    let mut explained: Vec<(TimeRange, GapReason)> = Vec::new();
+    for (&start, &end) in cuts.iter().zip(cuts.iter().skip(1)) {
+        let reason = reason(start);
+        match explained.last_mut() {
+            Some((span, last)) if *last == reason => span.end = end,
+            _ => explained.push((TimeRange { start, end }, reason)),
+        }
+    }
+    explained
+}
+
+/// A civil day in some zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Day {
+    pub date: NaiveDate,
+    /// 24 hours, or 23 to 25 where clocks change.
+    pub range: TimeRange,
+    pub covered_ms: i64,
+}
+
+/// The days with footage from `from` to `to`, both included.
+pub async fn calendar(
+    storage: &Storage,
+    stream: StreamId,
+    from: NaiveDate,
+    to: NaiveDate,
+    zone: Tz,
+) -> Result<Vec<Day>> {
+    let mut days = civil_days(from, to, zone);
+    let (Some(first), Some(last)) = (days.first(), days.last()) else { return Ok(days) };
+    let whole = TimeRange { start: first.range.start, end: last.range.end };
+    let mut reader = Reader::new(storage, stream, whole, TimeOrder::OldestFirst, whole.millis());
+    while let Some((_, runs)) = reader.next().await? {
+        runs.iter().for_each(|run| fill_days(&mut days, &run.range));
+    }
+    days.retain(|day| day.covered_ms > 0);
+    Ok(days)
+}
+
+fn fill_days(days: &mut [Day], footage: &TimeRange) {
+    let first = days.partition_point(|day| day.range.end <= footage.start);
+    for day in days.iter_mut().skip(first) {
+        let Some(part) = day.range.intersection(footage) else { break };
+        day.covered_ms += part.millis();
+    }
+}
+
+/// Civil days, empty yet. A day that the zone skips is left out.
+fn civil_days(from: NaiveDate, to: NaiveDate, zone: Tz) -> Vec<Day> {
+    let Some(after_last) = to.checked_add_days(Days::new(1)) else { return Vec::new() };
+    let starts: Vec<(NaiveDate, Timestamp)> = from
+        .iter_days()
+        .take_while(|date| *date <= after_last)
+        .map(|date| (date, start_of_day(date, zone)))
+        .collect();
+    starts
+        .iter()
+        .zip(starts.iter().skip(1))
+        // A skipped day ends where it begins.
+        .filter_map(|((date, start), (_, end))| {
+            Some(Day { date: *date, range: TimeRange::new(*start, *end)?, covered_ms: 0 })
+        })
+        .collect()
+}
+
+/// The first instant that a zone's clocks show `date`, or would: where they skip midnight, the
+/// instant of the jump.
+fn start_of_day(date: NaiveDate, zone: Tz) -> Timestamp {
+    let midnight = date.and_time(NaiveTime::MIN);
+    let start = match zone.from_local_datetime(&midnight).earliest() {
+        Some(start) => start.with_timezone(&Utc),
+        None => jump_over(midnight.and_utc(), zone),
+    };
+    Timestamp::from_millis(start.timestamp_millis())
+}
+
+/// The instant at which a zone's clocks jump over a local time, given here as if it were UTC. No
+/// zone is further from UTC than 15 h, nor has ever jumped by more than a day.
+fn jump_over(local: DateTime<Utc>, zone: Tz) -> DateTime<Utc> {
+    let reaches = |at: i64| {
+        let offset = DateTime::from_timestamp(at, 0)
+            .map_or(0, |at| zone.offset_from_utc_datetime(&at.naive_utc()).fix().local_minus_utc());
+        at + i64::from(offset) >= local.timestamp()
+    };
+    let (mut before, mut after) = (local.timestamp() - 40 * 3600, local.timestamp() + 40 * 3600);
+    while after - before > 1 {
+        let middle = before + (after - before) / 2;
+        if reaches(middle) { after = middle } else { before = middle }
+    }
+    DateTime::from_timestamp(after, 0).unwrap_or(local)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::SegmentId;
+    use RecordingTrigger::{Continuous, Event, Manual};
+
+    /// Seconds on the tests' own clock.
+    fn at(seconds: f64) -> Timestamp {
+        Timestamp::from_millis((seconds * 1000.0).round() as i64)
+    }
+
+    fn span((start, end): (f64, f64)) -> TimeRange {
+        TimeRange { start: at(start), end: at(end) }
+    }
+
+    fn seconds(range: TimeRange) -> (f64, f64) {
+        (range.start.as_millis() as f64 / 1000.0, range.end.as_millis() as f64 / 1000.0)
+    }
+
+    fn run(start: f64, end: f64) -> Run {
+        Run {
+            range: span((start, end)),
+            bytes: ((end - start) * 1000.0) as u64,
+            fragments: 1,
+            arrived_at: at(end + 1.0),
+        }
+    }
+
+    fn segment(start: f64, end: f64, trigger: RecordingTrigger) -> Segment {
+        let stream = StreamId(crate::id::Ulid(1));
+        Segment {
+            id: SegmentId { stream, window: 0, key: start.to_bits() },
+            client_segment_id: format!("{start}"),
+            range: span((start, end)),
+            ingested_at: at(end + 1.0),
+            trigger,
+            codecs: None,
+            width: None,
+            height: None,
+            size_bytes: None,
+        }
+    }
+
+    struct Case<'a> {
+        runs: &'a [(f64, f64)],
+        segments: &'a [(f64, f64, RecordingTrigger)],
+        range: (f64, f64),
+        gap_s: f64,
+        triggers: Option<&'a [RecordingTrigger]>,
+        limit: usize,
+        now: f64,
+    }
+
+    const CASE: Case = Case {
+        runs: &[],
+        segments: &[],
+        range: (0.0, 1000.0),
+        gap_s: 2.0,
+        triggers: None,
+        limit: 50,
+        now: 10_000.0,
+    };
+
+    fn page(case: &Case, order: TimeOrder) -> ClipPage {
+        let query = ClipQuery {
+            range: span(case.range),
+            max_gap_ms: (case.gap_s * 1000.0) as i64,
+            triggers: case.triggers.map(<[_]>::to_vec),
+            order,
+            after: None,
+            limit: case.limit,
+        };
+        let segments: Vec<_> =
+            case.segments.iter().map(|&(start, end, why)| segment(start, end, why)).collect();
+        let mut merging = Merging::new(&query);
+        let mut runs: Vec<_> = case.runs.iter().map(|&(start, end)| run(start, end)).collect();
+        if order == TimeOrder::NewestFirst {
+            runs.reverse();
+        }
+        for run in runs {
+            let mut pieces = pieces(&run, &query.range, &segments, case.triggers, at(case.now));
+            if order == TimeOrder::NewestFirst {
+                pieces.reverse();
+            }
+            for piece in pieces {
+                if let Some(page) = merging.add(piece) {
+                    return page;
+                }
+            }
+        }
+        merging.finish(None)
+    }
+
+    fn check_clips(case: Case, expected: &[(f64, f64)]) {
+        for order in [TimeOrder::OldestFirst, TimeOrder::NewestFirst] {
+            let mut clips: Vec<_> =
+                page(&case, order).clips.iter().map(|clip| seconds(clip.range)).collect();
+            if order == TimeOrder::NewestFirst {
+                clips.reverse();
+            }
+            assert_eq!(clips, expected, "{order:?}");
+        }
+    }
+
+    #[test]
+    fn clips_bridge_short_holes_and_are_cut_to_the_range() {
+        let runs: &[_] = &[(10.0, 20.0), (22.0, 30.0), (32.001, 40.0), (100.0, 110.0)];
+        for (gap_s, range, expected) in [
+            (2.0, (0.0, 1000.0), &[(10.0, 30.0), (32.001, 40.0), (100.0, 110.0)][..]),
+            (0.0, (0.0, 1000.0), runs),
+            (60.0, (0.0, 1000.0), &[(10.0, 110.0)]),
+            (59.9, (0.0, 1000.0), &[(10.0, 40.0), (100.0, 110.0)]),
+            (2.0, (15.0, 25.0), &[(15.0, 25.0)]),
+            (2.0, (20.0, 22.0), &[]),
+            (2.0, (105.0, 105.001), &[(105.0, 105.001)]),
+            (2.0, (110.0, 120.0), &[]),
+        ] {
+            check_clips(Case { runs, gap_s, range, ..CASE }, expected);
+        }
+    }
+
+    #[test]
+    fn a_clip_knows_its_media_and_its_size_where_it_is_whole() {
+        let runs: &[_] = &[(10.0, 20.0), (22.0, 30.0)];
+        for (range, media_ms, bytes) in [
+            ((0.0, 1000.0), 18_000, Some(18_000)),
+            ((10.0, 30.0), 18_000, Some(18_000)),
+            ((11.0, 30.0), 17_000, None),
+            ((10.0, 25.0), 13_000, None),
+        ] {
+            let clip = page(&Case { runs, range, ..CASE }, TimeOrder::OldestFirst).clips[0];
+            assert_eq!((clip.media_ms, clip.bytes), (media_ms, bytes), "{range:?}");
+        }
+    }
+
+    #[test]
+    fn only_fresh_footage_that_the_range_does_not_cut_grows() {
+        let runs: &[_] = &[(10.0, 20.0), (21.0, 30.0)];
+        for (now, range, growing) in [
+            (32.0, (0.0, 1000.0), true),
+            (32.0, (0.0, 30.0), true),
+            (32.0, (0.0, 29.0), false),
+            (60.9, (0.0, 1000.0), true),
+            (61.0, (0.0, 1000.0), false),
+        ] {
+            for order in [TimeOrder::OldestFirst, TimeOrder::NewestFirst] {
+                let clip = page(&Case { runs, range, now, ..CASE }, order).clips[0];
+                assert_eq!(clip.growing, growing, "{now} {range:?} {order:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn triggers_pick_footage() {
+        let runs: &[_] = &[(0.0, 100.0), (200.0, 300.0)];
+        let segments: &[_] = &[
+            (20.0, 40.0, Event),
+            (40.0, 60.0, Event),
+            (60.2, 80.0, Manual),
+            (250.0, 350.0, Continuous),
+        ];
+        for (triggers, expected) in [
+            (&[Event][..], &[(20.0, 60.0)][..]),
+            (&[Manual], &[(60.2, 80.0)]),
+            (&[Event, Manual], &[(20.0, 80.0)]),
+            (&[Continuous], &[(0.0, 20.0), (80.0, 100.0), (200.0, 300.0)]),
+            (&[Continuous, Event, Manual], &[(0.0, 100.0), (200.0, 300.0)]),
+            (&[], &[]),
+        ] {
+            let case = Case { runs, segments, triggers: Some(triggers), ..CASE };
+            check_clips(case, expected);
+        }
+    }
+
+    #[test]
+    fn pages_end_where_the_next_one_begins() {
+        let runs: &[_] = &[(10.0, 20.0), (30.0, 40.0), (50.0, 60.0)];
+        for (order, limit, next) in [
+            (TimeOrder::OldestFirst, 1, Some(20.0)),
+            (TimeOrder::OldestFirst, 2, Some(40.0)),
+            (TimeOrder::OldestFirst, 3, None),
+            (TimeOrder::NewestFirst, 1, Some(50.0)),
+            (TimeOrder::NewestFirst, 2, Some(30.0)),
+            (TimeOrder::NewestFirst, 3, None),
+        ] {
+            let page = page(&Case { runs, limit, ..CASE }, order);
+            assert_eq!(page.next, next.map(at), "{order:?} {limit}");
+            assert_eq!(page.clips.len(), limit);
+        }
+    }
+
+    fn check_coverage(
+        runs: &[(f64, f64)],
+        range: (f64, f64),
+        bucket_s: f64,
+        covered_s: &[f64],
+        gaps: &[(f64, f64)],
+    ) {
+        let mut filling = Filling::new(span(range), (bucket_s * 1000.0) as i64, 2000);
+        runs.iter().for_each(|&run| filling.add(&span(run)));
+        let coverage = filling.finish();
+        let covered: Vec<_> = coverage.covered_ms.iter().map(|&ms| ms as f64 / 1000.0).collect();
+        assert_eq!(covered, covered_s, "{runs:?}");
+        let found: Vec<_> = coverage.gaps.unwrap().into_iter().map(seconds).collect();
+        assert_eq!(found, gaps, "{runs:?}");
+    }
+
+    #[test]
+    fn buckets_and_gaps() {
+        check_coverage(&[], (0.0, 25.0), 10.0, &[0.0, 0.0, 0.0], &[(0.0, 25.0)]);
+        check_coverage(&[(0.0, 25.0)], (0.0, 25.0), 10.0, &[10.0, 10.0, 5.0], &[]);
+        check_coverage(&[(-5.0, 50.0)], (0.0, 25.0), 10.0, &[10.0, 10.0, 5.0], &[]);
+        check_coverage(&[(5.0, 12.5)], (0.0, 20.0), 10.0, &[5.0, 2.5], &[(0.0, 5.0), (12.5, 20.0)]);
+        check_coverage(&[(2.0, 8.0), (10.0, 20.0)], (0.0, 20.0), 10.0, &[6.0, 10.0], &[]);
+        check_coverage(&[(0.0, 8.0), (6.0, 10.0)], (0.0, 10.0), 10.0, &[10.0], &[]);
+        check_coverage(&[(2.001, 10.0)], (0.0, 10.0), 10.0, &[7.999], &[(0.0, 2.001)]);
+    }
+
+    #[test]
+    fn too_many_gaps_are_not_listed() {
+        for (gaps, listed) in [(MAX_GAPS, true), (MAX_GAPS + 1, false)] {
+            let end = (gaps * 10) as f64;
+            let mut filling = Filling::new(span((0.0, end)), 1_000_000, 2000);
+            for n in 0..gaps {
+                let start = (n * 10) as f64;
+                filling.add(&span((start + 5.0, start + 10.0)));
+            }
+            assert_eq!(filling.finish().gaps.is_some(), listed, "{gaps}");
+        }
+    }
+
+    #[test]
+    fn gaps_have_reasons() {
+        use GapReason::{DeviceOffline, Expired, Pending, Unknown};
+        let facts = GapFacts {
+            now: at(100_000.0),
+            made_at: at(0.0),
+            kept_since: at(10_000.0),
+            unheard_since: None,
+            max_gap_ms: 2000,
+        };
+        let offline = GapFacts { unheard_since: Some(at(90_000.0)), ..facts.clone() };
+        let new = GapFacts { made_at: at(5_000.0), ..facts.clone() };
+        type Spans<'a> = &'a [(f64, f64)];
+        type Reasons<'a> = &'a [(f64, f64, GapReason)];
+        let cases: &[(&GapFacts, (f64, f64), Spans, Reasons)] = &[
+            (&facts, (20_000.0, 20_050.0), &[], &[(20_000.0, 20_050.0, Unknown)]),
+            (
+                &facts,
+                (9_000.0, 11_000.0),
+                &[],
+                &[(9_000.0, 10_000.0, Expired), (10_000.0, 11_000.0, Unknown)],
+            ),
+            (
+                &new,
+                (1_000.0, 11_000.0),
+                &[],
+                &[
+                    (1_000.0, 5_000.0, Unknown),
+                    (5_000.0, 10_000.0, Expired),
+                    (10_000.0, 11_000.0, Unknown),
+                ],
+            ),
+            (
+                &facts,
+                (99_000.0, 101_000.0),
+                &[],
+                &[(99_000.0, 100_000.0, Unknown), (100_000.0, 101_000.0, Pending)],
+            ),
+            (
+                &facts,
+                (50_000.0, 50_100.0),
+                &[(49_990.0, 50_001.5), (50_020.0, 50_040.0), (50_040.0, 50_060.0)],
+                &[
+                    (50_000.0, 50_020.0, Unknown),
+                    (50_020.0, 50_060.0, Pending),
+                    (50_060.0, 50_100.0, Unknown),
+                ],
+            ),
+            // Announced more than a day ago.
+            (
+                &facts,
+                (11_000.0, 11_020.0),
+                &[(11_000.0, 11_020.0)],
+                &[(11_000.0, 11_020.0, Unknown)],
+            ),
+            (
+                &offline,
+                (89_000.0, 100_500.0),
+                &[],
+                &[
+                    (89_000.0, 90_000.0, Unknown),
+                    (90_000.0, 100_000.0, DeviceOffline),
+                    (100_000.0, 100_500.0, Pending),
+                ],
+            ),
+        ];
+        for (facts, gap, announced, expected) in cases {
+            let segments: Vec<_> =
+                announced.iter().map(|&(start, end)| segment(start, end, Continuous)).collect();
+            let found: Vec<_> = explain(&span(*gap), &segments, facts)
+                .into_iter()
+                .map(|(range, reason)| (seconds(range).0, seconds(range).1, reason))
+                .collect();
+            assert_eq!(&found, expected, "{gap:?}");
+        }
+    }
+
+    #[test]
+    fn civil_days_follow_the_zone() {
+        for (zone, from, to, expected) in [
+            ("UTC", "2026-11-22", "2026-11-22", vec![("2026-11-22", "2026-11-22T00:00Z", 24.0)]),
+            // Clocks go forward, then back.
+            (
+                "Europe/Berlin",
+                "2026-03-29",
+                "2026-03-29",
+                vec![("2026-03-29", "2026-03-28T23:00Z", 23.0)],
+            ),
+            (
+                "Europe/Berlin",
+                "2026-10-25",
+                "2026-10-25",
+                vec![("2026-10-25", "2026-10-24T22:00Z", 25.0)],
+            ),
+            // By half an hour.
+            (
+                "Australia/Lord_Howe",
+                "2026-10-04",
+                "2026-10-04",
+                vec![("2026-10-04", "2026-10-03T13:30Z", 23.5)],
+            ),
+            (
+                "Asia/Kolkata",
+                "2026-11-22",
+                "2026-11-22",
+                vec![("2026-11-22", "2026-11-21T18:30Z", 24.0)],
+            ),
+            (
+                "Asia/Kathmandu",
+                "2026-11-22",
+                "2026-11-22",
+                vec![("2026-11-22", "2026-11-21T18:15Z", 24.0)],
+            ),
+            // Midnight itself is skipped, or comes twice.
+            (
+                "America/Sao_Paulo",
+                "2018-11-04",
+                "2018-11-04",
+                vec![("2018-11-04", "2018-11-04T03:00Z", 23.0)],
+            ),
+            (
+                "America/Sao_Paulo",
+                "2018-02-17",
+                "2018-02-17",
+                vec![("2018-02-17", "2018-02-17T02:00Z", 25.0)],
+            ),
+            (
+                "America/Havana",
+                "2026-11-01",
+                "2026-11-01",
+                vec![("2026-11-01", "2026-11-01T04:00Z", 25.0)],
+            ),
+            // Samoa crossed the date line.
+            (
+                "Pacific/Apia",
+                "2011-12-29",
+                "2011-12-31",
+                vec![
+                    ("2011-12-29", "2011-12-29T10:00Z", 24.0),
+                    ("2011-12-31", "2011-12-30T10:00Z", 24.0),
+                ],
+            ),
+            ("UTC", "2026-11-23", "2026-11-22", vec![]),
+        ] {
+            let days =
+                civil_days(from.parse().unwrap(), to.parse().unwrap(), zone.parse().unwrap());
+            let found: Vec<_> = days
+                .iter()
+                .map(|day| {
+                    let start =
+                        DateTime::from_timestamp_millis(day.range.start.as_millis()).unwrap();
+                    let start = start.format("%Y-%m-%dT%H:%MZ").to_string();
+                    (day.date.to_string(), start, day.range.millis() as f64 / 3_600_000.0)
+                })
+                .collect();
+            let expected: Vec<_> = expected
+                .into_iter()
+                .map(|(date, start, hours)| (date.to_string(), start.to_string(), hours))
+                .collect();
+            assert_eq!(found, expected, "{zone} {from}");
+        }
+    }
+
+    #[test]
+    fn days_are_filled_across_midnights() {
+        let mut days = civil_days(
+            "1970-01-01".parse().unwrap(),
+            "1970-01-03".parse().unwrap(),
+            "UTC".parse().unwrap(),
+        );
+        let day = 86_400.0;
+        for footage in [(-10.0, 10.0), (day - 5.0, day + 7.0), (day * 3.0 - 1.0, day * 3.0 + 1.0)] {
+            fill_days(&mut days, &span(footage));
+        }
+        let covered: Vec<_> = days.iter().map(|day| day.covered_ms).collect();
+        assert_eq!(covered, [15_000, 7_000, 1_000]);
+    }
+}
