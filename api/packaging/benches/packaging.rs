@@ -1,5 +1,8 @@
 //! How fast frames become chunks and segments become playlists.
 
+// What a bench finds goes to stdout; what it cannot do ends it.
+#![allow(clippy::expect_used, clippy::print_stdout)]
+
 use bytes::Bytes;
 use lookback_packaging::hls::{MediaPlaylist, PlaylistKind, Segment};
 use lookback_packaging::{Packager, TimedFrame};
