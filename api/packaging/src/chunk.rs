@@ -212,7 +212,8 @@ impl Queue {
         self.frames.push_back(Queued {
             time,
             duration: believable(frame.duration_ns, self.timescale),
-            key: frame.key,
+            // Every audio packet is; the Kinesis producers leave the flag out.
+            key: frame.key || !matches!(self.length, FrameLength::UntilNext),
             payload: frame.payload,
         });
     }
@@ -513,7 +514,8 @@ mod tests {
             chunks.iter().flat_map(|(_, samples)| samples).map(|s| s.size).collect();
         assert_eq!(sizes, sent.iter().map(|p| p.len() as u32).collect::<Vec<_>>());
         let keys: Vec<_> = chunks.iter().flat_map(|(_, samples)| samples).map(|s| s.key).collect();
-        assert_eq!(keys, frames.iter().map(|f| f.key).collect::<Vec<_>>());
+        let audio = packager.inits()[0].kind == TrackKind::Audio;
+        assert_eq!(keys, frames.iter().map(|f| f.key || audio).collect::<Vec<_>>());
 
         for (chunk, samples) in chunks {
             assert_eq!(chunk.key, samples[0].key);
@@ -603,7 +605,7 @@ mod tests {
             let exact_ms = |index: usize| index as f64 * 1_024_000.0 / f64::from(hz);
             let frames: Vec<_> = jitter.iter().enumerate().map(|(index, jitter)| {
                 let late = gap.filter(|(at, _)| index >= *at).map_or(0, |(_, ms)| ms);
-                frame(1000 + exact_ms(index) as i64 + jitter + late, true, 100)
+                frame(1000 + exact_ms(index) as i64 + jitter + late, false, 100)
             }).collect();
             let mut samples = Vec::new();
             for fragment in frames.chunks(fragment_len) {
