@@ -1,7 +1,7 @@
 /** What `/auth/login` and `/auth/refresh` answer. */
 interface Grant {
   accessToken: string;
-  expiresAt: string;
+  expiresInSeconds: number;
 }
 
 export type SessionState =
@@ -108,7 +108,7 @@ export class Session {
 
   #accept(grant: Grant): void {
     this.#token = grant.accessToken;
-    const lifeMs = Date.parse(grant.expiresAt) - Date.now();
+    const lifeMs = grant.expiresInSeconds * 1000;
     this.#refreshIn(Math.max(lifeMs * 0.8, lifeMs - REFRESH_MARGIN_MS));
     if (this.#state.kind !== "signed-in") this.#become({ kind: "signed-in" });
   }

@@ -42,7 +42,12 @@ export function DayPicker({ streamId, zone, date, today, onPick }: DayPickerProp
         onClick={() => setOpen(!isOpen)}
       >
         {date === today ? "Today, " : ""}
-        {format(date, { weekday: "short", day: "numeric", month: "short", year: "numeric" })}
+        {format(date, {
+          weekday: "short",
+          day: "numeric",
+          month: "short",
+          ...(date.slice(0, 4) !== today.slice(0, 4) && { year: "numeric" }),
+        })}
       </button>
       <button
         type="button"

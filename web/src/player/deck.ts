@@ -22,8 +22,13 @@ export interface DeckEvents {
   failed(deck: Deck, why: string): void;
 }
 
-/** Players that fall behind by a stall come nearer to live again at this speed. */
-const CATCH_UP_RATE = 1.1;
+/** How far behind the newest fragment live plays: one fragment, and one for the network's moods. */
+const LIVE_SYNC_SECONDS = 2;
+/** Live that is behind by more than this many seconds beyond that comes nearer, at that speed. */
+const CATCH_UP = [
+  { beyondSeconds: 4, rate: 1.25 },
+  { beyondSeconds: 1.3, rate: 1.1 },
+] as const;
 
 const SHARED: Partial<HlsConfig> = {
   // Fragments are repackaged by the service already: nothing is left that is worth a thread.
@@ -41,10 +46,9 @@ const RECORDED: Partial<HlsConfig> = { ...SHARED, maxBufferLength: 15, maxMaxBuf
 const LIVE: Partial<HlsConfig> = {
   ...SHARED,
   startPosition: -1,
-  liveSyncDuration: 2,
-  liveMaxLatencyDuration: 12,
+  liveSyncDuration: LIVE_SYNC_SECONDS,
+  liveMaxLatencyDuration: 30,
   liveSyncOnStallIncrease: 0.5,
-  maxLiveSyncPlaybackRate: CATCH_UP_RATE,
   maxBufferLength: 15,
 };
 
@@ -76,6 +80,7 @@ export class Deck {
     this.#hls.loadSource(session.url);
     this.#hls.attachMedia(this.video);
     this.#watchPictures();
+    if (session.live) this.video.addEventListener("timeupdate", () => this.#catchUp());
   }
 
   static isSupported(): boolean {
@@ -158,6 +163,13 @@ export class Deck {
       this.video.requestVideoFrameCallback(onPicture);
     };
     this.video.requestVideoFrameCallback(onPicture);
+  }
+
+  #catchUp(): void {
+    const beyondSeconds = this.edgeDistanceSeconds - LIVE_SYNC_SECONDS;
+    const step = CATCH_UP.find((candidate) => beyondSeconds > candidate.beyondSeconds);
+    const rate = step?.rate ?? 1;
+    if (this.video.playbackRate !== rate) this.video.playbackRate = rate;
   }
 
   #tell(wallMs: number | null): void {
