@@ -23,13 +23,9 @@ export type DeviceState =
 
 /** Why there is no footage. */
 export type GapReason =
-  /** It was deleted on request. */
-  | 'DELETED'
   | 'DEVICE_OFFLINE'
   /** Its retention ended. */
   | 'EXPIRED'
-  /** The plan records events only, or the camera was set not to record. */
-  | 'NOT_SCHEDULED'
   /** It may still arrive. */
   | 'PENDING'
   | 'UNKNOWN';
@@ -41,10 +37,6 @@ export type MediaUnavailableCode =
   | 'CODEC_NOT_SUPPORTED'
   /** It is not kept any more. */
   | 'EXPIRED'
-  /** The codec changes inside the range; ask per clip. */
-  | 'MIXED_CODECS'
-  /** This deployment's media backend cannot do this, now or later. */
-  | 'NOT_SUPPORTED'
   /** No footage in the range; for `LIVE`: the camera is not sending. */
   | 'NO_MEDIA'
   /** The range is longer than the protocol allows. */
@@ -54,21 +46,13 @@ export type MediaUnavailableCode =
 export type PlaybackMode =
   /** From now on. */
   | 'LIVE'
-  /** From a point in the past and on into live. */
-  | 'LIVE_REPLAY'
   /** A finished range. */
   | 'ON_DEMAND';
 
 /** How a player fetches media. */
 export type PlaybackProtocol =
-  /** MPEG-DASH, fragmented MP4. */
-  | 'DASH'
   /** HTTP Live Streaming, fragmented MP4. */
-  | 'HLS'
-  /** HTTP Live Streaming, MPEG transport stream, for players that know nothing newer. */
-  | 'HLS_TS'
-  /** One MP4 file, resumable by byte range; a finished range only. */
-  | 'MP4';
+  | 'HLS';
 
 /** What to play. */
 export type PlaybackSessionInput = {
@@ -76,8 +60,6 @@ export type PlaybackSessionInput = {
   end?: string | null | undefined;
   /** How long the URL works, 300 to 43200 s. */
   expiresInSeconds?: number;
-  /** For `MP4`: the name that a browser saves the file under. */
-  fileName?: string | null | undefined;
   mode?: PlaybackMode;
   protocol?: PlaybackProtocol;
   /** Required, but refused for `LIVE`. */
