@@ -254,12 +254,9 @@ impl Queue {
     fn finish(&mut self, next_start_ns: Option<i64>) -> Vec<Chunk> {
         let mut chunks = Vec::new();
         let mut decode_times = self.decode_times(u64::MAX);
-        if let Some(last) = decode_times.last().copied() {
-            if let [.., before, last] = decode_times[..] {
-                self.usual = Some(last - before);
-            }
-            let duration = self.last_duration(last, next_start_ns);
-            decode_times.push(last.saturating_add(duration));
+        if let Some(last) = decode_times.last() {
+            let end = self.fragment_end(next_start_ns).max(last.saturating_add(1));
+            decode_times.push(end);
             let mut rest = decode_times.as_slice();
             while !self.frames.is_empty() {
                 let chunk = self.chunk(rest);
@@ -302,12 +299,16 @@ impl Queue {
         decode_times
     }
 
-    /// Ticks from `last`, the fragment's last decode time, to its end.
-    fn last_duration(&self, last: u64, next_start_ns: Option<i64>) -> u64 {
+    /// When the frame that is shown last ends.
+    fn fragment_end(&mut self, next_start_ns: Option<i64>) -> u64 {
         if let Some(end) = self.grid {
-            return end.saturating_sub(last).max(1);
+            return end;
+        }
+        if let [.., before, last] = self.times[..] {
+            self.usual = Some(last - before);
         }
         let in_ticks = |ns| ticks(ns, self.timescale);
+        let last = self.times.last().copied().unwrap_or(0);
         let stated = self.frames.iter().max_by_key(|f| f.time).and_then(|f| f.duration);
         let usual = stated.or(self.default_duration).or(self.usual);
         let longest = usual.map_or(in_ticks(LONGEST_FIRST_HOLD_NS), |usual| {
@@ -316,7 +317,8 @@ impl Queue {
         let until_next = next_start_ns
             .and_then(|ns| in_ticks(ns.max(0).unsigned_abs()).checked_sub(last))
             .filter(|duration| (1..=longest).contains(duration));
-        until_next.or(usual).unwrap_or(in_ticks(UNKNOWN_DURATION_NS))
+        let duration = until_next.or(usual).unwrap_or(in_ticks(UNKNOWN_DURATION_NS));
+        last.saturating_add(duration)
     }
 
     /// Cuts the longest chunk of at most 1 s, but at least one frame. `decode_times` are those of
@@ -683,20 +685,25 @@ mod tests {
     fn the_last_picture_lasts_until_the_next_fragment_or_as_usual() {
         let ms = |ms: u64| Some(ms * 1_000_000);
         let check_last = |times: &[i64], default, block, next: Option<i64>, expected: u64| {
-            let mut packager = packager(h264(Some(0)), default);
+            let mut packager = packager(h264(Some(1)), default);
             let frames: Vec<_> = times
                 .iter()
                 .map(|t| TimedFrame { duration_ns: block, ..frame(*t, *t == 0, 5) })
                 .collect();
             let chunks = package(&mut packager, &frames, next);
-            let last = chunks.last().unwrap().1.last().unwrap().duration;
-            assert_eq!(u64::from(last), expected * 90, "{times:?} {default:?} {block:?} {next:?}");
+            let (last, _) = chunks.last().unwrap();
+            let shown = (START_MS + times.iter().max().unwrap()) as u64 * 90;
+            let lasts = last.decode_time + last.duration - shown;
+            assert_eq!(lasts, expected * 90, "{times:?} {default:?} {block:?} {next:?}");
         };
         check_last(&[0, 33, 67], None, None, Some(100), 33);
         check_last(&[0, 33, 67], None, None, None, 34);
         check_last(&[0, 33, 67], ms(33), None, None, 33);
         check_last(&[0, 33, 67], ms(33), ms(40), None, 40);
         check_last(&[0, 33, 67], ms(33), ms(40), Some(100), 33);
+        // With a B frame that is decoded last.
+        check_last(&[0, 67, 33], None, None, None, 34);
+        check_last(&[0, 67, 33], None, None, Some(100), 33);
         // A gap, and a next fragment that begins too early.
         check_last(&[0, 33, 67], None, None, Some(40_067), 34);
         check_last(&[0, 33, 67], None, None, Some(60), 34);
