@@ -1,9 +1,10 @@
 //! Who the camera is, and where its media goes: a bearer token, then `createUploadGrant` and
 //! `GetDataEndpoint`, whose answers are kept for a while.
 
+use crate::api::Api;
 use crate::config::MediaTarget;
 use crate::error::LinkError;
-use crate::upload::{Client, Url};
+use crate::upload::Url;
 use serde_json::{Value, json};
 use std::fmt;
 use std::sync::Arc;
@@ -59,7 +60,6 @@ impl fmt::Debug for Credentials {
 /// Finds out where media goes, and remembers it.
 #[derive(Debug)]
 pub struct Discovery {
-    graphql: Url,
     stream: String,
     /// Given beforehand: nothing is asked.
     configured: Option<MediaTarget>,
@@ -68,17 +68,11 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    pub fn new(service: &Url, stream: String, configured: Option<MediaTarget>) -> Self {
-        let graphql = service.join("graphql");
-        Self { graphql, stream, configured, known: None, failures: 0 }
+    pub fn new(stream: String, configured: Option<MediaTarget>) -> Self {
+        Self { stream, configured, known: None, failures: 0 }
     }
 
-    pub async fn target(
-        &mut self,
-        client: &Client,
-        bearer: &str,
-        now: Instant,
-    ) -> Result<MediaTarget, LinkError> {
+    pub async fn target(&mut self, api: &Api, now: Instant) -> Result<MediaTarget, LinkError> {
         if let Some(target) = &self.configured {
             return Ok(target.clone());
         }
@@ -88,7 +82,7 @@ impl Discovery {
         {
             return Ok(target.clone());
         }
-        let target = self.ask(client, bearer).await?;
+        let target = self.ask(api).await?;
         self.failures = 0;
         self.known = Some((target.clone(), now));
         Ok(target)
@@ -99,11 +93,9 @@ impl Discovery {
         self.failures = if connected { 0 } else { self.failures.saturating_add(1) };
     }
 
-    async fn ask(&self, client: &Client, bearer: &str) -> Result<MediaTarget, LinkError> {
+    async fn ask(&self, api: &Api) -> Result<MediaTarget, LinkError> {
         let what = "createUploadGrant";
-        let variables = json!({ "input": {} });
-        let data =
-            client.graphql(what, &self.graphql, bearer, CREATE_UPLOAD_GRANT, variables).await?;
+        let data = api.call(what, CREATE_UPLOAD_GRANT, json!({ "input": {} })).await?;
         let payload = &data[what];
         if let Some(message) = payload["userErrors"][0]["message"].as_str() {
             return Err(LinkError::Failed { what, message: message.to_owned() });
@@ -119,7 +111,7 @@ impl Discovery {
         let what = "getDataEndpoint";
         let url = Url::parse(endpoint)?.join(what);
         let body = json!({ "StreamName": name, "APIName": "PUT_MEDIA" });
-        let reply = client.post_json(what, &url, bearer, &body).await?;
+        let reply = api.client.post_json(what, &url, &api.bearer()?, &body).await?;
         let endpoint = reply["DataEndpoint"].as_str().ok_or_else(|| LinkError::Answer {
             what,
             cause: "it names no DataEndpoint".to_owned(),

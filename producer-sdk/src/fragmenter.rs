@@ -29,6 +29,9 @@ const MAX_LEAD_MS: i64 = 5_000;
 const AUDIO_FRAGMENT_MS: i64 = 2_000;
 /// 9999-12-31T23:59:59.999Z.
 const MAX_TIMESTAMP_MS: i64 = 253_402_300_799_999;
+/// Audio that comes before its key frame waits for it this long, and no more of it.
+const MAX_HELD_MS: i64 = 1_000;
+const MAX_HELD_FRAMES: usize = 256;
 /// Kinesis Video Streams takes 10 tags a fragment, and END_OF_FRAGMENT is one.
 const MAX_TAGS: usize = 9;
 
@@ -59,6 +62,8 @@ pub struct Fragmenter {
     audio_only: bool,
     target_ms: i64,
     open: Option<Open>,
+    /// Frames of other tracks that came while no fragment was open.
+    held: VecDeque<Held>,
     /// The leading track's frame duration, as last measured.
     interval_ms: i64,
     alarm_until: Option<Timestamp>,
@@ -73,6 +78,14 @@ pub struct Fragmenter {
     reports: VecDeque<(SkipReason, u64)>,
 }
 
+#[derive(Debug)]
+struct Held {
+    index: usize,
+    time_ms: i64,
+    key: bool,
+    payload: Payload,
+}
+
 /// What is known of the fragment that is open.
 #[derive(Debug)]
 struct Open {
@@ -80,6 +93,8 @@ struct Open {
     bytes: usize,
     /// By track index.
     seen: Vec<bool>,
+    earliest_ms: i64,
+    latest_ms: i64,
     leading_frames: i64,
     leading_last_ms: i64,
     last_put: Instant,
@@ -116,6 +131,7 @@ impl Fragmenter {
             leading,
             target_ms: i64::try_from(target.as_millis()).unwrap_or(MAX_FRAGMENT_MS),
             open: None,
+            held: VecDeque::new(),
             interval_ms,
             alarm_until: None,
             tags: Vec::new(),
@@ -135,52 +151,31 @@ impl Fragmenter {
     ) -> Result<(), FrameError> {
         let index = self.check(&frame)?;
         let time_ms = frame.captured_at.as_millis();
-        let payload = self.adapt(index, frame.key, frame.data)?;
+        let key = frame.key;
+        let Some(payload) = self.adapt(index, key, frame.data)? else {
+            self.skipped = self.skipped.saturating_add(1);
+            return Ok(());
+        };
         let leads = index == self.leading;
-        let cuts = leads && (frame.key || self.audio_only);
+        let cuts = leads && (key || self.audio_only);
         if cuts && (self.header_is_stale || self.is_due(time_ms)) {
             self.end(Some(time_ms), buffer);
             self.begin(time_ms, now, buffer);
         }
-        let (Some(open), Some(payload)) = (&mut self.open, payload) else {
-            self.skipped = self.skipped.saturating_add(1);
-            return Ok(());
-        };
-        let offset_ms = time_ms - open.start_ms;
-        let jumped = !(-MAX_LEAD_MS..=MAX_FRAGMENT_MS).contains(&offset_ms);
-        if jumped || open.bytes.saturating_add(payload.len()) > MAX_FRAGMENT_BYTES {
-            let gradual =
-                offset_ms > 0 && offset_ms <= MAX_FRAGMENT_MS.saturating_add(self.interval_ms);
-            self.end(None, buffer);
-            self.skip(if jumped && !gradual {
-                SkipReason::ClockJumped
-            } else {
-                SkipReason::FragmentTooLong
-            });
-            self.skipped = 1;
+        let frame = Held { index, time_ms, key, payload };
+        if self.open.is_none() {
+            self.hold(frame);
             return Ok(());
         }
+        self.append(frame, now, buffer);
         if leads {
-            open.leading_frames = open.leading_frames.saturating_add(1);
-            open.leading_last_ms = open.leading_last_ms.max(time_ms);
-        }
-        open.last_put = now;
-        open.bytes = open.bytes.saturating_add(payload.len());
-        if let Some(seen) = open.seen.get_mut(index) {
-            *seen = true;
-        }
-        let complete = open.seen.iter().all(|seen| *seen);
-        // In the range of an i16: checked against the two limits above.
-        let block = writer::simple_block(frame.track, offset_ms as i16, frame.key, &payload);
-        let end = Timestamp::from_millis(time_ms.saturating_add(if leads {
-            self.interval_ms
-        } else {
-            0
-        }));
-        buffer.append(std::iter::once(block).chain(payload.into_parts()), end);
-        if complete && let Some(fragment) = buffer.open_fragment().filter(|open| !open.sendable) {
-            fragment.header = self.current_header();
-            fragment.sendable = true;
+            for held in std::mem::take(&mut self.held) {
+                if held.time_ms >= time_ms.saturating_sub(MAX_HELD_MS) {
+                    self.append(held, now, buffer);
+                } else {
+                    self.skipped = self.skipped.saturating_add(1);
+                }
+            }
         }
         Ok(())
     }
@@ -189,7 +184,7 @@ impl Fragmenter {
     pub fn flush(&mut self, buffer: &mut Buffer) {
         if self.open.is_some() {
             self.end(None, buffer);
-            self.skip(SkipReason::NoKeyFrame);
+            self.skipping = SkipReason::NoKeyFrame;
         }
     }
 
@@ -202,7 +197,7 @@ impl Fragmenter {
     pub fn abandon(&mut self) {
         if self.open.take().is_some() {
             self.tags.clear();
-            self.skip(SkipReason::FragmentDropped);
+            self.skipping = SkipReason::FragmentDropped;
         }
     }
 
@@ -230,7 +225,7 @@ impl Fragmenter {
 
     /// Frames left out that no fragment has begun after; they are reported at the next one.
     pub fn pending_skips(&self) -> u64 {
-        self.skipped
+        self.skipped.saturating_add(self.held.len() as u64)
     }
 
     fn check(&self, frame: &Frame) -> Result<usize, FrameError> {
@@ -292,6 +287,66 @@ impl Fragmenter {
         time_ms - open.start_ms >= target_ms || time_ms <= open.start_ms
     }
 
+    /// Keeps a frame for the fragment that its key frame will open. The leading track's have none.
+    fn hold(&mut self, frame: Held) {
+        if frame.index == self.leading {
+            self.skipped = self.skipped.saturating_add(1);
+            return;
+        }
+        let oldest_ms = frame.time_ms.saturating_sub(MAX_HELD_MS);
+        self.held.push_back(frame);
+        while self.held.len() > MAX_HELD_FRAMES
+            || self.held.front().is_some_and(|held| held.time_ms < oldest_ms)
+        {
+            self.held.pop_front();
+            self.skipped = self.skipped.saturating_add(1);
+        }
+    }
+
+    /// Adds a frame to the open fragment, or ends that where the frame cannot belong to it.
+    fn append(&mut self, frame: Held, now: Instant, buffer: &mut Buffer) {
+        let Held { index, time_ms, key, payload } = frame;
+        let Some(open) = &mut self.open else {
+            self.skipped = self.skipped.saturating_add(1);
+            return;
+        };
+        let leads = index == self.leading;
+        let offset_ms = time_ms.saturating_sub(open.start_ms);
+        let earliest_ms = open.earliest_ms.min(time_ms);
+        let latest_ms = open.latest_ms.max(time_ms);
+        let is_long = latest_ms - earliest_ms > MAX_FRAGMENT_MS;
+        let is_large = open.bytes.saturating_add(payload.len()) > MAX_FRAGMENT_BYTES;
+        let jumped = offset_ms < -MAX_LEAD_MS || time_ms - open.latest_ms > MAX_FRAGMENT_MS;
+        if jumped || is_long || is_large {
+            self.end(None, buffer);
+            self.skipping =
+                if jumped { SkipReason::ClockJumped } else { SkipReason::FragmentTooLong };
+            self.skipped = self.skipped.saturating_add(1);
+            return;
+        }
+        if leads {
+            open.leading_frames = open.leading_frames.saturating_add(1);
+            open.leading_last_ms = open.leading_last_ms.max(time_ms);
+        }
+        (open.earliest_ms, open.latest_ms) = (earliest_ms, latest_ms);
+        open.last_put = now;
+        open.bytes = open.bytes.saturating_add(payload.len());
+        if let Some(seen) = open.seen.get_mut(index) {
+            *seen = true;
+        }
+        let complete = !open.seen.contains(&false);
+        let number = self.tracks.get(index).map_or(0, |track| track.entry.number);
+        // In the range of an i16: checked against the limits above.
+        let block = writer::simple_block(number, offset_ms as i16, key, &payload);
+        let lasts_ms = if leads { self.interval_ms } else { 0 };
+        let end = Timestamp::from_millis(time_ms.saturating_add(lasts_ms));
+        buffer.append(std::iter::once(block).chain(payload.into_parts()), end);
+        if complete && let Some(fragment) = buffer.open_fragment().filter(|open| !open.sendable) {
+            fragment.header = self.current_header();
+            fragment.sendable = true;
+        }
+    }
+
     fn begin(&mut self, start_ms: i64, now: Instant, buffer: &mut Buffer) {
         if self.skipped > 0 {
             self.reports.push_back((self.skipping, std::mem::take(&mut self.skipped)));
@@ -305,6 +360,8 @@ impl Fragmenter {
             start_ms,
             bytes: 0,
             seen: self.tracks.iter().map(|_| false).collect(),
+            earliest_ms: start_ms,
+            latest_ms: start_ms,
             leading_frames: 0,
             leading_last_ms: start_ms,
             last_put: now,
@@ -335,10 +392,6 @@ impl Fragmenter {
             fragment.sendable = true;
             fragment.ended = true;
         }
-    }
-
-    fn skip(&mut self, reason: SkipReason) {
-        self.skipping = reason;
     }
 
     fn current_header(&mut self) -> Arc<UploadHeader> {

@@ -27,6 +27,7 @@
 //! ```
 
 mod announce;
+mod api;
 mod backoff;
 mod buffer;
 mod config;
@@ -38,6 +39,7 @@ mod producer;
 mod session;
 mod upload;
 
+pub use api::Api;
 pub use buffer::FragmentInfo;
 pub use config::{BufferLimits, Config, MediaTarget, Roots, Timing};
 pub use credentials::Credentials;

@@ -2,14 +2,15 @@
 //! not be async, and never wait for the network.
 
 use crate::announce::{Announcer, INGEST_SEGMENTS};
+use crate::api::Api;
 use crate::backoff::Rng;
 use crate::buffer::FragmentInfo;
 use crate::config::Config;
-use crate::credentials::{Credentials, Discovery};
+use crate::credentials::Discovery;
 use crate::error::{FrameError, LinkError, StartError};
 use crate::frame::Frame;
 use crate::session::{Action, Event, Health, Parts, Session};
-use crate::upload::{Client, News, Upload, Url};
+use crate::upload::{News, Upload, Url};
 use lookback_wire::{SimpleTag, Timestamp};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -56,15 +57,10 @@ impl Producer {
         if !(MIN_FRAGMENT..=MAX_FRAGMENT).contains(&config.fragment) {
             return Err(invalid("fragment", "it must last 1 s to 15 s"));
         }
-        let endpoint = |error: LinkError| StartError::Endpoint {
-            endpoint: config.endpoint.clone(),
-            cause: error.to_string(),
-        };
-        let service = Url::parse(&config.endpoint).map_err(endpoint)?;
         if let Some(media) = &config.media {
-            Url::parse(&media.endpoint).map_err(endpoint)?;
+            Url::parse(&media.endpoint).map_err(|e| invalid("media", &e.to_string()))?;
         }
-        let client = Client::new(&config.roots)?;
+        let api = Api::new(&config.endpoint, config.credentials, &config.roots)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
 
         let mut rng = Rng::from_system();
@@ -87,10 +83,8 @@ impl Producer {
         });
         let worker = Worker {
             shared: shared.clone(),
-            client,
-            credentials: config.credentials,
-            graphql: service.join("graphql"),
-            discovery: Discovery::new(&service, config.stream, config.media),
+            api,
+            discovery: Discovery::new(config.stream, config.media),
         };
         let on_event = config.on_event;
         let thread = std::thread::Builder::new()
@@ -213,19 +207,17 @@ impl Shared {
 /// What runs on the producer's thread.
 struct Worker {
     shared: Arc<Shared>,
-    client: Client,
-    credentials: Credentials,
-    graphql: Url,
+    api: Api,
     discovery: Discovery,
 }
 
 impl Worker {
     async fn run(self, mut on_event: Box<dyn FnMut(Event) + Send>) {
-        let Self { shared, client, credentials, graphql, discovery } = self;
-        let uplink = Uplink { shared: &shared, client: &client, credentials: &credentials };
+        let Self { shared, api, discovery } = self;
+        let uplink = Uplink { shared: &shared, api: &api };
         tokio::select! {
             () = uplink.upload(discovery) => {}
-            () = uplink.announce(&graphql) => {}
+            () = uplink.announce() => {}
             () = tell_events(&shared, &mut on_event) => {}
             () = shared.abort.notified() => {}
         }
@@ -247,8 +239,7 @@ async fn tell_events(shared: &Shared, on_event: &mut (dyn FnMut(Event) + Send)) 
 /// The two loops that use the network.
 struct Uplink<'a> {
     shared: &'a Shared,
-    client: &'a Client,
-    credentials: &'a Credentials,
+    api: &'a Api,
 }
 
 impl Uplink<'_> {
@@ -275,9 +266,9 @@ impl Uplink<'_> {
     }
 
     async fn open(&self, discovery: &mut Discovery) -> Result<Upload, LinkError> {
-        let bearer = self.credentials.bearer()?;
-        let target = discovery.target(self.client, &bearer, Instant::now()).await?;
-        let upload = self.client.put_media(&target, &bearer, wall_clock()).await;
+        let target = discovery.target(self.api, Instant::now()).await?;
+        let bearer = self.api.bearer()?;
+        let upload = self.api.client.put_media(&target, &bearer, wall_clock()).await;
         discovery.connected(upload.is_ok());
         upload
     }
@@ -318,7 +309,7 @@ impl Uplink<'_> {
     }
 
     /// Announces what is due.
-    async fn announce(&self, graphql: &Url) {
+    async fn announce(&self) {
         loop {
             let now = Instant::now();
             let (batch, due) = self.shared.change_quietly(|session| {
@@ -329,13 +320,7 @@ impl Uplink<'_> {
                 wait(&self.shared.announce, due).await;
                 continue;
             };
-            let answer = match self.credentials.bearer() {
-                Err(error) => Err(error),
-                Ok(bearer) => {
-                    let what = "ingestSegments";
-                    self.client.graphql(what, graphql, &bearer, INGEST_SEGMENTS, batch).await
-                }
-            };
+            let answer = self.api.call("ingestSegments", INGEST_SEGMENTS, batch).await;
             self.shared.change(|session| session.on_announce_answer(answer, Instant::now()));
         }
     }

@@ -15,7 +15,7 @@ use lookback_wire::{Ack, Timestamp};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
@@ -153,23 +153,6 @@ impl Client {
                 .map_err(|error| LinkError::Answer { what, cause: error.to_string() })
         })
         .await
-    }
-
-    /// Runs one GraphQL operation; answers its `data`.
-    pub async fn graphql(
-        &self,
-        what: &'static str,
-        url: &Url,
-        bearer: &str,
-        query: &str,
-        variables: Value,
-    ) -> Result<Value, LinkError> {
-        let body = json!({ "query": query, "variables": variables });
-        let mut answer = self.post_json(what, url, bearer, &body).await?;
-        if let Some(message) = answer["errors"][0]["message"].as_str() {
-            return Err(LinkError::Failed { what, message: message.to_owned() });
-        }
-        Ok(answer["data"].take())
     }
 
     /// Opens PutMedia: answers once the service has said 200, before any media was sent.

@@ -1,10 +1,13 @@
 //! The commands of the binary, one file each.
 
+mod camera;
+mod demo;
 mod schema;
 pub mod serve;
 mod token;
 mod user;
 
+use chrono_tz::Tz;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -21,19 +24,23 @@ pub struct Lookback {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Schema(schema::Args),
     Serve(serve::Args),
+    Demo(demo::Args),
+    Camera(camera::Args),
     Token(token::Args),
     User(user::Args),
+    Schema(schema::Args),
 }
 
 impl Lookback {
     pub fn run(self) -> Result<ExitCode, Failure> {
         match self.command {
-            Command::Schema(args) => schema::run(args),
             Command::Serve(args) => serve::run(args),
+            Command::Demo(args) => demo::run(args),
+            Command::Camera(args) => camera::run(args),
             Command::Token(args) => token::run(args),
             Command::User(args) => user::run(args),
+            Command::Schema(args) => schema::run(args),
         }
     }
 }
@@ -41,4 +48,15 @@ impl Lookback {
 /// Runs a command's asynchronous work to its end.
 pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
+
+/// This machine's zone: `TZ`, or what `/etc/localtime` links to; else UTC.
+fn local_time_zone() -> Tz {
+    let named = std::env::var("TZ").ok();
+    let linked = std::fs::read_link("/etc/localtime").ok();
+    let linked = linked.and_then(|path| {
+        let (_, zone) = path.to_str()?.split_once("zoneinfo/")?;
+        Some(zone.to_owned())
+    });
+    named.into_iter().chain(linked).find_map(|zone| zone.parse().ok()).unwrap_or(Tz::UTC)
 }
