@@ -353,15 +353,16 @@ enum Key {
 
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
-    /// In thousandths of an attempt.
-    left_milli: i64,
+    /// What is left of [`FULL_MS`]; each attempt costs [`ATTEMPT_MS`] and each passing millisecond
+    /// gives one back.
+    left_ms: i64,
     at: Timestamp,
 }
 
-/// A person mistypes a few times.
-const ATTEMPTS: i64 = 10;
-/// Then one every six seconds: 14,400 guesses a day, far too few for any password.
-const REFILL_MS: i64 = 6_000;
+/// One attempt every six seconds: 14,400 guesses a day, far too few for any password.
+const ATTEMPT_MS: i64 = 6_000;
+/// Ten at once: a person mistypes a few times.
+const FULL_MS: i64 = 10 * ATTEMPT_MS;
 /// 100 bytes each. Where more guess at once, the fullest buckets are forgotten first.
 const MAX_BUCKETS: usize = 10_000;
 
@@ -375,7 +376,7 @@ impl Attempts {
     ) -> Result<(), SignInError> {
         let mut buckets = self.buckets.lock();
         if buckets.len() + 2 > MAX_BUCKETS {
-            buckets.retain(|_, bucket| bucket.filled(now) < ATTEMPTS * 1000);
+            buckets.retain(|_, bucket| bucket.filled(now) < FULL_MS);
         }
         if buckets.len() + 2 > MAX_BUCKETS {
             let mut levels: Vec<i64> = buckets.values().map(|b| b.filled(now)).collect();
@@ -384,15 +385,14 @@ impl Attempts {
             buckets.retain(|_, bucket| bucket.filled(now) < median);
         }
         for key in keys(from, account, name) {
-            let bucket =
-                buckets.entry(key).or_insert(Bucket { left_milli: ATTEMPTS * 1000, at: now });
-            *bucket = Bucket { left_milli: bucket.filled(now), at: now };
-            if bucket.left_milli < 1000 {
-                let missing_ms = (1000 - bucket.left_milli) * REFILL_MS / 1000;
+            let bucket = buckets.entry(key).or_insert(Bucket { left_ms: FULL_MS, at: now });
+            *bucket = Bucket { left_ms: bucket.filled(now), at: now };
+            let missing_ms = ATTEMPT_MS - bucket.left_ms;
+            if missing_ms > 0 {
                 let retry_after_s = u32::try_from(missing_ms / 1000 + 1).unwrap_or(u32::MAX);
                 return Err(SignInError::TooMany { retry_after_s });
             }
-            bucket.left_milli -= 1000;
+            bucket.left_ms -= ATTEMPT_MS;
         }
         Ok(())
     }
@@ -401,7 +401,7 @@ impl Attempts {
         let mut buckets = self.buckets.lock();
         for key in keys(from, account, name) {
             if let Some(bucket) = buckets.get_mut(&key) {
-                bucket.left_milli = (bucket.left_milli + 1000).min(ATTEMPTS * 1000);
+                bucket.left_ms = (bucket.left_ms + ATTEMPT_MS).min(FULL_MS);
             }
         }
     }
@@ -410,8 +410,8 @@ impl Attempts {
 impl Bucket {
     /// What it holds at `now`.
     fn filled(&self, now: Timestamp) -> i64 {
-        let refilled = now.millis_since(self.at).max(0) * 1000 / REFILL_MS;
-        self.left_milli.saturating_add(refilled).min(ATTEMPTS * 1000)
+        let refilled_ms = now.millis_since(self.at).max(0);
+        self.left_ms.saturating_add(refilled_ms).min(FULL_MS)
     }
 }
 
@@ -421,4 +421,152 @@ fn keys(from: IpAddr, account: &str, name: &str) -> [Key; 2] {
         v4 => v4,
     };
     [Key::Address(address), Key::Name(hash(&format!("{account}\0{name}")))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::embedded;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_760_000_000_000);
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    /// A catalog with one user, and the desk in front of it.
+    struct Desk {
+        sign_ins: SignIns,
+        catalog: Arc<dyn Catalog>,
+        user: User,
+        _dir: tempfile::TempDir,
+    }
+
+    async fn desk(code: Option<&str>) -> Desk {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = embedded::open_catalog(dir.path()).unwrap();
+        let account = catalog.ensure_account(DEFAULT_ACCOUNT, NOW).await.unwrap();
+        let user = User {
+            id: UserId::new(NOW),
+            account: account.id,
+            name: "ann".into(),
+            display_name: "Ann".into(),
+            role: Role::Viewer,
+            password_hash: Some(hash_password(&"correct horse".into()).unwrap()),
+            time_zone: None,
+            disabled: false,
+            created_at: NOW,
+        };
+        catalog.create_user(user.clone()).await.unwrap();
+        let keys = Keys::open(dir.path()).unwrap();
+        let tokens = Arc::new(Tokens::new(&keys).unwrap());
+        let code = code.map(SecretString::from);
+        let sign_ins = SignIns::new(catalog.clone(), tokens, &keys, code).unwrap();
+        Desk { sign_ins, catalog, user, _dir: dir }
+    }
+
+    impl Desk {
+        async fn login(&self, password: &str) -> Result<Granted, SignInError> {
+            let typed = Typed { account: None, name: "ann".into(), password: password.into() };
+            self.sign_ins.with_password(typed, HERE, NOW).await
+        }
+
+        async fn refresh(&self, token: &Granted, after_ms: i64) -> Result<Granted, SignInError> {
+            self.sign_ins.refresh(&token.refresh, NOW.plus_millis(after_ms)).await
+        }
+    }
+
+    fn token(granted: &Granted) -> &str {
+        granted.refresh.expose_secret()
+    }
+
+    #[tokio::test]
+    async fn the_token_before_works_for_its_grace_and_then_ends_all() {
+        for (after_ms, works) in [(0, true), (GRACE_MS, true), (GRACE_MS + 1, false)] {
+            let desk = desk(None).await;
+            let first = desk.login("correct horse").await.unwrap();
+            let second = desk.refresh(&first, 1_000).await.unwrap();
+            let again = desk.refresh(&first, 1_000 + after_ms).await;
+            assert_eq!(again.is_ok(), works, "{after_ms} ms");
+            if let Ok(again) = again {
+                assert_eq!(token(&again), token(&second));
+            }
+            assert_eq!(desk.refresh(&second, 2_000).await.is_ok(), works, "{after_ms} ms");
+        }
+    }
+
+    #[tokio::test]
+    async fn eight_tabs_at_once_come_to_the_same_token() {
+        let desk = desk(None).await;
+        let first = desk.login("correct horse").await.unwrap();
+        let tabs = futures_util::future::join_all((0..8).map(|_| desk.refresh(&first, 10))).await;
+        let tokens: Vec<&str> = tabs.iter().map(|tab| token(tab.as_ref().unwrap())).collect();
+        assert!(tokens.iter().all(|t| *t == tokens[0] && *t != token(&first)));
+    }
+
+    #[tokio::test]
+    async fn a_sign_in_ends_with_its_user_and_when_it_is_not_used() {
+        let unused = desk(None).await;
+        let granted = unused.login("correct horse").await.unwrap();
+        assert!(unused.refresh(&granted, IDLE_MS).await.is_err());
+
+        let used = desk(None).await;
+        let granted = used.login("correct horse").await.unwrap();
+        let later = used.refresh(&granted, IDLE_MS - 1).await.unwrap();
+        assert!(used.refresh(&later, IDLE_MS + 1).await.is_ok());
+
+        let disabled = desk(None).await;
+        let granted = disabled.login("correct horse").await.unwrap();
+        let user = User { disabled: true, ..disabled.user.clone() };
+        disabled.catalog.update_user(user).await.unwrap();
+        assert!(matches!(disabled.refresh(&granted, 1).await, Err(SignInError::Ended)));
+        assert!(matches!(disabled.login("correct horse").await, Err(SignInError::Wrong)));
+    }
+
+    #[tokio::test]
+    async fn the_code_signs_in_only_where_there_is_one() {
+        let cases = [(Some("code"), "code", true), (Some("code"), "cod", false), (None, "", false)];
+        for (known, typed, works) in cases {
+            let desk = desk(known).await;
+            for _ in 0..2 {
+                let granted = desk.sign_ins.with_code(&typed.into(), NOW).await;
+                assert_eq!(granted.is_ok(), works, "{known:?} {typed}");
+            }
+        }
+    }
+
+    #[test]
+    fn attempts_come_back_with_time_and_when_they_succeed() {
+        let attempts = Attempts::default();
+        let take = |after_ms| attempts.take(HERE, "a", "ann", NOW.plus_millis(after_ms)).is_ok();
+        assert_eq!((0..12).filter(|_| take(0)).count(), 10);
+        assert!(!take(ATTEMPT_MS - 1));
+        assert!(take(ATTEMPT_MS));
+        assert!(!take(ATTEMPT_MS));
+        attempts.give_back(HERE, "a", "ann");
+        assert!(take(ATTEMPT_MS));
+    }
+
+    #[test]
+    fn neither_many_names_nor_many_addresses_help() {
+        let attempts = Attempts::default();
+        let names = (0..100).filter(|n| attempts.take(HERE, "a", &n.to_string(), NOW).is_ok());
+        assert_eq!(names.count(), 10);
+        let address = |n: u32| IpAddr::V4((0x0a00_0000 + n).into());
+        let addresses = (0..100).filter(|&n| attempts.take(address(n), "a", "bob", NOW).is_ok());
+        assert_eq!(addresses.count(), 10);
+        let household = |n: u128| IpAddr::V6((0x2001_0db8 << 96 | n).into());
+        let hosts =
+            (0..100).filter(|&n| attempts.take(household(n), "a", &format!("c{n}"), NOW).is_ok());
+        assert_eq!(hosts.count(), 10);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let attempts = Attempts::default();
+        let guesser = IpAddr::V4([192, 0, 2, 1].into());
+        while attempts.take(guesser, "a", "root", NOW).is_ok() {}
+        for n in 0..3 * MAX_BUCKETS as u32 {
+            let _ = attempts.take(IpAddr::V4((0x0a00_0000 + n).into()), "a", &n.to_string(), NOW);
+            assert!(attempts.buckets.lock().len() <= MAX_BUCKETS);
+        }
+        assert!(attempts.take(guesser, "a", "root", NOW).is_err(), "the guesser is remembered");
+    }
 }

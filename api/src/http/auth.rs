@@ -10,6 +10,7 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{StatusCode, Uri};
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse};
+use lookback_wire::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -69,7 +70,7 @@ pub async fn login(service: Data<Arc<Service>>, request: HttpRequest, body: Byte
     match granted {
         Ok(granted) => {
             tracing::info!(%address, "signed in");
-            signed_in(&service, &granted)
+            signed_in(&service, &granted, now)
         }
         Err(e) => {
             tracing::info!(%address, error = %e, "sign-in refused");
@@ -82,12 +83,13 @@ pub async fn refresh(service: Data<Arc<Service>>, request: HttpRequest) -> HttpR
     if let Some(refusal) = refuse_other_origins(&service, &request) {
         return refusal;
     }
+    let now = service.clock.now();
     let granted = match refresh_token(&request) {
-        Some(token) => service.sign_ins.refresh(&token, service.clock.now()).await,
+        Some(token) => service.sign_ins.refresh(&token, now).await,
         None => Err(SignInError::Ended),
     };
     match granted {
-        Ok(granted) => signed_in(&service, &granted),
+        Ok(granted) => signed_in(&service, &granted, now),
         Err(e) => refused(&service, e),
     }
 }
@@ -114,8 +116,7 @@ pub async fn jwks(service: Data<Arc<Service>>) -> HttpResponse {
         .json(service.tokens.jwks())
 }
 
-fn signed_in(service: &Service, granted: &Granted) -> HttpResponse {
-    let now = service.clock.now();
+fn signed_in(service: &Service, granted: &Granted, now: Timestamp) -> HttpResponse {
     let life_s = granted.refresh_expires_at.millis_since(now) / 1000;
     HttpResponse::Ok()
         .insert_header((
@@ -131,7 +132,7 @@ fn signed_in(service: &Service, granted: &Granted) -> HttpResponse {
         })
 }
 
-fn rfc3339(at: lookback_wire::Timestamp) -> String {
+fn rfc3339(at: Timestamp) -> String {
     chrono::DateTime::from_timestamp_millis(at.as_millis())
         .unwrap_or_default()
         .to_rfc3339_opts(chrono::SecondsFormat::Millis, true)

@@ -14,7 +14,7 @@ mod viewer;
 use crate::service::Service;
 pub use actix_web::dev::{Server, ServerHandle};
 use actix_web::http::Method;
-use actix_web::web::{self, Data, PayloadConfig, ServiceConfig, get, post, resource};
+use actix_web::web::{self, Data, PayloadConfig, ServiceConfig, get, post};
 use actix_web::{App, HttpServer, middleware};
 use std::io;
 use std::net::TcpListener;
@@ -41,7 +41,7 @@ fn routes(routes: &mut ServiceConfig) {
                 .route("/logout", post().to(auth::logout)),
         )
         .service(
-            resource("/graphql")
+            web::resource("/graphql")
                 .wrap(middleware::from_fn(edge::cors))
                 .route(get().to(graphql::get))
                 .route(post().to(graphql::post))
@@ -52,7 +52,7 @@ fn routes(routes: &mut ServiceConfig) {
         .route("/getDataEndpoint", post().to(kinesis::get_data_endpoint))
         .route("/putMedia", post().to(putmedia::put_media))
         .service(
-            resource("/hls/v1/s/{token}/{file}")
+            web::resource("/hls/v1/s/{token}/{file}")
                 .route(get().to(media::hls))
                 .route(web::head().to(media::hls))
                 .route(web::method(Method::OPTIONS).to(media::hls)),
@@ -60,8 +60,12 @@ fn routes(routes: &mut ServiceConfig) {
         .route("/livez", get().to(health::livez))
         .route("/readyz", get().to(health::readyz))
         .route("/metrics", get().to(health::metrics))
-        .service(resource("/graphiql").get(viewer::graphiql))
-        .default_service(web::to(viewer::page));
+        .service(
+            web::scope("")
+                .wrap(middleware::Compress::default())
+                .route("/graphiql", get().to(viewer::graphiql))
+                .default_service(web::to(viewer::page)),
+        );
 }
 
 /// Serves on `listener` until it is stopped through its handle; HTTP/1.1 only, since PutMedia

@@ -1,7 +1,19 @@
 //! Signing in, staying signed in, and tokens that are refused, over HTTP.
 
-use crate::server::{Answer, Server};
+use crate::server::{Answer, Server, request};
+use lookback_api::access::{Principal, Subject};
+use lookback_api::account::Role;
+use lookback_api::clock::Clock;
+use lookback_api::commands::serve::{Options, RunningServer, start};
+use lookback_api::config::Config;
+use lookback_api::device::{CredentialKind, Device, DeviceCredential, DeviceState, Stream};
+use lookback_api::id::{CredentialId, DeviceId, StreamId};
+use lookback_api::sign_in::ACCESS_MS;
+use lookback_api::storage::Registration;
+use lookback_wire::Timestamp;
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -193,4 +205,123 @@ fn users_that_cannot_be_are_refused() {
     }
     let output = server.beside(&["token"], &["--role", "device", "--device", "no-such"]);
     assert!(!output.status.success());
+}
+
+const NOW: Timestamp = Timestamp::from_millis(1_760_000_000_000);
+
+/// A server in this process, whose clock stands still until it is set.
+async fn start_here(dir: &tempfile::TempDir) -> RunningServer {
+    let config = Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data_dir: dir.path().into(),
+        ..Config::default()
+    };
+    let clock = Arc::new(Clock::manual(NOW));
+    start(config, Options { clock, with_sign_in_code: true }).await.unwrap()
+}
+
+/// The status of a request with this `Authorization`.
+fn status_with(server: &RunningServer, authorization: &str) -> u16 {
+    let headers = [("content-type", "application/json"), ("authorization", authorization)];
+    request(server.address, "POST", "/graphql", &headers, br#"{"query": "{__typename}"}"#).status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demos_code_signs_in_from_loopback() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let server = start_here(&dir).await;
+    let json = [("content-type", "application/json")];
+    let code = server.sign_in_code.as_ref().unwrap().expose_secret();
+    for (code, expected) in [(code, 200), ("guess", 401), ("", 401), (code, 200)] {
+        let body = json!({ "code": code }).to_string();
+        let answer = request(server.address, "POST", "/auth/login", &json, body.as_bytes());
+        assert_eq!(answer.status, expected);
+        if expected == 200 {
+            let token = answer.json()["accessToken"].as_str().unwrap().to_owned();
+            assert_eq!(status_with(&server, &format!("Bearer {token}")), 200);
+        }
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_end_when_they_expire_or_are_withdrawn() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let server = start_here(&dir).await;
+    let service = &server.service;
+    let catalog = &service.storage.catalog;
+    let account = catalog.account_by_name("default").await.unwrap().unwrap().id;
+    let issue = |subject, role| {
+        let principal =
+            Principal { subject, account, role, expires_at: NOW.plus_millis(ACCESS_MS) };
+        let token = service.tokens.issue(&principal, NOW).unwrap();
+        format!("Bearer {}", token.expose_secret())
+    };
+
+    let script = issue(Subject::Service("script".into()), Role::Admin);
+    let token = script.strip_prefix("Bearer ").unwrap();
+    assert_eq!(status_with(&server, &script), 200);
+    assert_eq!(status_with(&server, &format!("bearer  {token}")), 200);
+    for wrong in [token, "Bearer", "Bearer x", &format!("Basic {token}"), &format!("{script}x")] {
+        assert_eq!(status_with(&server, wrong), 401, "{wrong}");
+    }
+    service.clock.set(NOW.plus_millis(ACCESS_MS + 29_000));
+    assert_eq!(status_with(&server, &script), 200, "clocks may differ by 30 s");
+    service.clock.set(NOW.plus_millis(ACCESS_MS + 30_000));
+    assert_eq!(status_with(&server, &script), 401);
+    service.clock.set(NOW);
+
+    let plan = catalog.plans(account).await.unwrap().remove(0).id;
+    let (device, stream) = (DeviceId::new(NOW), StreamId::new(NOW));
+    let credential = DeviceCredential {
+        id: CredentialId::new(NOW),
+        account,
+        device,
+        kind: CredentialKind::Token,
+        created_at: NOW,
+        expires_at: Some(NOW.plus_millis(60_000)),
+        revoked_at: None,
+        last_used_at: None,
+    };
+    let registration = Registration {
+        device: Device {
+            id: device,
+            account,
+            external_id: "cam".into(),
+            name: "Cam".into(),
+            model: None,
+            firmware_version: None,
+            state: DeviceState::Provisioned,
+            time_zone: "UTC".into(),
+            plan,
+            created_at: NOW,
+            last_seen_at: None,
+            clock_skew_ms: None,
+        },
+        streams: vec![Stream {
+            id: stream,
+            device,
+            account,
+            name: "main".into(),
+            position: 0,
+            media_stream_name: "cam-main".into(),
+            created_at: NOW,
+        }],
+        credential: credential.clone(),
+        idempotency: None,
+    };
+    catalog.register_device(registration, NOW).await.unwrap();
+    let camera = issue(Subject::Device { device, credential: credential.id }, Role::Device);
+    let unknown =
+        issue(Subject::Device { device, credential: CredentialId::new(NOW) }, Role::Device);
+    assert_eq!(status_with(&server, &camera), 200);
+    assert_eq!(status_with(&server, &unknown), 401);
+    service.clock.set(NOW.plus_millis(60_000));
+    assert_eq!(status_with(&server, &camera), 401, "the credential ended before the token");
+    service.clock.set(NOW);
+    assert_eq!(status_with(&server, &camera), 200);
+    let revoked = DeviceCredential { revoked_at: Some(NOW), ..credential };
+    catalog.put_credential(revoked).await.unwrap();
+    assert_eq!(status_with(&server, &camera), 401);
+    server.stop().await.unwrap();
 }

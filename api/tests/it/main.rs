@@ -10,3 +10,5 @@ mod house;
 mod recording;
 mod serve;
 mod server;
+mod tls;
+mod viewer;

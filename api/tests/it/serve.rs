@@ -1,6 +1,6 @@
 //! `lookback serve` as a process: what it starts with, how it ends, what it refuses.
 
-use crate::server::{Answer, PATIENCE, Server, lookback};
+use crate::server::{Answer, PATIENCE, Server, lookback, outcome};
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -9,13 +9,13 @@ use tempfile::TempDir;
 /// What `serve` says as it refuses to start.
 fn refusal(flags: &[&str], environment: &[(&str, &str)]) -> String {
     let dir = TempDir::new().unwrap();
-    let output = lookback()
-        .args(["serve", "--data-dir"])
-        .arg(dir.path().join("data"))
-        .args(flags)
-        .envs(environment.iter().copied())
-        .output()
-        .unwrap();
+    let output = outcome(
+        lookback()
+            .args(["serve", "--data-dir"])
+            .arg(dir.path().join("data"))
+            .args(flags)
+            .envs(environment.iter().copied()),
+    );
     assert!(!output.status.success(), "{flags:?} {environment:?} started");
     assert!(output.stdout.is_empty(), "{output:?}");
     String::from_utf8(output.stderr).unwrap()
@@ -45,10 +45,7 @@ fn what_would_be_unsafe_or_is_misspelled_is_refused() {
     check(&["--config", &file("[limits]\ngraphql_body = 1")], "graphql_body");
     check(&["--config", &file("[tls]\ncert = 'a'\nkey = 'b'\npassword = 'c'")], "password");
     check(&["--config", &file("log = 'loud'")], "log");
-    check(
-        &["--config", &file("log.filter = 'lookback_api=loudest'"), "--listen", "127.0.0.1:0"],
-        "log.filter",
-    );
+    check(&["--log-filter", "lookback_api=loudest"], "log.filter");
 }
 
 #[test]
@@ -75,10 +72,8 @@ fn flags_come_before_the_environment_and_that_before_the_file() {
 fn a_second_server_on_the_same_data_is_refused() {
     let server = Server::start();
     let data_dir = server.data_dir().to_str().unwrap();
-    let second = lookback()
-        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir])
-        .output()
-        .unwrap();
+    let second =
+        outcome(lookback().args(["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir]));
     assert_eq!(second.status.code(), Some(1));
     let said = String::from_utf8(second.stderr).unwrap();
     assert!(said.contains(data_dir), "{said}");

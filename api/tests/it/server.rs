@@ -19,6 +19,20 @@ pub fn lookback() -> Command {
     command
 }
 
+/// Runs a command to its end, which has to come.
+pub fn outcome(command: &mut Command) -> Output {
+    let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while process.try_wait().unwrap().is_none() {
+        if begun.elapsed() > PATIENCE {
+            process.kill().unwrap();
+            panic!("{command:?} does not end: {:?}", process.wait_with_output());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    process.wait_with_output().unwrap()
+}
+
 /// A running `lookback serve`; killed when it is dropped.
 pub struct Server {
     pub address: SocketAddr,
@@ -80,13 +94,7 @@ impl Server {
 
     /// Runs a command on this server's data directory.
     pub fn beside(&self, command: &[&str], flags: &[&str]) -> Output {
-        lookback()
-            .args(command)
-            .arg("--data-dir")
-            .arg(self.data_dir())
-            .args(flags)
-            .output()
-            .unwrap()
+        outcome(lookback().args(command).arg("--data-dir").arg(self.data_dir()).args(flags))
     }
 
     /// Adds a user; answers the identifier.
@@ -128,22 +136,7 @@ impl Server {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Answer {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
-        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-            head += &format!("host: {}\r\n", self.address);
-        }
-        if method != "GET" && method != "HEAD" {
-            head += &format!("content-length: {}\r\n", body.len());
-        }
-        for (name, value) in headers {
-            head += &format!("{name}: {value}\r\n");
-        }
-        stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
-        // A server that has refused the request need not read all of it.
-        let _ = stream.write_all(body);
-        Answer::read(&mut BufReader::new(stream), method == "HEAD")
+        request(self.address, method, path, headers, body)
     }
 
     /// Sends a signal by its name, as in `kill -TERM`.
@@ -186,6 +179,32 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// One request to whatever listens at `address`, on a connection of its own.
+pub fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        head += &format!("host: {address}\r\n");
+    }
+    if method != "GET" && method != "HEAD" {
+        head += &format!("content-length: {}\r\n", body.len());
+    }
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
+    // A server that has refused the request need not read all of it.
+    let _ = stream.write_all(body);
+    Answer::read(&mut BufReader::new(stream), method == "HEAD")
 }
 
 /// What a server answered.
