@@ -1,100 +1,22 @@
 //! Reads an upload (RFC 9559 as PutMedia narrows it) from bytes as they arrive, cut anywhere,
 //! without copying frames.
 //!
-//! What players need of a frame is left to `codec`; lacing and encoded tracks are refused, since
-//! their blocks are not samples.
+//! What players need of a frame is left to `codec`. Encoded tracks are refused, since their frames
+//! are not samples; so are laced blocks, but for recordings.
 
+use super::block::{BlockHeader, Lacing, split};
 use super::element::{self as el, is_segment_child};
+use super::header::{DEFAULT_TIMECODE_SCALE_NS, Info, check_ebml, read_info, read_track};
 use super::input::Input;
-use crate::ebml::{self, Children, EbmlError, HEADER_BYTES_MAX, Header, Id, Vint};
+use super::tags::read_tags;
+use crate::ebml::{self, Children, EbmlError, HEADER_BYTES_MAX, Header, Id};
 use crate::fragment::END_OF_FRAGMENT;
 use crate::{ErrorId, Frame, Payload, SimpleTag, Track, TrackKind, UploadHeader};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// What a reader refuses; each has its reason beside it in [`Limits::default`].
-#[derive(Clone, Debug)]
-pub struct Limits {
-    pub source: Source,
-    pub fragment_bytes: u64,
-    pub fragment_ms: u64,
-    pub tracks: usize,
-    pub tags_per_fragment: usize,
-    pub tag_name_bytes: usize,
-    pub tag_value_bytes: usize,
-    /// Any element that is kept whole while it is read: all but Segment, Cluster and blocks.
-    pub element_bytes: u64,
-    /// Any element that is left out.
-    pub skipped_bytes: u64,
-    pub codec_private_bytes: u64,
-    /// SimpleTags within SimpleTags.
-    pub depth: usize,
-}
-
-/// What the bytes are, and with that which rules hold beyond Matroska's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// A live upload: fragments in order (4004), each begins with a key frame (4006), lasts no
-    /// longer than it may (4002) and has a frame of every track (4011).
-    Upload,
-    /// A file as muxers write it, whose clusters begin anywhere. Tracks that are neither video nor
-    /// audio are left out.
-    Recording,
-}
-
-impl Default for Limits {
-    /// For uploads: what Kinesis Video Streams accepts ("Amazon Kinesis Video Streams quotas"), so
-    /// that no producer made for it is refused.
-    fn default() -> Self {
-        Self {
-            source: Source::Upload,
-            // The quota is 50 MB; the larger reading of it.
-            fragment_bytes: 50 << 20,
-            // The quota, between a fragment's earliest and latest frame.
-            fragment_ms: 20_000,
-            // The quota.
-            tracks: 3,
-            // The quota. AWS's own tags are counted apart, up to as many again.
-            tags_per_fragment: 10,
-            // The quotas.
-            tag_name_bytes: 128,
-            tag_value_bytes: 256,
-            // Tracks with the largest codec privates fit, and 20 of the largest tags.
-            element_bytes: 256 << 10,
-            // Live muxers pad with a few KiB of Void; more is not footage.
-            skipped_bytes: 1 << 20,
-            // Parameter sets take below 1 KiB; 64 KiB leaves room for H.265 with SEI messages.
-            codec_private_bytes: 64 << 10,
-            // Live producers do not nest them at all.
-            depth: 4,
-        }
-    }
-}
-
-impl Limits {
-    /// For reading a recording from a file that its owner chose: bounded in memory, otherwise wide.
-    pub fn recording() -> Self {
-        Self {
-            source: Source::Recording,
-            // Only a block is held in memory at a time; muxers end clusters at some MB.
-            fragment_bytes: 1 << 30,
-            // Clusters are not fragments here.
-            fragment_ms: u64::MAX,
-            // Recordings have further languages and subtitles.
-            tracks: 64,
-            // Muxers write statistics of each track as tags.
-            tags_per_fragment: 4096,
-            tag_name_bytes: 1 << 10,
-            tag_value_bytes: 1 << 20,
-            element_bytes: 16 << 20,
-            // Cues and attachments (fonts, covers) are as large as they are; skipping costs nothing.
-            skipped_bytes: u64::MAX,
-            codec_private_bytes: 1 << 20,
-            depth: 8,
-        }
-    }
-}
+pub use super::limits::{Limits, Source};
 
 /// What the bytes hold, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -179,18 +101,13 @@ struct Open {
 }
 
 #[derive(Debug)]
-struct Info {
-    segment_uid: Option<[u8; 16]>,
-    timecode_scale_ns: u64,
-}
-
-#[derive(Debug)]
 struct Tracks {
     kept: Vec<Track>,
     /// Numbers of tracks that are neither video nor audio, whose frames are left out.
     left_out: Vec<u64>,
     /// The index in `kept` of the track that fragments are cut at.
     lead: usize,
+    lead_is_video: bool,
 }
 
 /// The fragment that is being read.
@@ -224,21 +141,6 @@ struct TagCount {
     of_service: usize,
 }
 
-/// A block's own header (RFC 9559 §10.1).
-struct BlockHeader {
-    track: u64,
-    relative_timecode: i16,
-    flags: u8,
-    len: usize,
-}
-
-const KEY: u8 = 0x80;
-const LACING: u8 = 0x06;
-/// A track number of up to 8 bytes, a timecode of 2 and the flags.
-const BLOCK_HEADER_BYTES_MAX: usize = 11;
-const DEFAULT_TIMECODE_SCALE_NS: u64 = 1_000_000;
-/// A second, the coarsest unit that producers may choose.
-const TIMECODE_SCALE_NS_MAX: u64 = 1_000_000_000;
 /// Tags of this prefix are the service's own, such as END_OF_FRAGMENT.
 const SERVICE_TAG_PREFIX: &str = "AWS";
 
@@ -398,7 +300,7 @@ impl Reader {
         match header.id {
             el::EBML if !self.ebml_seen => {
                 let Some(body) = self.whole(header)? else { return Ok(false) };
-                self.read_ebml(&body)?;
+                check_ebml(&body).map_err(|cause| self.invalid(cause))?;
                 self.ebml_seen = true;
                 Ok(true)
             }
@@ -609,31 +511,6 @@ impl Reader {
         self.offset = self.offset.saturating_add(bytes as u64);
     }
 
-    fn read_ebml(&self, body: &[u8]) -> Result<(), ReadError> {
-        for child in Children::of(body) {
-            let (id, value) = child.map_err(|cause| self.invalid(cause))?;
-            let most = match id {
-                el::EBML_READ_VERSION => 1,
-                el::EBML_MAX_ID_LENGTH => 4,
-                el::EBML_MAX_SIZE_LENGTH => 8,
-                el::DOC_TYPE => {
-                    let doc_type = ebml::string(value);
-                    if !matches!(doc_type.as_str(), "matroska" | "webm") {
-                        let cause = format!("DocType {doc_type:?} is neither matroska nor webm");
-                        return Err(self.invalid(cause));
-                    }
-                    continue;
-                }
-                _ => continue,
-            };
-            let value = ebml::unsigned(value).map_err(|cause| self.invalid(cause))?;
-            if value > most {
-                return Err(self.invalid(format!("{id} is {value}, above {most}")));
-            }
-        }
-        Ok(())
-    }
-
     fn read_tracks(&self, body: &[u8]) -> Result<Tracks, ReadError> {
         let mut kept: Vec<Track> = Vec::new();
         let mut left_out = Vec::new();
@@ -675,14 +552,13 @@ impl Reader {
         if kept.is_empty() {
             return Err(self.invalid("Tracks holds no video and no audio"));
         }
-        let lead = kept.iter().position(|track| track.kind == TrackKind::Video).unwrap_or(0);
-        Ok(Tracks { kept, left_out, lead })
+        let video = kept.iter().position(|track| track.kind == TrackKind::Video);
+        let (lead, lead_is_video) = (video.unwrap_or(0), video.is_some());
+        Ok(Tracks { kept, left_out, lead, lead_is_video })
     }
 
     fn read_tags(&mut self, body: &[u8]) -> Result<(), ReadError> {
-        let mut tags = Vec::new();
-        collect_tags(body, el::TAGS, self.limits.depth, &mut tags)
-            .map_err(|cause| self.invalid(cause))?;
+        let tags = read_tags(body, self.limits.depth).map_err(|cause| self.invalid(cause))?;
         let mut fragment_ends = false;
         for tag in tags {
             if tag.name == END_OF_FRAGMENT {
@@ -728,11 +604,10 @@ impl Reader {
             let Some(tracks) = &self.tracks else {
                 return Err(self.invalid("a Cluster before Tracks"));
             };
-            let info = self.info.take();
+            let Info { segment_uid, timecode_scale_ns } = self.info.take().unwrap_or_default();
             let header = Arc::new(UploadHeader {
-                segment_uid: info.as_ref().and_then(|info| info.segment_uid),
-                timecode_scale_ns: info
-                    .map_or(DEFAULT_TIMECODE_SCALE_NS, |info| info.timecode_scale_ns),
+                segment_uid,
+                timecode_scale_ns,
                 tracks: tracks.kept.clone(),
             });
             self.events.push_back(Event::Header(Arc::clone(&header)));
@@ -825,228 +700,96 @@ impl Reader {
 
     /// `group` is what else the BlockGroup held; a SimpleBlock has none.
     fn read_block(&mut self, mut block: Payload, group: Option<&Group>) -> Result<(), ReadError> {
-        let header = read_block_header(&block).map_err(|cause| self.invalid(cause))?;
-        let Some(tracks) = &self.tracks else { return Err(self.invalid("a block before Tracks")) };
-        let Some(index) = tracks.kept.iter().position(|track| track.number == header.track) else {
-            if tracks.left_out.contains(&header.track) {
+        let header = BlockHeader::read(&block).map_err(|cause| self.invalid(cause))?;
+        let (Some(tracks), Some(fragment)) = (&self.tracks, &self.fragment) else {
+            return Err(self.invalid("a block outside of a fragment"));
+        };
+        let number = header.track;
+        let Some(index) = tracks.kept.iter().position(|track| track.number == number) else {
+            if tracks.left_out.contains(&number) {
                 return Ok(());
             }
-            let message = format!("block of track {}, which Tracks has not", header.track);
+            let message = format!("block of track {number}, which Tracks has not");
             return Err(self.error(ErrorId::TrackNumberMismatch, message));
         };
-        let leads = index == tracks.lead;
-        let lead_is_video =
-            tracks.kept.get(tracks.lead).is_some_and(|track| track.kind == TrackKind::Video);
-        if header.flags & LACING != 0 {
-            return Err(self.invalid(format!("block of track {} is laced", header.track)));
-        }
         block.advance(header.len);
-        if block.is_empty() {
-            return Err(self.invalid(format!("block of track {} is empty", header.track)));
-        }
-        let key = group.map_or(header.flags & KEY != 0, |group| !group.references);
-        let scale_ns = self.scale_ns();
-        let source = self.limits.source;
-        let fragment_ms = self.limits.fragment_ms;
-        let Some(fragment) = &mut self.fragment else {
-            return Err(self.invalid("a block after the end of its fragment"));
+        let frame = Frame {
+            track: number,
+            timecode: (fragment.timecode as i64).saturating_add(header.relative_timecode.into()),
+            key: group.map_or(header.key, |group| !group.references),
+            duration: group.and_then(|group| group.duration),
+            payload: block,
         };
-        let timecode = (fragment.timecode as i64).saturating_add(header.relative_timecode.into());
-        if source == Source::Upload
-            && leads
-            && lead_is_video
-            && !key
-            && fragment.latest_of_lead.is_none()
-        {
-            let cause = format!("fragment's first frame of track {} is no key frame", header.track);
+        match (header.lacing, self.limits.source) {
+            (Lacing::None, _) => self.take_frame(index, frame),
+            (_, Source::Upload) => Err(self.invalid(format!("block of track {number} is laced"))),
+            (lacing, Source::Recording) => self.take_laced_frames(index, frame, lacing),
+        }
+    }
+
+    /// `block` is the frames as they lie in it. Only the first has a timecode of its own; the others
+    /// follow by the track's DefaultDuration, or by their share of the BlockDuration.
+    fn take_laced_frames(
+        &mut self,
+        index: usize,
+        mut block: Frame,
+        lacing: Lacing,
+    ) -> Result<(), ReadError> {
+        let payload = std::mem::take(&mut block.payload);
+        let frames = split(payload, lacing).map_err(|cause| self.invalid(cause))?;
+        let (count, scale_ns) = (frames.len() as u64, self.scale_ns());
+        let track = self.tracks.as_ref().and_then(|tracks| tracks.kept.get(index));
+        let block_ns = block.duration.map_or(0, |duration| duration.saturating_mul(scale_ns));
+        let frame_ns = track
+            .and_then(|track| track.default_duration_ns)
+            .or(block_ns.checked_div(count))
+            .unwrap_or(0);
+        for (payload, place) in frames.into_iter().zip(0_u64..) {
+            let later = place.saturating_mul(frame_ns).checked_div(scale_ns).unwrap_or(0);
+            let timecode = block.timecode.saturating_add_unsigned(later);
+            self.take_frame(index, Frame { timecode, duration: None, payload, ..block })?;
+        }
+        Ok(())
+    }
+
+    /// Holds a frame against the rules of its fragment. `index` is its track's among those kept.
+    fn take_frame(&mut self, index: usize, frame: Frame) -> Result<(), ReadError> {
+        let number = frame.track;
+        if frame.payload.is_empty() {
+            return Err(self.invalid(format!("block of track {number} has an empty frame")));
+        }
+        let Some(&Tracks { lead, lead_is_video, .. }) = self.tracks.as_ref() else {
+            return Err(self.invalid("a block before Tracks"));
+        };
+        let scale_ns = self.scale_ns();
+        let Limits { source, fragment_ms, .. } = self.limits;
+        let Some(fragment) = &mut self.fragment else {
+            return Err(self.invalid("a block outside of a fragment"));
+        };
+        let begins = index == lead && lead_is_video && fragment.latest_of_lead.is_none();
+        if begins && !frame.key && source == Source::Upload {
+            let cause = format!("fragment's first frame of track {number} is no key frame");
             return Err(self.invalid(cause));
         }
-        fragment.earliest = fragment.earliest.min(timecode);
-        fragment.latest = fragment.latest.max(timecode);
+        fragment.earliest = fragment.earliest.min(frame.timecode);
+        fragment.latest = fragment.latest.max(frame.timecode);
         let span = fragment.latest.abs_diff(fragment.earliest);
         let span_ms = u128::from(span) * u128::from(scale_ns) / 1_000_000;
         if span_ms > u128::from(fragment_ms) {
             let message = format!("fragment of {span_ms} ms is above the limit of {fragment_ms}");
             return Err(self.error(ErrorId::MaxFragmentDurationReached, message));
         }
-        if leads {
-            fragment.latest_of_lead = fragment.latest_of_lead.max(Some(timecode));
+        if index == lead {
+            fragment.latest_of_lead = fragment.latest_of_lead.max(Some(frame.timecode));
         }
         if let Some(seen) = fragment.seen.get_mut(index) {
             *seen = true;
         }
-        self.events.push_back(Event::Frame(Frame {
-            track: header.track,
-            timecode,
-            key,
-            duration: group.and_then(|group| group.duration),
-            payload: block,
-        }));
+        self.events.push_back(Event::Frame(frame));
         Ok(())
     }
 }
 
 fn is_top(id: Id) -> bool {
     matches!(id, el::EBML | el::SEGMENT)
-}
-
-fn read_block_header(block: &Payload) -> Result<BlockHeader, String> {
-    let mut bytes = [0; BLOCK_HEADER_BYTES_MAX];
-    let copied = block.copy_to(&mut bytes);
-    let bytes = bytes.get(..copied).unwrap_or_default();
-    let number = Vint::read(bytes).map_err(|cause| format!("block's track number: {cause}"))?;
-    let number = number.ok_or("block is cut short within its track number")?;
-    match bytes.get(number.len..) {
-        Some(&[high, low, flags, ..]) => Ok(BlockHeader {
-            track: number.value,
-            relative_timecode: i16::from_be_bytes([high, low]),
-            flags,
-            len: number.len + 3,
-        }),
-        _ => Err(format!("block of {copied} bytes is shorter than its header")),
-    }
-}
-
-fn read_info(body: &[u8]) -> Result<Info, String> {
-    let mut info = Info { segment_uid: None, timecode_scale_ns: DEFAULT_TIMECODE_SCALE_NS };
-    for child in Children::of(body) {
-        let (id, value) = child.map_err(|cause| cause.to_string())?;
-        match id {
-            el::SEGMENT_UID => info.segment_uid = value.try_into().ok(),
-            el::TIMECODE_SCALE => {
-                let ns = ebml::unsigned(value).map_err(|cause| cause.to_string())?;
-                if !(1..=TIMECODE_SCALE_NS_MAX).contains(&ns) {
-                    return Err(format!("{id} of {ns} ns is not from 1 ns to 1 s"));
-                }
-                info.timecode_scale_ns = ns;
-            }
-            _ => {}
-        }
-    }
-    Ok(info)
-}
-
-/// A TrackEntry; `kind` is `None` where it is neither video nor audio.
-struct Entry {
-    kind: Option<TrackKind>,
-    track: Track,
-}
-
-fn read_track(body: &[u8]) -> Result<Entry, String> {
-    let mut kind = None;
-    let mut track = Track {
-        number: 0,
-        uid: 0,
-        kind: TrackKind::Video,
-        name: None,
-        codec_id: String::new(),
-        codec_private: Bytes::new(),
-        default_duration_ns: None,
-        width: 0,
-        height: 0,
-        sampling_hz: 0.0,
-        channels: 0,
-        bit_depth: 0,
-    };
-    let in_entry = Children::of(body);
-    for child in in_entry {
-        let (id, value) = child.map_err(|cause| cause.to_string())?;
-        let number = || ebml::unsigned(value).map_err(|cause| format!("{id}: {cause}"));
-        match id {
-            el::TRACK_NUMBER => track.number = number()?,
-            el::TRACK_UID => track.uid = number()?,
-            el::TRACK_TYPE => {
-                kind = match number()? {
-                    1 => Some(TrackKind::Video),
-                    2 => Some(TrackKind::Audio),
-                    _ => None,
-                }
-            }
-            el::TRACK_NAME => track.name = Some(ebml::string(value)),
-            el::CODEC_ID => track.codec_id = ebml::string(value),
-            // A copy: it outlives the upload's buffers.
-            el::CODEC_PRIVATE => track.codec_private = Bytes::copy_from_slice(value),
-            el::DEFAULT_DURATION => {
-                track.default_duration_ns = Some(number()?).filter(|ns| *ns > 0);
-            }
-            el::VIDEO | el::AUDIO => read_track_media(value, &mut track)?,
-            el::CONTENT_ENCODINGS => {
-                return Err(format!("track {} has ContentEncodings", track.number));
-            }
-            _ => {}
-        }
-    }
-    if track.number == 0 {
-        return Err("TrackNumber is missing or 0".into());
-    }
-    if track.codec_id.is_empty() {
-        return Err(format!("track {} has no CodecID", track.number));
-    }
-    if let Some(kind) = kind {
-        track.kind = kind;
-    }
-    Ok(Entry { kind, track })
-}
-
-fn read_track_media(body: &[u8], track: &mut Track) -> Result<(), String> {
-    for child in Children::of(body) {
-        let (id, value) = child.map_err(|cause| cause.to_string())?;
-        let number = || {
-            let number = ebml::unsigned(value).map_err(|cause| format!("{id}: {cause}"))?;
-            u32::try_from(number).map_err(|_| format!("{id} {number} is above 32 bits"))
-        };
-        match id {
-            el::PIXEL_WIDTH => track.width = number()?,
-            el::PIXEL_HEIGHT => track.height = number()?,
-            el::CHANNELS => track.channels = number()?,
-            el::BIT_DEPTH => track.bit_depth = number()?,
-            el::SAMPLING_FREQUENCY => {
-                let hz = ebml::float(value).map_err(|cause| format!("{id}: {cause}"))?;
-                if !hz.is_finite() || hz < 0.0 {
-                    return Err(format!("{id} is {hz}"));
-                }
-                track.sampling_hz = hz;
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Appends the SimpleTags of a Tags, Tag or SimpleTag element, the outer before the inner.
-fn collect_tags(
-    body: &[u8],
-    parent: Id,
-    depth: usize,
-    tags: &mut Vec<SimpleTag>,
-) -> Result<(), String> {
-    if parent == el::SIMPLE_TAG {
-        let mut tag = SimpleTag { name: String::new(), value: String::new() };
-        for child in Children::of(body) {
-            let (id, value) = child.map_err(|cause| cause.to_string())?;
-            match id {
-                el::TAG_NAME => tag.name = ebml::string(value),
-                el::TAG_STRING => tag.value = ebml::string(value),
-                _ => {}
-            }
-        }
-        if tag.name.is_empty() {
-            return Err("SimpleTag has no TagName".into());
-        }
-        tags.push(tag);
-    }
-    for child in Children::of(body) {
-        let (id, value) = child.map_err(|cause| cause.to_string())?;
-        match (parent, id) {
-            (el::TAGS, el::TAG) | (el::TAG, el::SIMPLE_TAG) => {
-                collect_tags(value, id, depth, tags)?;
-            }
-            (el::SIMPLE_TAG, el::SIMPLE_TAG) => match depth.checked_sub(1) {
-                Some(depth) => collect_tags(value, id, depth, tags)?,
-                None => return Err("SimpleTags are nested too deeply".into()),
-            },
-            _ => {}
-        }
-    }
-    Ok(())
 }

@@ -337,7 +337,13 @@ fn refuses_with_the_error_that_fits() {
         Some(5),
         "shorter than its header",
     );
-    refuse(open.clone().block(1, 9, false, b""), "1 tracks (5 1@5!", invalid, Some(5), "is empty");
+    refuse(
+        open.clone().block(1, 9, false, b""),
+        "1 tracks (5 1@5!",
+        invalid,
+        Some(5),
+        "has an empty frame",
+    );
     refuse(
         open.clone().element(&[0xA3], &[0x81, 0, 0, 0x04, 0]),
         "1 tracks (5 1@5!",
@@ -517,6 +523,11 @@ fn recordings_keep_no_upload_rules() {
         upload.clone().element(&[0x1C, 0x53, 0xBB, 0x6B], &vec![0; 2 << 20]).cluster(1),
         "2 tracks (1 )",
     );
+    let laced = upload.clone().cluster(9).element(&[0xA3], b"\x82\0\0\x84\x02aabbcc");
+    recording(laced, "2 tracks (9 2@9! 2@9! 2@9! )");
+    let block =
+        Upload::empty().element(&[0xA1], b"\x81\0\0\x02\x01\x02abb").element(&[0x9B], &[9]).0;
+    recording(upload.clone().cluster(9).element(&[0xA0], &block), "2 tracks (9 1@9! 1@49! )");
     let numbers = (1..=9).map(|number| Track { number, ..audio() }).collect::<Vec<_>>();
     recording(Upload::of(&numbers).cluster(1), "9 tracks (1 )");
     // Track 2 becomes one of subtitles.
