@@ -1,6 +1,7 @@
 //! The commands of the binary, one file each.
 
 mod camera;
+mod check;
 mod demo;
 mod schema;
 pub mod serve;
@@ -28,6 +29,7 @@ enum Command {
     Demo(demo::Args),
     Camera(camera::Args),
     Token(token::Args),
+    Check(check::Args),
     User(user::Args),
     Schema(schema::Args),
 }
@@ -39,6 +41,7 @@ impl Lookback {
             Command::Demo(args) => demo::run(args),
             Command::Camera(args) => camera::run(args),
             Command::Token(args) => token::run(args),
+            Command::Check(args) => check::run(args),
             Command::User(args) => user::run(args),
             Command::Schema(args) => schema::run(args),
         }

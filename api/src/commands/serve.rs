@@ -8,6 +8,7 @@ use crate::ingest::Uploads;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::playback::Playback;
+use crate::retention;
 use crate::service::Service;
 use crate::sign_in::{self, DEFAULT_ACCOUNT, SignIns};
 use crate::storage::embedded;
@@ -186,7 +187,8 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
     let server = http::serve(service.clone(), listener, certificates.clone())?;
     let handle = server.handle();
     let server = tokio::spawn(server);
-    let mut background = Vec::new();
+    let retention = retention::run(service.storage.clone(), service.clock.clone());
+    let mut background = vec![tokio::spawn(retention).abort_handle()];
     if let Some(certificates) = certificates.clone() {
         let follow = async move { certificates.follow().await };
         background.push(tokio::spawn(follow).abort_handle());

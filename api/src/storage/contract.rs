@@ -309,6 +309,7 @@ pub async fn check_catalog(catalog: &dyn Catalog) {
     segments_are_judged(catalog).await;
     segments_are_paged(catalog).await;
     segments_expire(catalog).await;
+    shorter_plans_wait(catalog).await;
 }
 
 /// A name that no other check uses.
@@ -771,7 +772,34 @@ async fn segments_expire(catalog: &dyn Catalog) {
     assert_eq!(left[0].client_segment_id, "late");
     assert_eq!(expire(10_000, 10).await, 1);
     assert_eq!(newest().await, [None]);
+    let listed = async || catalog.announced_streams().await.expect("announced_streams");
+    assert!(!listed().await.contains(&stream));
     // Its identifier may be used again.
     announce_at("a", 0, 11_000).await;
     assert_eq!(newest().await, [Some(at(20_000))]);
+    assert!(listed().await.contains(&stream));
+}
+
+async fn shorter_plans_wait(catalog: &dyn Catalog) {
+    let stream = StreamId::new(NOW);
+    let hour = 3600 * 1000;
+    for (days, hours, in_force) in [
+        (7, 0, 7),
+        (7, 1, 7),
+        (3, 2, 7),
+        (3, 25, 7),
+        (3, 26, 3),
+        (9, 27, 9),
+        (3, 28, 9),
+        // Another shorter time waits anew, and a longer one makes all that wait void.
+        (2, 40, 9),
+        (2, 63, 9),
+        (9, 64, 9),
+        (2, 65, 9),
+        (2, 89, 2),
+        (2, 90, 2),
+    ] {
+        let answer = catalog.days_in_force(stream, days, at(hours * hour)).await;
+        assert_eq!(answer.expect("days_in_force"), in_force, "{days} days at {hours} h");
+    }
 }

@@ -191,6 +191,11 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
         before: Timestamp,
         limit: usize,
     ) -> Result<usize>;
+    /// Streams that have segments.
+    async fn announced_streams(&self) -> Result<Vec<StreamId>>;
+    /// Notes for how many days a stream's plan keeps it now; answers how many are in force. A longer
+    /// time is at once, a shorter one 24 h after it was first noted and every time since.
+    async fn days_in_force(&self, stream: StreamId, days: u32, now: Timestamp) -> Result<u32>;
     /// Writes what is only in memory yet.
     async fn close(&self) -> Result<()>;
 }

@@ -18,7 +18,6 @@ pub trait Disk: Debug + Send + Sync {
     fn create_dir(&self, path: &Path) -> io::Result<bool>;
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// The names in a directory, in no order; none where it does not exist.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
 }
@@ -29,7 +28,7 @@ pub trait DiskFile: Debug + Send + Sync {
     fn write_at(&self, parts: &[Bytes], offset: u64) -> io::Result<()>;
     /// Fills `buffer` from `offset` on, or as much of it as there is; answers how much.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
-    fn len(&self) -> io::Result<u64>;
+    fn size(&self) -> io::Result<u64>;
     fn truncate(&self, len: u64) -> io::Result<()>;
     fn sync(&self) -> io::Result<()>;
 }
@@ -70,10 +69,6 @@ impl Disk for RealDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        std::fs::rename(from, to)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
@@ -123,7 +118,7 @@ impl DiskFile for File {
         Ok(filled)
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
 

@@ -382,15 +382,8 @@ impl Index {
     pub fn init(&self, stream: StreamId, id: InitId) -> Result<Option<Location>> {
         let txn = self.env.read_txn()?;
         let last = init_key(stream, id, u64::MAX);
-        let Some((key, value)) = last_up_to(self.inits, &txn, &last[..24], &last)? else {
-            return Ok(None);
-        };
-        let decode = || {
-            let file = u64::from_be_bytes(*key.last_chunk()?);
-            let mut fields = Fields(value);
-            Some(Location { file, offset: fields.varint()?, len: fields.varint_u32()? })
-        };
-        Ok(Some(decode().ok_or_else(|| damaged("an init's row"))?))
+        let found = last_up_to(self.inits, &txn, &last[..24], &last)?;
+        Ok(found.map(decode_init).transpose()?.map(|(_, location)| location))
     }
 
     pub fn streams(&self) -> Result<Vec<StreamId>> {
@@ -445,6 +438,56 @@ impl Index {
         self.rows_of_file(&txn, stream, number, &row)
     }
 
+    /// Where the inits lie that a file holds.
+    pub fn inits_in(&self, stream: StreamId, number: u64) -> Result<Vec<(InitId, Location)>> {
+        let txn = self.env.read_txn()?;
+        let mut inits = Vec::new();
+        for entry in self.inits.prefix_iter(&txn, &stream.0.to_be_bytes())? {
+            let (id, location) = decode_init(entry?)?;
+            if location.file == number {
+                inits.push((id, location));
+            }
+        }
+        Ok(inits)
+    }
+
+    pub fn remove_init(&self, stream: StreamId, id: InitId, file: u64) -> Result<()> {
+        let mut txn = self.env.write_txn()?;
+        self.inits.delete(&mut txn, &init_key(stream, id, file))?;
+        Ok(txn.commit()?)
+    }
+
+    /// A stream's runs, and what they should be by its fragments.
+    pub fn runs_with_expected(&self, stream: StreamId) -> Result<(Vec<Run>, Vec<Run>)> {
+        let txn = self.env.read_txn()?;
+        let prefix = stream.0.to_be_bytes();
+        let mut found = Vec::new();
+        for entry in self.runs.prefix_iter(&txn, &prefix)? {
+            found.push(decode_run(entry?)?);
+        }
+        let mut expected: Vec<Run> = Vec::new();
+        for entry in self.fragments.prefix_iter(&txn, &prefix)? {
+            let next = Run::of(&decode_row(entry?)?.record);
+            match expected.last_mut() {
+                Some(last) if last.touches(&next) => last.absorb(&next),
+                _ => expected.push(next),
+            }
+        }
+        Ok((found, expected))
+    }
+
+    /// Replaces all of a stream's runs.
+    pub fn put_runs(&self, stream: StreamId, runs: &[Run]) -> Result<()> {
+        let mut txn = self.env.write_txn()?;
+        let first = run_key(stream, Timestamp::from_millis(i64::MIN));
+        let last = run_key(stream, Timestamp::from_millis(i64::MAX));
+        self.runs.delete_range(&mut txn, &inclusive(&first, &last))?;
+        for run in runs {
+            self.put_run(&mut txn, stream, run)?;
+        }
+        Ok(txn.commit()?)
+    }
+
     fn add_to_runs(
         &self,
         txn: &mut RwTxn,
@@ -454,11 +497,11 @@ impl Index {
         let prefix = stream.0.to_be_bytes();
         let mut run = Run::of(record);
         let before = last_up_to(self.runs, txn, &prefix, &run_key(stream, run.range.start))?;
-        if let Some(before) = before.map(decode_run).transpose()? {
-            if before.touches(&run) {
-                self.runs.delete(txn, &run_key(stream, before.range.start))?;
-                run.absorb(&before);
-            }
+        if let Some(before) = before.map(decode_run).transpose()?
+            && before.touches(&run)
+        {
+            self.runs.delete(txn, &run_key(stream, before.range.start))?;
+            run.absorb(&before);
         }
         loop {
             let key = run_key(stream, run.range.start);
@@ -520,8 +563,8 @@ impl Index {
         let mut left_fragments = run.fragments.saturating_sub(removed.len() as u64);
         let mut left_bytes = run.bytes.saturating_sub(removed.iter().map(bytes).sum());
         let removed_end = removed.iter().map(|row| row.range().end).max();
-        // Beyond this nothing changes; unless the newest arrival went, which only a look at all of
-        // them replaces.
+        // Beyond this nothing changes, unless the newest arrival is not there but before it or gone:
+        // then only a look at all of them tells which is the newest.
         let changed_up_to = removed_end
             .filter(|_| removed.iter().all(|row| row.arrived_at < run.arrived_at))
             .unwrap_or(Timestamp::from_millis(i64::MAX));
@@ -534,7 +577,8 @@ impl Index {
         for entry in self.fragments.range(txn, &inclusive(&from, &to))? {
             let record = decode_row(entry?)?.record;
             let mut next = Run::of(&record);
-            let unchanged = record.start >= changed_up_to;
+            let unchanged = record.start >= changed_up_to
+                && parts.iter().all(|part| part.arrived_at < run.arrived_at);
             if unchanged {
                 next = Run {
                     range: TimeRange { start: record.start, end: run.range.end },
@@ -716,6 +760,17 @@ fn decode_run((key, value): (&[u8], &[u8])) -> Result<Run> {
         })
     };
     decode().ok_or_else(|| damaged("a run's row"))
+}
+
+fn decode_init((key, value): (&[u8], &[u8])) -> Result<(InitId, Location)> {
+    let decode = || {
+        let mut key = Fields(key.get(16..)?);
+        let id = InitId(u64::from_be_bytes(key.array()?));
+        let file = u64::from_be_bytes(key.array()?);
+        let mut fields = Fields(value);
+        Some((id, Location { file, offset: fields.varint()?, len: fields.varint_u32()? }))
+    };
+    decode().ok_or_else(|| damaged("an init's row"))
 }
 
 fn damaged(what: &str) -> StorageError {

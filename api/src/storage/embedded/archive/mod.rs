@@ -9,13 +9,22 @@
 //! files they go to beside each other, commits their index rows at once, and answers. While it
 //! does so the next group gathers, so the busier the disk, the larger the groups.
 
+pub mod check;
 pub mod disk;
+mod expiry;
 mod fields;
 pub mod index;
 mod pool;
 pub mod record;
 pub mod recovery;
 pub mod writer;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod power_cut;
+#[cfg(test)]
+mod simulated_disk;
 
 use super::lmdb::{Durability, io_error};
 use crate::id::StreamId;
@@ -30,7 +39,7 @@ use disk::{Disk, DiskFile, RealDisk, read_exact_at};
 use index::{FileState, Index};
 use lookback_wire::{FragmentNumber, Timestamp};
 use parking_lot::Mutex;
-use record::{Content, Head, Place, TRAILER_LEN};
+use record::{Content, Head};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
@@ -41,7 +50,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
-use writer::{Rotation, Writer, file_path, stream_dir};
+use writer::{Rotation, Writer, file_path};
 
 /// Bodies that may wait to be written: at 500 MB/s a quarter of a second. Beyond this, senders wait.
 const QUEUE_BYTES: usize = 128 << 20;
@@ -301,9 +310,10 @@ impl Shared {
         let file = self.handle(stream, location.file)?;
         self.check_if_doubtful(stream, location, file.as_ref())?;
         let offset = location.offset.saturating_add(u64::from(offset));
-        let bytes =
-            self.within_file(stream, location, read_exact_at(file.as_ref(), offset, len as usize))?;
-        Ok(bytes.into())
+        let path = file_path(&self.root, stream, location.file);
+        let bytes = read_exact_at(file.as_ref(), offset, len as usize)
+            .map_err(|error| io_error(&path, &error))?;
+        bytes.map(Bytes::from).ok_or_else(|| self.damaged(stream, location))
     }
 
     /// Bodies of files that were open at an unclean stop are checked once before they are served.
@@ -337,59 +347,15 @@ impl Shared {
         location: Location,
         file: &dyn DiskFile,
     ) -> Result<Head> {
-        let damaged = || self.damaged(stream, location);
-        let trailer = location.offset.checked_sub(TRAILER_LEN as u64).ok_or_else(damaged)?;
-        let trailer =
-            self.within_file(stream, location, read_exact_at(file, trailer, TRAILER_LEN))?;
-        let head_len = trailer.first_chunk().map(|len| u32::from_le_bytes(*len));
-        let head_len = head_len.ok_or_else(damaged)?;
-        let offset = location.offset.checked_sub(u64::from(head_len)).ok_or_else(damaged)?;
-        if head_len as usize > record::MAX_HEAD {
-            return Err(damaged());
-        }
-        let head =
-            self.within_file(stream, location, read_exact_at(file, offset, head_len as usize))?;
-        Head::decode(&head, Place { stream, file: location.file, offset }).ok_or_else(damaged)
-    }
-
-    fn within_file(
-        &self,
-        stream: StreamId,
-        location: Location,
-        read: io::Result<Option<Vec<u8>>>,
-    ) -> Result<Vec<u8>> {
         let path = file_path(&self.root, stream, location.file);
-        read.map_err(|error| io_error(&path, &error))?.ok_or_else(|| self.damaged(stream, location))
+        recovery::head_before(file, stream, location)
+            .map_err(|error| io_error(&path, &error))?
+            .ok_or_else(|| self.damaged(stream, location))
     }
 
     fn damaged(&self, stream: StreamId, location: Location) -> StorageError {
         let path = file_path(&self.root, stream, location.file);
         StorageError::Damaged(format!("{} at {}", path.display(), location.offset))
-    }
-
-    /// Index first, then the file: a crash between leaves a file that is known to be due, never a
-    /// row without its media.
-    fn expire(&self, stream: StreamId, before: Timestamp) -> Result<u64> {
-        let mut gone = 0;
-        for (_, number, row) in self.index.files_of(stream)? {
-            if row.newest_arrival >= before && row.state != FileState::Expired {
-                continue;
-            }
-            gone += self.index.expire_file(stream, number)?;
-            self.handles.lock().forget(stream, number);
-            self.doubtful.lock().remove(&(stream, number));
-            let path = file_path(&self.root, stream, number);
-            match self.disk.remove(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(io_error(&path, &error));
-                }
-                _ => {}
-            }
-            let dir = stream_dir(&self.root, stream);
-            self.disk.sync_dir(&dir).map_err(|error| io_error(&dir, &error))?;
-            self.index.forget_file(stream, number)?;
-        }
-        Ok(gone)
     }
 }
 
@@ -522,7 +488,20 @@ impl Archive for EmbeddedArchive {
             .await
             .unwrap_or_else(|_| Err(StorageError::Unavailable("the archive is closed".into())))?;
         let shared = self.shared.clone();
-        off_thread(move || shared.expire(stream, before)).await
+        off_thread(move || {
+            expiry::expire(
+                shared.disk.as_ref(),
+                &shared.root,
+                &shared.index,
+                stream,
+                before,
+                |file| {
+                    shared.handles.lock().forget(stream, file);
+                    shared.doubtful.lock().remove(&(stream, file));
+                },
+            )
+        })
+        .await
     }
 
     async fn streams(&self) -> Result<Vec<StreamId>> {

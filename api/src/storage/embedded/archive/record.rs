@@ -218,7 +218,7 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    pub fn len(&self) -> u64 {
+    pub fn record_len(&self) -> u64 {
         self.head.len() as u64 + u64::from(self.body_len)
     }
 }

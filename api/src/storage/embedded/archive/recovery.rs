@@ -8,7 +8,7 @@
 
 use super::disk::{Disk, DiskFile, read_exact_at};
 use super::index::{FileRow, FileState, FileUpdate, Index, Row};
-use super::record::{Content, FIXED_LEN, Head, MAX_HEAD, Place};
+use super::record::{Content, FIXED_LEN, Head, MAX_HEAD, Place, TRAILER_LEN};
 use super::writer::{file_path, stream_dir};
 use crate::id::{StreamId, Ulid};
 use crate::storage::embedded::lmdb::io_error;
@@ -19,6 +19,10 @@ use std::path::Path;
 
 /// Rows of one index transaction while the index is made again.
 const ROWS_PER_COMMIT: usize = 10_000;
+/// Of each stream, the files whose bodies are checked while the index is made again: one group commit
+/// reaches into no more than two, and all before them were complete. The others' bodies are checked
+/// when they are first read.
+const LAST_FILES: usize = 2;
 /// Bodies are checked in pieces of this size.
 const PIECE: usize = 1 << 20;
 
@@ -48,8 +52,8 @@ pub fn recover(disk: &dyn Disk, root: &Path, index: &Index, rebuilding: bool) ->
     let mut updates = Vec::new();
     let mut waiting_rows = 0;
     for (stream, numbers) in files_on_disk(disk, root)? {
-        let last = numbers.last().copied();
-        for number in numbers {
+        let checked_from = numbers.len().saturating_sub(LAST_FILES);
+        for (position, number) in numbers.into_iter().enumerate() {
             recovered.last_file = recovered.last_file.max(number);
             let path = file_path(root, stream, number);
             let row = known.remove(&(stream, number));
@@ -65,8 +69,7 @@ pub fn recover(disk: &dyn Disk, root: &Path, index: &Index, rebuilding: bool) ->
                 Some(row) => row.len,
                 None => 0,
             };
-            // Every other file was complete before the next one was begun.
-            let check_bodies = !rebuilding || Some(number) == last;
+            let check_bodies = !rebuilding || position >= checked_from;
             let found = take_tail(disk, root, (stream, number), from, check_bodies, rebuilding)
                 .map_err(|error| io_error(&path, &error))?;
             recovered.cut_bytes += found.cut_bytes;
@@ -133,7 +136,7 @@ fn take_tail(
     let mut update = FileUpdate::of(stream, number, from);
     update.state = FileState::Doubtful;
     let mut records = Records::new(file.as_ref(), stream, number, from)?;
-    while let Some(head) = records.next()? {
+    while let Some(head) = records.next_head()? {
         if check_bodies && !body_is_whole(file.as_ref(), &head)? {
             records.distrust(&head);
             continue;
@@ -150,7 +153,7 @@ fn take_tail(
                 .push(Row { record: fragment.record, payload_hash: fragment.payload_hash }),
         }
     }
-    let cut_bytes = file.len()?.saturating_sub(update.len);
+    let cut_bytes = file.size()?.saturating_sub(update.len);
     let dir = stream_dir(root, stream);
     if update.len == 0 && !rebuilding {
         disk.remove(&path)?;
@@ -175,8 +178,6 @@ pub struct Records<'a> {
     number: u64,
     offset: u64,
     len: u64,
-    /// Spans that hold no record.
-    pub holes: Vec<(u64, u64)>,
 }
 
 impl<'a> Records<'a> {
@@ -186,25 +187,18 @@ impl<'a> Records<'a> {
         number: u64,
         from: u64,
     ) -> io::Result<Self> {
-        let len = file.len()?;
-        Ok(Self { file, stream, number, offset: from, len, holes: Vec::new() })
+        let len = file.size()?;
+        Ok(Self { file, stream, number, offset: from, len })
     }
 
     /// The next record whose head is whole and whose body is inside of the file.
-    pub fn next(&mut self) -> io::Result<Option<Head>> {
-        let hole = self.offset;
+    pub fn next_head(&mut self) -> io::Result<Option<Head>> {
         while self.offset < self.len {
             if let Some(head) = self.head_at(self.offset)? {
-                if hole < self.offset {
-                    self.holes.push((hole, self.offset));
-                }
                 self.offset = head.end();
                 return Ok(Some(head));
             }
             self.offset = self.next_candidate(self.offset + 1)?;
-        }
-        if hole < self.len {
-            self.holes.push((hole, self.len));
         }
         Ok(None)
     }
@@ -258,4 +252,21 @@ pub fn body_is_whole(file: &dyn DiskFile, head: &Head) -> io::Result<bool> {
         left -= len;
     }
     Ok(crc == head.body_crc)
+}
+
+/// The head of the record whose body lies at `location`; `None` where there is none.
+pub fn head_before(
+    file: &dyn DiskFile,
+    stream: StreamId,
+    location: Location,
+) -> io::Result<Option<Head>> {
+    let Some(trailer) = location.offset.checked_sub(TRAILER_LEN as u64) else { return Ok(None) };
+    let Some(trailer) = read_exact_at(file, trailer, TRAILER_LEN)? else { return Ok(None) };
+    let head_len = trailer.first_chunk().map_or(0, |len| u32::from_le_bytes(*len));
+    let Some(offset) = location.offset.checked_sub(u64::from(head_len)) else { return Ok(None) };
+    if head_len as usize > MAX_HEAD {
+        return Ok(None);
+    }
+    let Some(head) = read_exact_at(file, offset, head_len as usize)? else { return Ok(None) };
+    Ok(Head::decode(&head, Place { stream, file: location.file, offset }))
 }

@@ -379,12 +379,12 @@ impl Work {
                 offset: self.update.len + encoded.head.len() as u64,
                 len: encoded.body_len,
             };
-            self.update.len += encoded.len();
+            self.update.len += encoded.record_len();
             self.update.inits.push((*id, location));
             self.parts.extend([encoded.head, init.clone()]);
         }
         let (encoded, record) = record::encode_fragment(place(&self.update), fragment);
-        self.update.len += encoded.len();
+        self.update.len += encoded.record_len();
         self.newest_arrival = self.newest_arrival.max(record.arrived_at);
         self.update.rows.push(Row { record, payload_hash: fragment.payload_hash });
         self.parts.push(encoded.head);

@@ -2,6 +2,7 @@
 //! gathered in one transaction.
 
 mod devices;
+mod retention;
 mod segments;
 mod sightings;
 mod tables;
@@ -241,6 +242,21 @@ impl Catalog for EmbeddedCatalog {
             segments::expire(tables, txn, stream, before, limit)
         };
         self.writer.write(expire).await
+    }
+
+    async fn announced_streams(&self) -> Result<Vec<StreamId>> {
+        self.read(segments::streams)
+    }
+
+    async fn days_in_force(&self, stream: StreamId, days: u32, now: Timestamp) -> Result<u32> {
+        let known = self.read(|tables, txn| retention::days_in_force(tables, txn, stream, days))?;
+        if let Some(days) = known {
+            return Ok(days);
+        }
+        let note = move |tables: &Tables, txn: &mut heed::RwTxn| {
+            retention::note_days(tables, txn, stream, days, now)
+        };
+        self.writer.write(note).await
     }
 
     async fn close(&self) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use super::tables::{NOTHING, Tables, decode, get, key, put};
 use super::users::first_keys;
-use crate::id::StreamId;
+use crate::id::{StreamId, Ulid};
 use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
 use crate::storage::embedded::lmdb::{last_up_to, time_from_key, time_key};
 use crate::storage::{Announced, Result, SegmentQuery, StorageError, TimeOrder};
@@ -81,8 +81,7 @@ fn announce_one(
     let end = segment.range.end.as_millis().to_be_bytes();
     tables.segment_starts.put(txn, &at_key(segment.range.start, id), &end)?;
     tables.segment_arrivals.put(txn, &at_key(now, id), NOTHING)?;
-    let known =
-        of_stream.get_or_insert_with(|| OfStream { longest_ms: 0, newest_end: segment.range.end });
+    let known = of_stream.get_or_insert(OfStream { longest_ms: 0, newest_end: segment.range.end });
     known.longest_ms = known.longest_ms.max(segment.range.millis());
     known.newest_end = known.newest_end.max(segment.range.end);
     put(txn, tables.announced, &stream.0.to_be_bytes(), &of_stream)?;
@@ -133,7 +132,7 @@ fn decode_span((key, end): (&[u8], &[u8])) -> Result<(TimeRange, SegmentId)> {
             end: Timestamp::from_millis(i64::from_be_bytes(end.try_into().ok()?)),
         };
         let id = SegmentId {
-            stream: StreamId(crate::id::Ulid::from_be_bytes(*stream)),
+            stream: StreamId(Ulid::from_be_bytes(*stream)),
             window: u32::from_be_bytes(*window),
             key: u64::from_be_bytes(rest.try_into().ok()?),
         };
@@ -204,6 +203,12 @@ fn newest_start(tables: &Tables, txn: &RoTxn, stream: StreamId) -> Result<Option
 
 pub fn newest_end(tables: &Tables, txn: &RoTxn, stream: StreamId) -> Result<Option<Timestamp>> {
     Ok(of_stream(tables, txn, stream)?.map(|of_stream| of_stream.newest_end))
+}
+
+pub fn streams(tables: &Tables, txn: &RoTxn) -> Result<Vec<StreamId>> {
+    let keys = first_keys(txn, tables.announced, &[], usize::MAX)?;
+    let id = |key: Vec<u8>| key.first_chunk().map(|id| StreamId(Ulid::from_be_bytes(*id)));
+    Ok(keys.into_iter().filter_map(id).collect())
 }
 
 pub fn expire(

@@ -66,6 +66,8 @@ pub struct Tables {
     pub segment_arrivals: Table,
     /// stream → what is known of all its segments
     pub announced: Table,
+    /// stream → how long it is kept
+    pub kept: Table,
 }
 
 /// Opens the tables, and brings what an earlier version wrote up to date.
@@ -94,6 +96,7 @@ pub fn open(dir: &Path, durability: Durability) -> Result<(Env, Tables)> {
         "segment_starts",
         "segment_arrivals",
         "announced",
+        "kept",
     ];
     let (env, tables) = lmdb::open(dir, names, durability)?;
     let [
@@ -120,6 +123,7 @@ pub fn open(dir: &Path, durability: Durability) -> Result<(Env, Tables)> {
         segment_starts,
         segment_arrivals,
         announced,
+        kept,
     ] = tables;
     let tables = Tables {
         meta,
@@ -145,6 +149,7 @@ pub fn open(dir: &Path, durability: Durability) -> Result<(Env, Tables)> {
         segment_starts,
         segment_arrivals,
         announced,
+        kept,
     };
     tables.migrate(&env)?;
     Ok((env, tables))

@@ -1,0 +1,223 @@
+//! The index beside a model that looks at everything: random appends and expiries, then every
+//! question is asked of both.
+
+use super::disk::Disk;
+use super::expiry::expire;
+use super::index::Index;
+use super::simulated_disk::SimulatedDisk;
+use super::writer::{Rotation, Writer};
+use crate::id::{StreamId, Ulid};
+use crate::segment::TimeRange;
+use crate::storage::embedded::lmdb::Durability;
+use crate::storage::{Appended, FragmentQuery, NewFragment, RUN_TOLERANCE_MS, Run, TimeOrder};
+use bytes::Bytes;
+use lookback_wire::{FragmentNumber, Payload, Timestamp};
+use proptest::prelude::*;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Of one of two streams, in units of 50 ms, which makes holes on both sides of the tolerance.
+    Append {
+        stream: u8,
+        start: i16,
+        duration: u8,
+        payload: u8,
+    },
+    Expire {
+        stream: u8,
+        age: u8,
+    },
+}
+
+/// What the model keeps: all of it, in no order.
+#[derive(Clone, Debug)]
+struct Kept {
+    stream: StreamId,
+    start: i64,
+    end: i64,
+    number: u64,
+    payload: u8,
+    arrived: i64,
+    file: u64,
+}
+
+const UNIT_MS: i64 = 50;
+const FRAGMENTS_PER_FILE: u64 = 4;
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let append =
+        (0..2u8, 0..60i16, 0..12u8, 0..3u8).prop_map(|(stream, start, duration, payload)| {
+            Step::Append { stream, start, duration, payload }
+        });
+    let expire = (0..2u8, 0..30u8).prop_map(|(stream, age)| Step::Expire { stream, age });
+    proptest::collection::vec(prop_oneof![6 => append, 1 => expire], 1..60)
+}
+
+fn stream(number: u8) -> StreamId {
+    StreamId(Ulid(u128::from(number) << 64 | 7))
+}
+
+fn millis(value: i64) -> Timestamp {
+    Timestamp::from_millis(value)
+}
+
+struct Model {
+    kept: Vec<Kept>,
+}
+
+impl Model {
+    fn of(&self, stream: StreamId) -> Vec<&Kept> {
+        let mut of_stream: Vec<_> = self.kept.iter().filter(|f| f.stream == stream).collect();
+        of_stream.sort_by_key(|f| (f.start, f.number));
+        of_stream
+    }
+
+    fn read(&self, stream: StreamId, range: TimeRange) -> Vec<u64> {
+        let of_stream = self.of(stream);
+        let is_newest =
+            |f: &Kept| of_stream.iter().all(|o| o.start != f.start || o.number <= f.number);
+        let overlaps =
+            |f: &Kept| TimeRange { start: millis(f.start), end: millis(f.end) }.overlaps(&range);
+        of_stream.iter().filter(|f| is_newest(f) && overlaps(f)).map(|f| f.number).collect()
+    }
+
+    fn runs(&self, stream: StreamId) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        for f in self.of(stream) {
+            match runs.last_mut() {
+                Some(run) if f.start <= run.range.end.as_millis() + RUN_TOLERANCE_MS => {
+                    run.range.end = run.range.end.max(millis(f.end));
+                    run.bytes += u64::from(f.payload);
+                    run.fragments += 1;
+                    run.arrived_at = run.arrived_at.max(millis(f.arrived));
+                }
+                _ => runs.push(Run {
+                    range: TimeRange { start: millis(f.start), end: millis(f.end) },
+                    bytes: u64::from(f.payload),
+                    fragments: 1,
+                    arrived_at: millis(f.arrived),
+                }),
+            }
+        }
+        runs
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_index_answers_as_the_model_does(
+        steps in steps(),
+        from in 0..70i64,
+        span in 1..40i64,
+        limit in 0..6usize,
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Arc::new(Index::open(dir.path(), Durability::None).unwrap());
+        let disk = Arc::new(SimulatedDisk::default());
+        let root = Path::new("archive");
+        disk.create_dir(root).unwrap();
+        // Files end by their age: one fragment arrives each second.
+        let rotation =
+            Rotation { max_bytes: u64::MAX, max_age: Duration::from_secs(FRAGMENTS_PER_FILE) };
+        let mut writer =
+            Writer::new(disk.clone(), index.clone(), root.to_owned(), rotation, 0, 0);
+        let mut model = Model { kept: Vec::new() };
+        let mut now_ms = 1_000_000;
+        for (number, step) in steps.iter().enumerate() {
+            now_ms += 1_000;
+            match step {
+                Step::Append { stream: of, start, duration, payload } => {
+                    let start = i64::from(*start) * UNIT_MS;
+                    let fragment = NewFragment {
+                        stream: stream(*of),
+                        number: FragmentNumber(number as u64 + 1),
+                        start: millis(start),
+                        duration_ms: u32::from(*duration) * UNIT_MS as u32,
+                        capture_start: millis(start),
+                        arrived_at: millis(now_ms),
+                        payload_hash: [*payload; 16],
+                        tracks: Vec::new(),
+                        inits: Vec::new(),
+                        body: Payload::from(vec![*payload; usize::from(*payload)]),
+                        chunk_lens: Vec::new(),
+                        metadata: Bytes::new(),
+                    };
+                    let written = writer.write(std::slice::from_ref(&fragment));
+                    let answer = writer.publish(written).remove(0).unwrap();
+                    let same = model.kept.iter().find(|f| {
+                        f.stream == fragment.stream && f.start == start && f.payload == *payload
+                    });
+                    match same {
+                        Some(same) => {
+                            prop_assert_eq!(answer, Appended::Duplicate(FragmentNumber(same.number)));
+                        }
+                        None => {
+                            prop_assert_eq!(answer, Appended::Stored(fragment.number));
+                            let row = index.fragment(fragment.stream, fragment.start, fragment.number);
+                            model.kept.push(Kept {
+                                stream: fragment.stream,
+                                start,
+                                end: start + i64::from(*duration) * UNIT_MS,
+                                number: fragment.number.0,
+                                payload: *payload,
+                                arrived: now_ms,
+                                file: row.unwrap().unwrap().record.location.file,
+                            });
+                        }
+                    }
+                }
+                Step::Expire { stream: of, age } => {
+                    let (stream, before) = (stream(*of), now_ms - i64::from(*age) * 1_000);
+                    writer.seal_due(stream, millis(before)).unwrap();
+                    let gone =
+                        expire(disk.as_ref(), root, &index, stream, millis(before), |_| {}).unwrap();
+                    let all = model.kept.clone();
+                    model.kept.retain(|f| {
+                        let newest = all
+                            .iter()
+                            .filter(|o| o.stream == f.stream && o.file == f.file)
+                            .map(|o| o.arrived)
+                            .max();
+                        f.stream != stream || newest >= Some(before)
+                    });
+                    prop_assert_eq!(gone as usize, all.len() - model.kept.len());
+                }
+            }
+        }
+        let range = TimeRange { start: millis(from * UNIT_MS), end: millis((from + span) * UNIT_MS) };
+        let mut with_media = Vec::new();
+        for stream in [stream(0), stream(1)] {
+            let runs = model.runs(stream);
+            let (found, expected) = index.runs_with_expected(stream).unwrap();
+            prop_assert_eq!(&found, &runs);
+            prop_assert_eq!(&expected, &runs);
+            let overlapping: Vec<_> =
+                runs.iter().filter(|run| run.range.overlaps(&range)).take(limit).copied().collect();
+            prop_assert_eq!(index.runs(stream, range, limit).unwrap(), overlapping);
+            for order in [TimeOrder::OldestFirst, TimeOrder::NewestFirst] {
+                let mut expected = model.read(stream, range);
+                if order == TimeOrder::NewestFirst {
+                    expected.reverse();
+                }
+                expected.truncate(limit);
+                let found = index.fragments(stream, &FragmentQuery { range, order, limit }).unwrap();
+                let found: Vec<_> = found.iter().map(|record| record.number.0).collect();
+                prop_assert_eq!(found, expected);
+            }
+            let newest = index.newest(stream).unwrap().map(|record| record.number.0);
+            prop_assert_eq!(newest, model.of(stream).last().map(|f| f.number));
+            let extent = runs.first().zip(runs.last()).map(|(first, last)| TimeRange {
+                start: first.range.start,
+                end: last.range.end,
+            });
+            prop_assert_eq!(index.extent(stream).unwrap(), extent);
+            with_media.extend((!runs.is_empty()).then_some(stream));
+        }
+        prop_assert_eq!(index.streams().unwrap(), with_media);
+    }
+}
