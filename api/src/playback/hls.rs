@@ -399,3 +399,195 @@ fn first_picture(track: &TrackSpan) -> Timestamp {
     let millis = (u128::from(track.decode_time) * 1_000 + timescale / 2) / timescale;
     Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::TimeRange;
+    use crate::storage::Location;
+
+    const T0: i64 = 1_795_329_502_534;
+    const VIDEO: InitId = InitId(0xA1);
+    const WIDER: InitId = InitId(0xA2);
+    const AUDIO: InitId = InitId(0xB1);
+    const SPAN: PlaylistFrame = PlaylistFrame::OnDemand { start_offset_ms: 0 };
+
+    /// A fragment `at_ms` after `T0`; `tracks` name its initialization segments.
+    fn fragment(at_ms: i64, duration_ms: u32, number: u64, tracks: &[InitId]) -> FragmentRecord {
+        let start = Timestamp::from_millis(T0 + at_ms);
+        let track = |&init: &InitId| TrackSpan {
+            init,
+            is_video: init != AUDIO,
+            key: true,
+            decode_time: (T0 + at_ms) as u64 * 90,
+            duration: u64::from(duration_ms) * 90,
+            timescale: 90_000,
+            offset: 0,
+            len: 125 * duration_ms,
+        };
+        FragmentRecord {
+            number: FragmentNumber(number),
+            start,
+            duration_ms,
+            capture_start: start,
+            arrived_at: start,
+            tracks: tracks.iter().map(track).collect(),
+            location: Location { file: 0, offset: 0, len: 0 },
+        }
+    }
+
+    #[test]
+    fn a_way_through_without_repeating() {
+        // Start and length in s, number; then what is listed, `|` before a discontinuity.
+        let table: [(&[(i64, u32, u64)], &str); 8] = [
+            (&[], ""),
+            (&[(0, 2, 1), (2, 2, 2), (4, 2, 3)], "0 2 4"),
+            (&[(0, 2, 1), (5, 2, 2)], "0 |5"),
+            // Sent again after a reconnect, cut elsewhere.
+            (&[(0, 2, 1), (1, 2, 3), (2, 2, 2), (3, 2, 4), (4, 2, 5)], "0 2 4"),
+            // Only what was sent again goes on.
+            (&[(0, 2, 1), (1, 2, 2), (3, 2, 3)], "0 |1 3"),
+            // Covered by what is listed, newer or not.
+            (&[(0, 9, 5), (1, 2, 1), (3, 2, 9), (9, 1, 6)], "0 9"),
+            (&[(0, 9, 1), (8, 2, 2), (10, 1, 3)], "0 |8 10"),
+            (&[(0, 2, 1), (1, 9, 2), (5, 1, 3)], "0 |1"),
+        ];
+        for (fragments, expected) in table {
+            let fragments: Vec<_> = fragments
+                .iter()
+                .map(|&(at_s, s, number)| fragment(at_s * 1_000, s * 1_000, number, &[VIDEO]))
+                .collect();
+            let listed: Vec<String> = arrange(fragments)
+                .iter()
+                .map(|one| {
+                    let at_s = (one.fragment.start.as_millis() - T0) / 1_000;
+                    format!("{}{at_s}", if one.discontinuity { "|" } else { "" })
+                })
+                .collect();
+            assert_eq!(listed.join(" "), expected);
+        }
+    }
+
+    #[test]
+    fn joints_up_to_a_tenth_of_a_second_are_none() {
+        let first = fragment(0, 1_000, 1, &[VIDEO]);
+        for (at_ms, continues_at) in [(900, true), (899, false), (1_100, true), (1_101, false)] {
+            let second = fragment(at_ms, 1_000, 2, &[VIDEO]);
+            assert_eq!(continues(&first, &second), continues_at, "{at_ms} ms");
+        }
+        assert!(!continues(&first, &fragment(1_000, 1_000, 2, &[WIDER])));
+        assert!(!continues(&first, &fragment(1_000, 1_000, 2, &[VIDEO, AUDIO])));
+    }
+
+    fn playlist(fragments: Vec<FragmentRecord>, rendition: Rendition) -> Option<String> {
+        write_playlist(&arrange(fragments), rendition, &[], &SPAN)
+    }
+
+    #[test]
+    fn a_day_with_a_gap_and_another_resolution() {
+        let fragments = vec![
+            fragment(0, 1_000, 7, &[VIDEO, AUDIO]),
+            fragment(1_000, 1_500, 8, &[VIDEO, AUDIO]),
+            fragment(60_000, 1_000, 9, &[VIDEO]),
+            fragment(61_000, 1_000, 10, &[WIDER, AUDIO]),
+        ];
+        let video = "#EXTM3U
+#EXT-X-VERSION:6
+#EXT-X-TARGETDURATION:2
+#EXT-X-MEDIA-SEQUENCE:0
+#EXT-X-PLAYLIST-TYPE:VOD
+#EXT-X-INDEPENDENT-SEGMENTS
+#EXT-X-MAP:URI=\"init-00000000000000a1.mp4\"
+#EXT-X-PROGRAM-DATE-TIME:2026-11-22T06:38:22.534Z
+#EXTINF:1,
+1795329502534-7.v.m4s
+#EXTINF:1.5,
+1795329503534-8.v.m4s
+#EXT-X-DISCONTINUITY
+#EXT-X-PROGRAM-DATE-TIME:2026-11-22T06:39:22.534Z
+#EXTINF:1,
+1795329562534-9.v.m4s
+#EXT-X-DISCONTINUITY
+#EXT-X-MAP:URI=\"init-00000000000000a2.mp4\"
+#EXT-X-PROGRAM-DATE-TIME:2026-11-22T06:39:23.534Z
+#EXTINF:1,
+1795329563534-10.v.m4s
+#EXT-X-ENDLIST
+";
+        let audio = "#EXTM3U
+#EXT-X-VERSION:6
+#EXT-X-TARGETDURATION:2
+#EXT-X-MEDIA-SEQUENCE:0
+#EXT-X-PLAYLIST-TYPE:VOD
+#EXT-X-INDEPENDENT-SEGMENTS
+#EXT-X-MAP:URI=\"init-00000000000000b1.mp4\"
+#EXT-X-PROGRAM-DATE-TIME:2026-11-22T06:38:22.534Z
+#EXTINF:1,
+1795329502534-7.a.m4s
+#EXTINF:1.5,
+1795329503534-8.a.m4s
+#EXT-X-DISCONTINUITY
+#EXT-X-PROGRAM-DATE-TIME:2026-11-22T06:39:23.534Z
+#EXTINF:1,
+1795329563534-10.a.m4s
+#EXT-X-ENDLIST
+";
+        assert_eq!(playlist(fragments.clone(), Rendition::Video).as_deref(), Some(video));
+        assert_eq!(playlist(fragments.clone(), Rendition::Audio).as_deref(), Some(audio));
+        let listed = arrange(fragments);
+        assert_eq!(write_playlist(&listed, Rendition::Audio, &[AUDIO], &SPAN), None);
+    }
+
+    #[test]
+    fn dates_come_back_every_ten_segments() {
+        let fragments = (0..25).map(|n| fragment(n * 1_000, 1_000, n as u64, &[VIDEO])).collect();
+        let text = playlist(fragments, Rendition::Video).unwrap();
+        let dates: Vec<&str> =
+            text.lines().filter_map(|l| l.strip_prefix("#EXT-X-PROGRAM-DATE-TIME:")).collect();
+        assert_eq!(
+            dates,
+            ["2026-11-22T06:38:22.534Z", "2026-11-22T06:38:32.534Z", "2026-11-22T06:38:42.534Z"]
+        );
+    }
+
+    #[test]
+    fn names_of_segments_and_inits() {
+        let name = SegmentName {
+            start: Timestamp::from_millis(T0),
+            number: FragmentNumber(u64::MAX),
+            rendition: Rendition::Audio,
+        };
+        let mut text = String::new();
+        name.push_to(&mut text);
+        assert_eq!(text, "1795329502534-18446744073709551615.a.m4s");
+        assert_eq!(text.parse(), Ok(name));
+        for bad in ["1-2.m4s", "1-2.x.m4s", "-1-2.v.m4s", "1-+2.v.m4s", "1.v.m4s", "-.v.m4s", ""] {
+            assert_eq!(bad.parse::<SegmentName>(), Err(NoSegmentName), "{bad}");
+        }
+        assert_eq!(parse_init_name(&init_name(InitId(0xF))), Some(InitId(0xF)));
+        for bad in ["init-000000000000000F.mp4", "init-f.mp4", "init-+00000000000000f.mp4"] {
+            assert_eq!(parse_init_name(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_span_opens_what_overlaps_it() {
+        let at = |ms| Timestamp::from_millis(T0 + ms);
+        let on_demand = Span::OnDemand {
+            range: TimeRange { start: at(0), end: at(1_000) },
+            start_offset_ms: 0,
+        };
+        let live = Span::Live { origin: at(0), number: FragmentNumber(1), target_duration_s: 1 };
+        for (at_ms, by_range, by_origin) in [
+            (-1_000, false, false),
+            (-999, true, false),
+            (0, true, true),
+            (999, true, true),
+            (1_000, false, true),
+        ] {
+            let fragment = fragment(at_ms, 1_000, 1, &[VIDEO]);
+            assert_eq!(opens(on_demand, &fragment), by_range, "{at_ms}");
+            assert_eq!(opens(live, &fragment), by_origin, "{at_ms}");
+        }
+    }
+}

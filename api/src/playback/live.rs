@@ -188,3 +188,107 @@ pub fn origin(newest_first: &[FragmentRecord]) -> Option<&FragmentRecord> {
     }
     Some(origin)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{InitId, Location, TrackSpan};
+
+    /// A fragment of video and sound, its start and length in seconds.
+    fn fragment((at_s, length_s, number): (i64, u32, u64)) -> FragmentRecord {
+        let start = Timestamp::from_millis(at_s * 1_000);
+        let track = |is_video| TrackSpan {
+            init: InitId(u64::from(is_video)),
+            is_video,
+            key: true,
+            decode_time: 0,
+            duration: 0,
+            timescale: 1,
+            offset: 0,
+            len: 0,
+        };
+        FragmentRecord {
+            number: FragmentNumber(number),
+            start,
+            duration_ms: length_s * 1_000,
+            capture_start: start,
+            arrived_at: start,
+            tracks: vec![track(true), track(false)],
+            location: Location { file: 0, offset: 0, len: 0 },
+        }
+    }
+
+    fn window(fragments: &[(i64, u32, u64)]) -> Window {
+        let mut window = Window::new((Timestamp::from_millis(0), FragmentNumber(0)));
+        fragments.iter().copied().map(fragment).for_each(|f| window.append(f));
+        window
+    }
+
+    /// Starts in seconds, `|` before a discontinuity.
+    fn listed(window: &Window) -> String {
+        let starts = window.segments.iter().map(|one| {
+            let at_s = one.fragment.start.as_millis() / 1_000;
+            format!("{}{at_s}", if one.discontinuity { "|" } else { "" })
+        });
+        starts.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn only_appends() {
+        // What lies before the last fragment's end came late, or twice.
+        let window = window(&[(0, 2, 1), (2, 2, 2), (9, 2, 3), (4, 2, 4), (9, 2, 5), (10, 2, 6)]);
+        assert_eq!(listed(&window), "0 2 |9");
+    }
+
+    #[test]
+    fn slides_by_footage_and_by_count_and_counts_what_left() {
+        let seconds: Vec<_> = (0..50).map(|n| (n, 1, n as u64)).collect();
+        let of_seconds = window(&seconds);
+        assert_eq!((of_seconds.segments.len(), of_seconds.video_sequence), (30, 20));
+        assert_eq!(of_seconds.audio_sequence, 20);
+
+        let long: Vec<_> = (0..10).map(|n| (n * 20, 20, n as u64)).collect();
+        let of_long = window(&long);
+        assert_eq!((of_long.segments.len(), of_long.video_sequence), (MIN_SEGMENTS, 4));
+
+        // A discontinuity counts when the segment behind it leaves.
+        let holes: Vec<_> = (0..10).map(|n| (n * 21, 20, n as u64)).collect();
+        let with_holes = window(&holes);
+        assert_eq!(listed(&with_holes), "|84 |105 |126 |147 |168 |189");
+        assert_eq!(with_holes.discontinuity_sequence, 3);
+    }
+
+    #[test]
+    fn a_window_made_again_is_the_same() {
+        let arrived = [(0, 2, 10), (2, 2, 11), (8, 2, 12), (4, 2, 13), (10, 2, 14), (6, 2, 15)];
+        let kept = window(&arrived);
+        let mut found: Vec<_> = arrived.iter().copied().map(fragment).collect();
+        found.sort_by_key(|f| f.start);
+        drop_late(&mut found, FragmentNumber(10));
+        let mut again = Window::new((Timestamp::from_millis(0), FragmentNumber(10)));
+        found.into_iter().for_each(|f| again.append(f));
+        assert_eq!(listed(&again), listed(&kept));
+        assert_eq!(listed(&kept), "0 2 |8 10");
+    }
+
+    #[test]
+    fn begins_half_a_minute_back_but_not_before_a_hole() {
+        let newest_first = |fragments: &[(i64, u32, u64)]| -> Vec<_> {
+            fragments.iter().rev().copied().map(fragment).collect()
+        };
+        let seconds: Vec<_> = (0..90).map(|n| (n, 1, n as u64)).collect();
+        let long: Vec<_> = (0..90).map(|n| (n * 10, 10, n as u64)).collect();
+        for (fragments, origin_s) in [
+            (&seconds[..], Some(60)),
+            (&long[..], Some(840)),
+            (&[(0, 2, 1), (13, 2, 2), (15, 2, 3)][..], Some(13)),
+            (&[(0, 2, 1), (12, 2, 2), (14, 2, 3)][..], Some(0)),
+            (&[(5, 2, 1)][..], Some(5)),
+            (&[][..], None),
+        ] {
+            let fragments = newest_first(fragments);
+            let found = origin(&fragments).map(|f| f.start.as_millis() / 1_000);
+            assert_eq!(found, origin_s);
+        }
+    }
+}
