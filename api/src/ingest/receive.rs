@@ -86,7 +86,7 @@ pub async fn receive<E: Display>(
             match output {
                 Output::Ack(ack) => {
                     if acks.try_send(ack).is_err() {
-                        upload.lost();
+                        upload.drop_client();
                     }
                 }
                 Output::Append(fragment) => appends.push_back(async move {
@@ -128,7 +128,7 @@ pub async fn receive<E: Display>(
                 Some(Ok(bytes)) => upload.push(bytes, now()),
                 Some(Err(error)) => {
                     tracing::debug!(stream = %grant.stream, %error, "an upload was cut off");
-                    upload.lost();
+                    upload.close();
                 }
                 None => upload.end(now()),
             },

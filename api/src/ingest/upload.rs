@@ -102,7 +102,7 @@ enum Input {
     },
     /// There will be no more.
     Over,
-    /// The client is gone or must be.
+    /// The client is to be dropped.
     Broken,
 }
 
@@ -186,16 +186,17 @@ impl Upload {
         self.over();
     }
 
-    /// The client is gone: its unfinished fragment with it. What is whole is still kept.
-    pub fn lost(&mut self) {
-        self.fragment = None;
-        self.input = Input::Broken;
-    }
-
-    /// The service ends the upload, without its unfinished fragment.
+    /// The client is gone, or the service is on its way down: the unfinished fragment is dropped,
+    /// and what is whole is still kept.
     pub fn close(&mut self) {
         self.fragment = None;
         self.over();
+    }
+
+    /// The client does not behave: its connection is to be dropped.
+    pub fn drop_client(&mut self) {
+        self.fragment = None;
+        self.input = Input::Broken;
     }
 
     /// The right to upload ended: so does the upload, after the fragment that is arriving.
@@ -661,7 +662,7 @@ mod tests {
                     upload.tick(now);
                 }
                 End => upload.end(now),
-                Lost => upload.lost(),
+                Lost => upload.close(),
                 Revoke => upload.revoke(now),
             }
             while let Some(output) = upload.next_output() {
@@ -717,18 +718,15 @@ mod tests {
             let body = [video(), fragment(0), cut.clone()].concat();
             vec![Push(body), Stored, last]
         };
-        let mut expected = vec![
+        let expected = [
             "buffering 0 1",
             "received 0 1",
             "append NOW000000 +1000 ms, 1 chunks",
             "buffering 1000 2",
             "persisted 0 70",
         ];
-        expected.push("broken");
-        check(whole(Lost), &expected);
-        expected.pop();
-        expected.extend(["error 4000 at 1000", "ended"]);
-        check(whole(End), &expected);
+        check(whole(Lost), &[&expected[..], &["ended"]].concat());
+        check(whole(End), &[&expected[..], &["error 4000 at 1000", "ended"]].concat());
     }
 
     #[test]
