@@ -7,6 +7,8 @@ mod auth;
 mod camera;
 mod crash;
 mod house;
+mod playback;
+mod putmedia;
 mod recording;
 mod serve;
 mod server;
