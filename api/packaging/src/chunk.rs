@@ -79,6 +79,7 @@ impl Chunk {
     pub fn len(&self) -> u64 {
         self.head.len() as u64 + self.samples.iter().map(|s| s.len() as u64).sum::<u64>()
     }
+
     pub fn is_empty(&self) -> bool {
         self.samples.is_empty()
     }
@@ -92,6 +93,7 @@ pub struct Packager {
 }
 
 impl Packager {
+    /// Errors: as [`TrackInit::new`], for any of the tracks.
     pub fn new(header: &UploadHeader) -> Result<Self, CodecError> {
         let configs = header.tracks.iter().map(CodecConfig::of).collect::<Result<Vec<_>, _>>()?;
         Self::of(header, &configs)

@@ -1,4 +1,4 @@
-//! HLS playlists (RFC 8216; draft-pantos-hls-rfc8216bis).
+//! HLS playlists (RFC 8216; draft-pantos-hls-rfc8216bis), written.
 
 use lookback_wire::Timestamp;
 use std::borrow::Cow;
@@ -91,6 +91,7 @@ pub fn target_duration_s(segments: &[Segment]) -> u32 {
 }
 
 impl MediaPlaylist<'_> {
+    /// The playlist's text. Whatever is in a URI stays in its line.
     pub fn write(&self) -> String {
         let mapped = self.segments.iter().any(|s| s.map_uri.is_some());
         let version = if mapped { VERSION_WITH_MAP } else { VERSION_WITHOUT_MAP };
@@ -147,6 +148,7 @@ impl Segment<'_> {
 }
 
 impl MultivariantPlaylist<'_> {
+    /// The playlist's text: one variant, and the sound as its rendition.
     pub fn write(&self) -> String {
         let mut out =
             format!("#EXTM3U\n#EXT-X-VERSION:{VERSION_WITH_MAP}\n#EXT-X-INDEPENDENT-SEGMENTS\n");

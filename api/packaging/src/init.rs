@@ -35,6 +35,8 @@ pub struct TrackInit {
 
 impl TrackInit {
     /// Reads the track's codec private.
+    ///
+    /// Errors: a codec that we do not package, or a record that is missing or not valid.
     pub fn new(track: &Track) -> Result<Self, CodecError> {
         Self::of(track, &CodecConfig::of(track)?)
     }
@@ -81,7 +83,7 @@ impl TrackInit {
     /// `ftyp` and `moov`: one track, no samples, no durations (RFC 8216 §3.3).
     fn write_segment(&self, config: &CodecConfig) -> Vec<u8> {
         let mut out = Vec::with_capacity(768);
-        // Not `cmfc`: that would promise `colr` and `pasp` boxes (ISO/IEC 23000-19 §9.2.3).
+        // Not `cmfc`: that would promise `colr` and `pasp` boxes (ISO/IEC 23000-19 §9).
         put_box(&mut out, b"ftyp", |out| {
             out.extend_from_slice(b"iso6");
             put_u32(out, 0);
@@ -186,7 +188,7 @@ impl TrackInit {
         }
     }
 
-    /// What a VisualSampleEntry begins with (ISO/IEC 14496-12 §12.1.3.2).
+    /// What a VisualSampleEntry begins with (ISO/IEC 14496-12 §12.1.3).
     fn put_visual(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&[0; 6]);
         put_u16(out, 1);
@@ -202,7 +204,7 @@ impl TrackInit {
         put_u16(out, 0xffff);
     }
 
-    /// What an AudioSampleEntry begins with (ISO/IEC 14496-12 §12.2.3.2).
+    /// What an AudioSampleEntry begins with (ISO/IEC 14496-12 §12.2.3).
     fn put_sound(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&[0; 6]);
         put_u16(out, 1);
@@ -285,7 +287,7 @@ impl TrackInit {
 
     /// None where [`TrackInit::encode`] did not write it: any bytes may be given.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut rest = mp4::Bytes(bytes);
+        let mut rest = mp4::Rest(bytes);
         if rest.u8()? != VERSION {
             return None;
         }
@@ -315,7 +317,7 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-fn take_track(rest: &mut mp4::Bytes) -> Option<Track> {
+fn take_track(rest: &mut mp4::Rest) -> Option<Track> {
     let number = rest.u64()?;
     let uid = rest.u64()?;
     let kind = take_kind(rest)?;
@@ -341,11 +343,11 @@ fn take_track(rest: &mut mp4::Bytes) -> Option<Track> {
     })
 }
 
-fn take_kind(rest: &mut mp4::Bytes) -> Option<TrackKind> {
+fn take_kind(rest: &mut mp4::Rest) -> Option<TrackKind> {
     Some(if take_bool(rest)? { TrackKind::Audio } else { TrackKind::Video })
 }
 
-fn take_bool(rest: &mut mp4::Bytes) -> Option<bool> {
+fn take_bool(rest: &mut mp4::Rest) -> Option<bool> {
     match rest.u8()? {
         0 => Some(false),
         1 => Some(true),
@@ -353,12 +355,12 @@ fn take_bool(rest: &mut mp4::Bytes) -> Option<bool> {
     }
 }
 
-fn take_bytes(rest: &mut mp4::Bytes) -> Option<Bytes> {
+fn take_bytes(rest: &mut mp4::Rest) -> Option<Bytes> {
     let len = rest.u32()? as usize;
     rest.take(len).map(Bytes::copy_from_slice)
 }
 
-fn take_text(rest: &mut mp4::Bytes) -> Option<String> {
+fn take_text(rest: &mut mp4::Rest) -> Option<String> {
     let len = rest.u32()? as usize;
     rest.take(len).and_then(|bytes| String::from_utf8(bytes.to_vec()).ok())
 }

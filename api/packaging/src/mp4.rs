@@ -87,7 +87,7 @@ fn saturate(value: usize) -> u32 {
 
 /// `moof` and the header of the `mdat` that is to hold `samples`, one after the other.
 ///
-/// One `traf` with one `trun` (ISO/IEC 23000-19 §7.5.16-17); what all samples share stands once, in
+/// One `traf` with one `trun` (ISO/IEC 23000-19 §7.5); what all samples share stands once, in
 /// `tfhd`. `sequence` need only rise.
 pub(crate) fn write_head(sequence: u32, samples: &[Sample]) -> Vec<u8> {
     let first = samples.first();
@@ -159,7 +159,7 @@ pub(crate) fn write_head(sequence: u32, samples: &[Sample]) -> Vec<u8> {
 pub fn read_samples(head: &[u8]) -> Option<Vec<Sample>> {
     let traf = find_box(find_box(head, b"moof")?, b"traf")?;
 
-    let mut tfhd = Bytes(find_box(traf, b"tfhd")?);
+    let mut tfhd = Rest(find_box(traf, b"tfhd")?);
     let tfhd_flags = tfhd.u32()?;
     if tfhd_flags & !(DEFAULT_DURATION | DEFAULT_FLAGS) != DEFAULT_BASE_IS_MOOF {
         return None;
@@ -168,13 +168,13 @@ pub fn read_samples(head: &[u8]) -> Option<Vec<Sample>> {
     let duration = if tfhd_flags & DEFAULT_DURATION != 0 { Some(tfhd.u32()?) } else { None };
     let flags = if tfhd_flags & DEFAULT_FLAGS != 0 { Some(tfhd.u32()?) } else { None };
 
-    let mut tfdt = Bytes(find_box(traf, b"tfdt")?);
+    let mut tfdt = Rest(find_box(traf, b"tfdt")?);
     if tfdt.u32()? != 1 << 24 {
         return None;
     }
     let mut decode_time = tfdt.u64()?;
 
-    let mut trun = Bytes(find_box(traf, b"trun")?);
+    let mut trun = Rest(find_box(traf, b"trun")?);
     let trun_flags = trun.u32()?;
     // A size for each sample: so the count cannot exceed the bytes that are there.
     if trun_flags >> 24 != 1
@@ -207,7 +207,7 @@ pub fn read_samples(head: &[u8]) -> Option<Vec<Sample>> {
 
 /// The body of the first box of this type among `boxes`.
 fn find_box<'a>(boxes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
-    let mut rest = Bytes(boxes);
+    let mut rest = Rest(boxes);
     loop {
         let size = rest.u32()? as usize;
         let found = rest.take(4)?;
@@ -219,9 +219,9 @@ fn find_box<'a>(boxes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
 }
 
 /// Big-endian numbers off the front of a slice; None once it is too short.
-pub(crate) struct Bytes<'a>(pub &'a [u8]);
+pub(crate) struct Rest<'a>(pub &'a [u8]);
 
-impl<'a> Bytes<'a> {
+impl<'a> Rest<'a> {
     pub fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
