@@ -76,7 +76,7 @@ fn unlace(rest: &mut Bytes, lacing: Lacing) -> Option<Vec<Payload>> {
         };
         sizes.push(size);
     }
-    if lacing == Lacing::FixedSize && rest.len() % (others + 1) != 0 {
+    if lacing == Lacing::FixedSize && !rest.len().is_multiple_of(others + 1) {
         return None;
     }
     let mut frames = Vec::with_capacity(others + 1);

@@ -71,6 +71,8 @@ pub struct Reader {
     offset: u64,
     /// Bytes of a left-out element that are still to come.
     skip: u64,
+    /// Bytes that must be there before it is worth looking at them again.
+    wanted: usize,
     /// Master elements that are open, outermost first.
     open: Vec<Open>,
     ebml_seen: bool,
@@ -151,6 +153,7 @@ impl Reader {
             input: Input::default(),
             offset: 0,
             skip: 0,
+            wanted: 0,
             open: Vec::new(),
             ebml_seen: false,
             segment_seen: false,
@@ -259,6 +262,9 @@ impl Reader {
 
     /// Reads one element, or one master element's header. `false` where more bytes are needed.
     fn step(&mut self) -> Result<bool, ReadError> {
+        if self.input.len() < self.wanted {
+            return Ok(false);
+        }
         if self.skip > 0 {
             let wanted = usize::try_from(self.skip).unwrap_or(usize::MAX);
             let skipped = self.input.skip(wanted) as u64;
@@ -498,9 +504,11 @@ impl Reader {
 
     fn body(&mut self, header: Header, size: u64) -> Option<Payload> {
         let size = usize::try_from(size).ok()?;
-        if self.input.len() < header.len.saturating_add(size) {
+        self.wanted = header.len.saturating_add(size);
+        if self.input.len() < self.wanted {
             return None;
         }
+        self.wanted = 0;
         self.consume(header.len);
         self.offset = self.offset.saturating_add(size as u64);
         Some(self.input.take(size))
