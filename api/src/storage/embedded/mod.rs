@@ -8,7 +8,7 @@
 
 pub mod archive;
 pub mod catalog;
-mod lmdb;
+pub mod lmdb;
 
 use super::{Catalog, Result, Storage, StorageError};
 pub use archive::check::Report;

@@ -71,6 +71,10 @@ pub fn check(root: &Path, repair: bool) -> Result<Report> {
         return Ok(report);
     }
     let index = Index::open(&root.join("index"), Durability::EachCommit)?;
+    if !index.is_complete()? {
+        report.findings.push(Finding::NoIndex);
+        return Ok(report);
+    }
     for (stream, number, row) in index.files()? {
         if row.state != FileState::Expired {
             File { root, index: &index, stream, number, row }.check(repair, &mut report)?;

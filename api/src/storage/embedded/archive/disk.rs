@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,6 +28,10 @@ pub trait DiskFile: Debug + Send + Sync {
     fn write_at(&self, parts: &[Bytes], offset: u64) -> io::Result<()>;
     /// Fills `buffer` from `offset` on, or as much of it as there is; answers how much.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// As [`DiskFile::read_at`], but only what is had without waiting.
+    fn read_cached(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.read_at(buffer, offset)
+    }
     fn size(&self) -> io::Result<u64>;
     fn truncate(&self, len: u64) -> io::Result<()>;
     fn sync(&self) -> io::Result<()>;
@@ -116,6 +120,12 @@ impl DiskFile for File {
             }
         }
         Ok(filled)
+    }
+
+    fn read_cached(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut buffer = [IoSliceMut::new(buffer)];
+        let flags = rustix::io::ReadWriteFlags::NOWAIT;
+        Ok(rustix::io::preadv2(self, &mut buffer, offset, flags)?)
     }
 
     fn size(&self) -> io::Result<u64> {

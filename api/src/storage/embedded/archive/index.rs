@@ -2,7 +2,7 @@
 //!
 //! | table | key | value |
 //! | --- | --- | --- |
-//! | `meta` | `version` | u32 |
+//! | `meta` | `version` | u32; absent until the index is complete |
 //! | `streams` | stream | the longest fragment's milliseconds |
 //! | `fragments` | stream, start, number | [`Row`] |
 //! | `runs` | stream, start | [`Run`] |
@@ -101,22 +101,29 @@ impl Index {
         let (env, [meta, streams, fragments, runs, files, inits]) =
             lmdb::open(dir, names, durability)?;
         let index = Self { env, meta, streams, fragments, runs, files, inits };
-        index.claim_version()?;
-        Ok(index)
+        match index.version()? {
+            Some(version) if version != VERSION.to_le_bytes() => Err(StorageError::Damaged(
+                format!("the index is of version {version:?}, not {VERSION}"),
+            )),
+            _ => Ok(index),
+        }
     }
 
-    fn claim_version(&self) -> Result<()> {
+    fn version(&self) -> Result<Option<Vec<u8>>> {
+        let txn = self.env.read_txn()?;
+        Ok(self.meta.get(&txn, b"version")?.map(<[u8]>::to_vec))
+    }
+
+    /// Whether everything that the files held when it was made is in it: until then it says nothing
+    /// about what is missing.
+    pub fn is_complete(&self) -> Result<bool> {
+        Ok(self.version()?.is_some())
+    }
+
+    pub fn mark_complete(&self) -> Result<()> {
         let mut txn = self.env.write_txn()?;
-        match self.meta.get(&txn, b"version")? {
-            Some(version) if version == VERSION.to_le_bytes() => Ok(()),
-            Some(version) => Err(StorageError::Damaged(format!(
-                "the index is of version {version:?}, not {VERSION}"
-            ))),
-            None => {
-                self.meta.put(&mut txn, b"version", &VERSION.to_le_bytes())?;
-                Ok(txn.commit()?)
-            }
-        }
+        self.meta.put(&mut txn, b"version", &VERSION.to_le_bytes())?;
+        Ok(txn.commit()?)
     }
 
     /// Adds what a group commit wrote, durably. Rows whose start and payload are there are left out.

@@ -9,6 +9,7 @@
 //! files they go to beside each other, commits their index rows at once, and answers. While it
 //! does so the next group gathers, so the busier the disk, the larger the groups.
 
+mod buffers;
 pub mod check;
 pub mod disk;
 mod expiry;
@@ -24,6 +25,8 @@ mod model;
 #[cfg(test)]
 mod power_cut;
 #[cfg(test)]
+mod restart;
+#[cfg(test)]
 mod simulated_disk;
 
 use super::lmdb::{Durability, io_error};
@@ -34,8 +37,9 @@ use crate::storage::{
     StorageError,
 };
 use async_trait::async_trait;
+use buffers::Buffers;
 use bytes::Bytes;
-use disk::{Disk, DiskFile, RealDisk, read_exact_at};
+use disk::{Disk, DiskFile, RealDisk};
 use index::{FileState, Index};
 use lookback_wire::{FragmentNumber, Timestamp};
 use parking_lot::Mutex;
@@ -93,6 +97,7 @@ struct Shared {
     last_number: AtomicU64,
     watchers: Mutex<HashMap<StreamId, watch::Sender<FragmentNumber>>>,
     handles: Mutex<Handles>,
+    buffers: Arc<Buffers>,
     /// Files that were open at an unclean stop, with the offsets of bodies that were found whole.
     doubtful: Mutex<HashMap<(StreamId, u64), HashSet<u64>>>,
 }
@@ -115,14 +120,13 @@ impl EmbeddedArchive {
     pub fn open(root: &Path, options: ArchiveOptions, lock: Option<File>) -> Result<Self> {
         std::fs::create_dir_all(root).map_err(|error| io_error(root, &error))?;
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let (index, rebuilding) = open_index(root)?;
-        let index = Arc::new(index);
-        let recovered = recovery::recover(disk.as_ref(), root, &index, rebuilding)?;
-        if rebuilding || recovered.added > 0 || recovered.cut_bytes > 0 {
+        let index = Arc::new(open_index(root)?);
+        let recovered = recovery::recover(disk.as_ref(), root, &index)?;
+        if recovered.added > 0 || recovered.cut_bytes > 0 {
             tracing::info!(
                 fragments = recovered.added,
                 cut_bytes = recovered.cut_bytes,
-                rebuilt = rebuilding,
+                rebuilt = recovered.rebuilt,
                 "the archive was not closed; its index is in step again"
             );
         }
@@ -147,6 +151,7 @@ impl EmbeddedArchive {
             last_number: AtomicU64::new(recovered.last_number),
             watchers: Mutex::default(),
             handles: Mutex::default(),
+            buffers: Arc::default(),
             doubtful: Mutex::new(doubtful),
         });
         let (commands, queue) = mpsc::channel();
@@ -185,17 +190,15 @@ impl Drop for EmbeddedArchive {
 }
 
 /// The index, or a new one where it is absent, damaged or of another version.
-fn open_index(root: &Path) -> Result<(Index, bool)> {
+fn open_index(root: &Path) -> Result<Index> {
     let dir = root.join("index");
-    let absent = !dir.join("data.mdb").exists();
     match Index::open(&dir, Durability::EachCommit) {
-        Ok(index) => Ok((index, absent)),
         Err(StorageError::Damaged(what)) => {
             tracing::warn!(what, "the archive's index is made again from its files");
             std::fs::remove_dir_all(&dir).map_err(|error| io_error(&dir, &error))?;
-            Ok((Index::open(&dir, Durability::EachCommit)?, true))
+            Index::open(&dir, Durability::EachCommit)
         }
-        Err(error) => Err(error),
+        opened => opened,
     }
 }
 
@@ -299,21 +302,41 @@ impl Shared {
         Ok(file)
     }
 
-    fn read(&self, stream: StreamId, location: Location, offset: u32, len: u32) -> Result<Bytes> {
-        let within = offset.checked_add(len).is_some_and(|end| end <= location.len);
-        if !within {
-            return Err(StorageError::Damaged(format!(
-                "bytes {offset} to {offset}+{len} of a body of {}",
-                location.len
-            )));
+    /// Reads what the page cache has, without waiting for the disk; `None` where that is not all.
+    fn read_cached(
+        &self,
+        stream: StreamId,
+        location: Location,
+        offset: u32,
+        len: u32,
+    ) -> Option<Bytes> {
+        let file = self.handles.lock().get(stream, location.file)?;
+        if !self.is_trusted(stream, location) {
+            return None;
         }
+        let mut buffer = self.buffers.take(len as usize);
+        let at = location.offset.checked_add(u64::from(offset))?;
+        let read = file.read_cached(buffer.as_mut(), at).ok()?;
+        (read == len as usize).then(|| buffer.into_bytes())
+    }
+
+    fn read(&self, stream: StreamId, location: Location, offset: u32, len: u32) -> Result<Bytes> {
         let file = self.handle(stream, location.file)?;
         self.check_if_doubtful(stream, location, file.as_ref())?;
-        let offset = location.offset.saturating_add(u64::from(offset));
+        let mut buffer = self.buffers.take(len as usize);
         let path = file_path(&self.root, stream, location.file);
-        let bytes = read_exact_at(file.as_ref(), offset, len as usize)
-            .map_err(|error| io_error(&path, &error))?;
-        bytes.map(Bytes::from).ok_or_else(|| self.damaged(stream, location))
+        let at = location.offset.saturating_add(u64::from(offset));
+        let read = file.read_at(buffer.as_mut(), at).map_err(|error| io_error(&path, &error))?;
+        if read != len as usize {
+            return Err(self.damaged(stream, location));
+        }
+        Ok(buffer.into_bytes())
+    }
+
+    /// Whether a body may be served without a look at its checksum.
+    fn is_trusted(&self, stream: StreamId, location: Location) -> bool {
+        let doubtful = self.doubtful.lock();
+        doubtful.get(&(stream, location.file)).is_none_or(|whole| whole.contains(&location.offset))
     }
 
     /// Bodies of files that were open at an unclean stop are checked once before they are served.
@@ -323,10 +346,8 @@ impl Shared {
         location: Location,
         file: &dyn DiskFile,
     ) -> Result<()> {
-        let file_key = (stream, location.file);
-        match self.doubtful.lock().get(&file_key) {
-            Some(whole) if !whole.contains(&location.offset) => {}
-            _ => return Ok(()),
+        if self.is_trusted(stream, location) {
+            return Ok(());
         }
         let head = self.head_before(stream, location, file)?;
         let whole = recovery::body_is_whole(file, &head)
@@ -334,7 +355,7 @@ impl Shared {
         if !whole {
             return Err(self.damaged(stream, location));
         }
-        if let Some(whole) = self.doubtful.lock().get_mut(&file_key) {
+        if let Some(whole) = self.doubtful.lock().get_mut(&(stream, location.file)) {
             whole.insert(location.offset);
         }
         Ok(())
@@ -460,6 +481,15 @@ impl Archive for EmbeddedArchive {
         offset: u32,
         len: u32,
     ) -> Result<Bytes> {
+        if offset.checked_add(len).is_none_or(|end| end > location.len) {
+            return Err(StorageError::Damaged(format!(
+                "{len} bytes at {offset} of a body of {}",
+                location.len
+            )));
+        }
+        if let Some(bytes) = self.shared.read_cached(stream, location, offset, len) {
+            return Ok(bytes);
+        }
         let shared = self.shared.clone();
         off_thread(move || shared.read(stream, location, offset, len)).await
     }

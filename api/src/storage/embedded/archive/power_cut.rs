@@ -69,15 +69,14 @@ impl Machine {
 
     /// Runs until the power goes; it may go before the start is done.
     fn run_until_cut(&mut self) {
-        let lose_index = self.chance.percent(15);
-        if lose_index {
+        if self.chance.percent(15) {
             let _ = std::fs::remove_dir_all(&self.index_dir);
             self.index_was_lost = true;
         }
         self.disk.cut_after(self.chance.below(60));
         let index = self.index();
         let disk: Arc<dyn Disk> = self.disk.clone();
-        let Ok(recovered) = recover(disk.as_ref(), Path::new(ROOT), &index, lose_index) else {
+        let Ok(recovered) = recover(disk.as_ref(), Path::new(ROOT), &index) else {
             assert!(self.disk.is_off(), "a start fails only without power");
             return;
         };
@@ -186,7 +185,7 @@ impl Machine {
     fn check(&mut self) {
         self.disk.never_cut();
         let index = self.index();
-        recover(self.disk.as_ref(), Path::new(ROOT), &index, false).unwrap();
+        recover(self.disk.as_ref(), Path::new(ROOT), &index).unwrap();
         let is_due = |number: &FragmentNumber| {
             let (fragment, _) = &self.bodies[number];
             self.expired.get(&fragment.stream).is_some_and(|before| fragment.arrived_at < *before)

@@ -33,16 +33,19 @@ pub struct Recovered {
     pub last_file: u64,
     /// The largest fragment number in use.
     pub last_number: u64,
+    /// Whether the index was made again.
+    pub rebuilt: bool,
     /// Fragments that the index did not know.
     pub added: u64,
     /// Bytes of torn tails.
     pub cut_bytes: u64,
 }
 
-/// Puts files and index in step. `rebuilding`: the index was lost, and no tail is cut off, since
-/// what cannot be read may have been acknowledged.
-pub fn recover(disk: &dyn Disk, root: &Path, index: &Index, rebuilding: bool) -> Result<Recovered> {
-    let mut recovered = Recovered::default();
+/// Puts files and index in step. Where the index was lost no tail is cut off, since what cannot be
+/// read may have been acknowledged.
+pub fn recover(disk: &dyn Disk, root: &Path, index: &Index) -> Result<Recovered> {
+    let rebuilding = !index.is_complete()?;
+    let mut recovered = Recovered { rebuilt: rebuilding, ..Recovered::default() };
     let mut known: HashMap<(StreamId, u64), FileRow> = HashMap::new();
     for (stream, number, row) in index.files()? {
         recovered.last_file = recovered.last_file.max(number);
@@ -88,6 +91,9 @@ pub fn recover(disk: &dyn Disk, root: &Path, index: &Index, rebuilding: bool) ->
         }
     }
     index.commit(&updates)?;
+    if rebuilding {
+        index.mark_complete()?;
+    }
     for ((stream, number), row) in known {
         if row.state == FileState::Expired {
             index.forget_file(stream, number)?;
