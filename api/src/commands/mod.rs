@@ -63,3 +63,14 @@ fn local_time_zone() -> Tz {
     });
     named.into_iter().chain(linked).find_map(|zone| zone.parse().ok()).unwrap_or(Tz::UTC)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn flags_do_not_clash() {
+        Lookback::command().debug_assert();
+    }
+}

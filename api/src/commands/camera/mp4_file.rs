@@ -17,6 +17,8 @@ const MAX_MOOV_BYTES: u64 = 256 << 20;
 const MAX_SAMPLES: u64 = 32_000_000;
 /// No sample is larger than a fragment may be.
 const MAX_SAMPLE_BYTES: u32 = 50_000_000;
+/// What cameras send: 40 ms in each.
+const G711_PACKETS_PER_SECOND: u32 = 25;
 /// Top-level boxes before the `moov`: files from recorders have a handful.
 const MAX_BOXES: usize = 100_000;
 
@@ -59,8 +61,12 @@ impl Mp4File {
         };
         for index in choose(&tracks)? {
             let Some((track, trak)) = readable.get(index) else { continue };
+            let samples = locate(trak, moov.mvhd.timescale)?;
             this.tracks.push(track.clone());
-            this.samples.push(locate(trak, moov.mvhd.timescale)?);
+            this.samples.push(match track.codec_id == g711::CODEC_ID {
+                true => packets(&samples, track),
+                false => samples,
+            });
             this.next.push(0);
         }
         this.extent = this.measure()?;
@@ -260,6 +266,25 @@ fn locate(trak: &Trak, movie_timescale: u32) -> Result<Vec<Located>, Failure> {
         decode = decode.saturating_add(i64::from(delta));
     }
     Ok(samples)
+}
+
+/// Joins neighbours: each value of G.711 is a sample of MP4's, and a packet has many.
+fn packets(samples: &[Located], track: &Track) -> Vec<Located> {
+    let per_second = track.sampling_hz as u32 * track.channels;
+    let packet_bytes = per_second / G711_PACKETS_PER_SECOND;
+    let mut packets: Vec<Located> = Vec::new();
+    for sample in samples {
+        match packets.last_mut() {
+            Some(packet)
+                if packet.offset + u64::from(packet.bytes) == sample.offset
+                    && packet.bytes.saturating_add(sample.bytes) <= packet_bytes =>
+            {
+                packet.bytes += sample.bytes;
+            }
+            _ => packets.push(*sample),
+        }
+    }
+    packets
 }
 
 /// Where each sample's chunk begins, a chunk's offset as often as it has samples (§8.7.4, §8.7.5).

@@ -24,9 +24,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Run the service with cameras that film a made-up yard.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct Args {
     #[command(flatten)]
     serve: serve::Args,
@@ -54,6 +56,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         let cameras = register(&server.service, args.cameras).await?;
         let stop = Arc::new(AtomicBool::new(false));
         let threads = start(cameras, &server, &roots, &stop)?;
+        stop_cameras_on_signal(stop.clone())?;
         let mut out = std::io::stdout().lock();
         writeln!(out, "listening on {}", server.url)?;
         let code = server.sign_in_code.as_ref().map_or("", |code| code.expose_secret());
@@ -67,6 +70,20 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         }
         ended.map(|()| ExitCode::SUCCESS)
     })
+}
+
+/// So that the cameras do not come back while the server stops.
+fn stop_cameras_on_signal(stop: Arc<AtomicBool>) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    Ok(())
 }
 
 fn start(
