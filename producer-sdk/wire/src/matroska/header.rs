@@ -1,9 +1,11 @@
 //! What comes before the first Cluster: the EBML header, Info and Tracks, each once it is there whole.
 
 use super::element as el;
+use super::limits::{Limits, Source};
 use crate::ebml::{self, Children};
-use crate::{Track, TrackKind};
+use crate::{ErrorId, Track, TrackKind};
 use bytes::Bytes;
+use std::collections::HashSet;
 
 pub(super) const DEFAULT_TIMECODE_SCALE_NS: u64 = 1_000_000;
 /// A second, the coarsest unit that producers may choose.
@@ -20,6 +22,17 @@ impl Default for Info {
     fn default() -> Self {
         Self { segment_uid: None, timecode_scale_ns: DEFAULT_TIMECODE_SCALE_NS }
     }
+}
+
+/// Tracks (RFC 9559 §5.1.4).
+#[derive(Debug)]
+pub(super) struct Tracks {
+    pub kept: Vec<Track>,
+    /// Numbers of tracks that are neither video nor audio, whose frames are left out.
+    pub left_out: Vec<u64>,
+    /// The index in `kept` of the track that fragments are cut at.
+    pub lead: usize,
+    pub lead_is_video: bool,
 }
 
 /// Checks the EBML header (RFC 8794 §11.2): only what a reader must know to read on.
@@ -66,13 +79,53 @@ pub(super) fn read_info(body: &[u8]) -> Result<Info, String> {
     Ok(info)
 }
 
-/// A TrackEntry; `kind` is `None` where it is neither video nor audio.
-pub(super) struct Entry {
-    pub kind: Option<TrackKind>,
-    pub track: Track,
+/// Reads Tracks; the error is what the upload is refused with.
+pub(super) fn read_tracks(body: &[u8], limits: &Limits) -> Result<Tracks, (ErrorId, String)> {
+    let invalid = |cause: String| (ErrorId::InvalidMkvData, cause);
+    let (mut kept, mut left_out) = (Vec::new(), Vec::new());
+    let mut numbers = HashSet::new();
+    for child in Children::of(body) {
+        let (id, entry) = child.map_err(|cause| invalid(cause.to_string()))?;
+        if id != el::TRACK_ENTRY {
+            continue;
+        }
+        if numbers.len() == limits.tracks {
+            let cause = format!("more than {} tracks", limits.tracks);
+            return Err((ErrorId::MoreThanAllowedTracksFound, cause));
+        }
+        let Entry { kind, track } = read_track(entry).map_err(invalid)?;
+        let Track { number, ref codec_private, .. } = track;
+        let (bytes, limit) = (codec_private.len() as u64, limits.codec_private_bytes);
+        if bytes > limit {
+            let id = el::CODEC_PRIVATE;
+            return Err(invalid(format!("{id} of {bytes} bytes is above the limit of {limit}")));
+        }
+        if !numbers.insert(number) {
+            return Err(invalid(format!("two tracks have the number {number}")));
+        }
+        match (kind, limits.source) {
+            (Some(kind), _) => kept.push(Track { kind, ..track }),
+            (None, Source::Recording) => left_out.push(number),
+            (None, Source::Upload) => {
+                return Err(invalid(format!("track {number} is neither video nor audio")));
+            }
+        }
+    }
+    if kept.is_empty() {
+        return Err(invalid("Tracks holds no video and no audio".into()));
+    }
+    let video = kept.iter().position(|track| track.kind == TrackKind::Video);
+    let (lead, lead_is_video) = (video.unwrap_or(0), video.is_some());
+    Ok(Tracks { kept, left_out, lead, lead_is_video })
 }
 
-pub(super) fn read_track(body: &[u8]) -> Result<Entry, String> {
+/// A TrackEntry; `kind` is `None` where it is neither video nor audio.
+struct Entry {
+    kind: Option<TrackKind>,
+    track: Track,
+}
+
+fn read_track(body: &[u8]) -> Result<Entry, String> {
     let mut kind = None;
     let mut track = Track {
         number: 0,

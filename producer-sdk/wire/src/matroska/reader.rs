@@ -4,16 +4,17 @@
 //! What players need of a frame is left to `codec`. Encoded tracks are refused, since their frames
 //! are not samples; so are laced blocks, but for recordings.
 
-use super::block::{BlockHeader, Lacing, split};
+mod fragments;
+
 use super::element::{self as el, is_segment_child};
-use super::header::{DEFAULT_TIMECODE_SCALE_NS, Info, check_ebml, read_info, read_track};
+use super::header::{Info, Tracks, check_ebml, read_info, read_tracks};
 use super::input::Input;
-use super::tags::read_tags;
-use crate::ebml::{self, Children, EbmlError, HEADER_BYTES_MAX, Header, Id};
-use crate::fragment::END_OF_FRAGMENT;
-use crate::{ErrorId, Frame, Payload, SimpleTag, Track, TrackKind, UploadHeader};
+use crate::ebml::{self, EbmlError, HEADER_BYTES_MAX, Header, Id};
+use crate::{ErrorId, Frame, Payload, SimpleTag, UploadHeader};
 use bytes::Bytes;
+use fragments::{Fragment, TagCount};
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::sync::Arc;
 
 pub use super::limits::{Limits, Source};
@@ -29,7 +30,7 @@ pub enum Event {
     },
     Frame(Frame),
     /// Tags of the fragment that is open or has just ended; before the first fragment, of the
-    /// first. [`END_OF_FRAGMENT`] is not among them: it is [`Event::FragmentEnd`].
+    /// first. [`END_OF_FRAGMENT`](crate::fragment::END_OF_FRAGMENT) is not among them: it is [`Event::FragmentEnd`].
     Tag(SimpleTag),
     /// The fragment is whole: the next Cluster began (then with its timecode), an
     /// END_OF_FRAGMENT tag came, or the upload ended.
@@ -67,8 +68,10 @@ pub struct ReadError {
 pub struct Reader {
     limits: Limits,
     input: Input,
-    /// Bytes of the upload that were read, so where the next element begins.
+    /// Bytes of the upload that were read.
     offset: u64,
+    /// Where the element begins that is being read.
+    element_offset: u64,
     /// Bytes of a left-out element that are still to come.
     skip: u64,
     /// Bytes that must be there before it is worth looking at them again.
@@ -88,8 +91,8 @@ pub struct Reader {
     /// Where the newest Cluster began.
     cluster_offset: u64,
     fragment: Option<Fragment>,
-    /// The newest fragment that is whole, to judge the next one's timecode by.
-    previous: Option<Ended>,
+    /// What the next fragment's timecode must be after, once a fragment has ended.
+    previous_latest: Option<i64>,
     group: Group,
     events: VecDeque<Event>,
     error: Option<ReadError>,
@@ -102,33 +105,6 @@ struct Open {
     end: Option<u64>,
 }
 
-#[derive(Debug)]
-struct Tracks {
-    kept: Vec<Track>,
-    /// Numbers of tracks that are neither video nor audio, whose frames are left out.
-    left_out: Vec<u64>,
-    /// The index in `kept` of the track that fragments are cut at.
-    lead: usize,
-    lead_is_video: bool,
-}
-
-/// The fragment that is being read.
-#[derive(Debug)]
-struct Fragment {
-    timecode: u64,
-    earliest: i64,
-    latest: i64,
-    latest_of_lead: Option<i64>,
-    /// For each track, whether it has had a frame.
-    seen: Vec<bool>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Ended {
-    timecode: u64,
-    latest_of_lead: Option<i64>,
-}
-
 /// What a BlockGroup has held so far.
 #[derive(Debug, Default)]
 struct Group {
@@ -137,21 +113,13 @@ struct Group {
     references: bool,
 }
 
-#[derive(Debug, Default)]
-struct TagCount {
-    of_application: usize,
-    of_service: usize,
-}
-
-/// Tags of this prefix are the service's own, such as END_OF_FRAGMENT.
-const SERVICE_TAG_PREFIX: &str = "AWS";
-
 impl Reader {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
             input: Input::default(),
             offset: 0,
+            element_offset: 0,
             skip: 0,
             wanted: 0,
             open: Vec::new(),
@@ -165,7 +133,7 @@ impl Reader {
             cluster_unnamed: false,
             cluster_offset: 0,
             fragment: None,
-            previous: None,
+            previous_latest: None,
             group: Group::default(),
             events: VecDeque::new(),
             error: None,
@@ -229,13 +197,8 @@ impl Reader {
         }
     }
 
-    fn cut_short(&self, what: impl std::fmt::Display) -> ReadError {
-        let message = format!("the upload ends at byte {} within {what}", self.end_offset());
-        self.error(ErrorId::StreamReadError, message)
-    }
-
-    fn end_offset(&self) -> u64 {
-        self.offset.saturating_add(self.input.len() as u64)
+    fn cut_short(&self, what: impl Display) -> ReadError {
+        self.error(ErrorId::StreamReadError, format!("the upload ends within {what}"))
     }
 
     fn fail(&mut self, mut error: ReadError) {
@@ -249,15 +212,18 @@ impl Reader {
         self.error = Some(error);
     }
 
-    /// An error of the fragment that is being read.
-    fn error(&self, id: ErrorId, message: String) -> ReadError {
-        let timecode = self.fragment.as_ref().filter(|_| !self.cluster_unnamed);
-        ReadError { id, timecode: timecode.map(|fragment| fragment.timecode), message }
+    /// An error of the fragment that is being read, at the element that is.
+    fn error(&self, id: ErrorId, cause: impl Display) -> ReadError {
+        let fragment = self.fragment.as_ref().filter(|_| !self.cluster_unnamed);
+        ReadError {
+            id,
+            timecode: fragment.map(|fragment| fragment.timecode),
+            message: format!("{cause} (element at byte {})", self.element_offset),
+        }
     }
 
-    fn invalid(&self, message: impl std::fmt::Display) -> ReadError {
-        let message = format!("{message} (at byte {})", self.offset);
-        self.error(ErrorId::InvalidMkvData, message)
+    fn invalid(&self, cause: impl Display) -> ReadError {
+        self.error(ErrorId::InvalidMkvData, cause)
     }
 
     /// Reads one element, or one master element's header. `false` where more bytes are needed.
@@ -282,6 +248,7 @@ impl Reader {
             }
             return Ok(true);
         }
+        self.element_offset = self.offset;
         let mut scratch = [0; HEADER_BYTES_MAX];
         let header = match Header::read(self.input.peek(&mut scratch)) {
             Ok(Some(header)) => header,
@@ -333,7 +300,8 @@ impl Reader {
             }
             el::TRACKS if self.tracks.is_none() => {
                 let Some(body) = self.whole(header)? else { return Ok(false) };
-                self.tracks = Some(self.read_tracks(&body)?);
+                let tracks = read_tracks(&body, &self.limits);
+                self.tracks = Some(tracks.map_err(|(id, cause)| self.error(id, cause))?);
                 Ok(true)
             }
             el::TAGS => {
@@ -519,94 +487,6 @@ impl Reader {
         self.offset = self.offset.saturating_add(bytes as u64);
     }
 
-    fn read_tracks(&self, body: &[u8]) -> Result<Tracks, ReadError> {
-        let mut kept: Vec<Track> = Vec::new();
-        let mut left_out = Vec::new();
-        for child in Children::of(body) {
-            let (id, entry) = child.map_err(|cause| self.invalid(cause))?;
-            if id != el::TRACK_ENTRY {
-                continue;
-            }
-            if kept.len() + left_out.len() == self.limits.tracks {
-                let message = format!("more than {} tracks", self.limits.tracks);
-                return Err(self.error(ErrorId::MoreThanAllowedTracksFound, message));
-            }
-            let entry = read_track(entry).map_err(|cause| self.invalid(cause))?;
-            let track = entry.track;
-            let limit = self.limits.codec_private_bytes;
-            if track.codec_private.len() as u64 > limit {
-                return Err(self.invalid(format!(
-                    "CodecPrivate of {} bytes is above the limit of {limit}",
-                    track.codec_private.len()
-                )));
-            }
-            let number = track.number;
-            if kept
-                .iter()
-                .map(|track| track.number)
-                .chain(left_out.iter().copied())
-                .any(|n| n == number)
-            {
-                return Err(self.invalid(format!("two tracks have the number {number}")));
-            }
-            match (entry.kind, self.limits.source) {
-                (Some(kind), _) => kept.push(Track { kind, ..track }),
-                (None, Source::Recording) => left_out.push(number),
-                (None, Source::Upload) => {
-                    return Err(self.invalid(format!("track {number} is neither video nor audio")));
-                }
-            }
-        }
-        if kept.is_empty() {
-            return Err(self.invalid("Tracks holds no video and no audio"));
-        }
-        let video = kept.iter().position(|track| track.kind == TrackKind::Video);
-        let (lead, lead_is_video) = (video.unwrap_or(0), video.is_some());
-        Ok(Tracks { kept, left_out, lead, lead_is_video })
-    }
-
-    fn read_tags(&mut self, body: &[u8]) -> Result<(), ReadError> {
-        let tags = read_tags(body, self.limits.depth).map_err(|cause| self.invalid(cause))?;
-        let mut fragment_ends = false;
-        for tag in tags {
-            if tag.name == END_OF_FRAGMENT {
-                fragment_ends = true;
-                continue;
-            }
-            self.check_tag(&tag)?;
-            if self.header.is_some() {
-                self.events.push_back(Event::Tag(tag));
-            } else {
-                self.early_tags.push(tag);
-            }
-        }
-        if fragment_ends { self.end_fragment(None) } else { Ok(()) }
-    }
-
-    fn check_tag(&mut self, tag: &SimpleTag) -> Result<(), ReadError> {
-        let limits = &self.limits;
-        let refused = if tag.name.len() > limits.tag_name_bytes {
-            let (bytes, limit) = (tag.name.len(), limits.tag_name_bytes);
-            Some(format!("TagName of {bytes} bytes is above the limit of {limit}"))
-        } else if tag.value.len() > limits.tag_value_bytes {
-            let (bytes, limit, name) = (tag.value.len(), limits.tag_value_bytes, &tag.name);
-            Some(format!("TagString of {name:?} has {bytes} bytes, above the limit of {limit}"))
-        } else {
-            let count = if tag.name.starts_with(SERVICE_TAG_PREFIX) {
-                &mut self.tags.of_service
-            } else {
-                &mut self.tags.of_application
-            };
-            *count += 1;
-            (*count > limits.tags_per_fragment)
-                .then(|| format!("more than {} tags in a fragment", limits.tags_per_fragment))
-        };
-        match refused {
-            Some(message) => Err(self.error(ErrorId::FragmentMetadataLimitReached, message)),
-            None => Ok(()),
-        }
-    }
-
     fn begin_cluster(&mut self, header: Header) -> Result<bool, ReadError> {
         if self.header.is_none() {
             let Some(tracks) = &self.tracks else {
@@ -631,170 +511,6 @@ impl Reader {
         self.cluster_offset = self.offset;
         self.cluster_unnamed = true;
         self.enter(header)
-    }
-
-    fn scale_ns(&self) -> u64 {
-        self.header.as_ref().map_or(DEFAULT_TIMECODE_SCALE_NS, |header| header.timecode_scale_ns)
-    }
-
-    fn begin_fragment(&mut self, timecode: u64) -> Result<(), ReadError> {
-        // Within this range no later sum or product of a timecode overflows.
-        let scale_ns = self.scale_ns();
-        let in_range = timecode.checked_mul(scale_ns).is_some_and(|ns| ns <= i64::MAX as u64);
-        if !in_range {
-            let cause =
-                format!("Timestamp {timecode} of {scale_ns} ns each is beyond the year 2262");
-            return Err(self.invalid(cause));
-        }
-        let newest = match &self.fragment {
-            Some(fragment) => {
-                let Fragment { timecode, latest_of_lead, .. } = *fragment;
-                Some(Ended { timecode, latest_of_lead })
-            }
-            None => self.previous,
-        };
-        // Kinesis compares with the latest frame of any track. Audio of real muxers overlaps by a
-        // packet, which harms nobody, so the track that fragments are cut at decides.
-        let not_after = newest.and_then(|newest| {
-            let latest = newest.latest_of_lead.unwrap_or(newest.timecode as i64);
-            let latest = latest.max(newest.timecode as i64);
-            (self.limits.source == Source::Upload && timecode as i64 <= latest).then_some(latest)
-        });
-        self.end_fragment(not_after.is_none().then_some(timecode))?;
-        self.cluster_unnamed = false;
-        if let Some(latest) = not_after {
-            return Err(ReadError {
-                id: ErrorId::FragmentTimecodeLesserThanPrevious,
-                timecode: Some(timecode),
-                message: format!(
-                    "fragment timecode {timecode} is not after {latest}, the latest of the \
-                     fragment before it"
-                ),
-            });
-        }
-        if self.previous.is_some() {
-            self.tags = TagCount::default();
-        }
-        let tracks = self.tracks.as_ref().map_or(0, |tracks| tracks.kept.len());
-        self.fragment = Some(Fragment {
-            timecode,
-            earliest: i64::MAX,
-            latest: i64::MIN,
-            latest_of_lead: None,
-            seen: vec![false; tracks],
-        });
-        self.events.push_back(Event::FragmentStart { timecode });
-        Ok(())
-    }
-
-    fn end_fragment(&mut self, next_timecode: Option<u64>) -> Result<(), ReadError> {
-        let Some(fragment) = self.fragment.take() else { return Ok(()) };
-        let Fragment { timecode, latest_of_lead, .. } = fragment;
-        self.previous = Some(Ended { timecode, latest_of_lead });
-        if self.limits.source == Source::Upload
-            && let Some(missing) = fragment.seen.iter().position(|seen| !seen)
-        {
-            let number = self.tracks.as_ref().and_then(|tracks| tracks.kept.get(missing));
-            let number = number.map_or(0, |track| track.number);
-            return Err(ReadError {
-                id: ErrorId::FramesMissingForTrack,
-                timecode: Some(timecode),
-                message: format!("fragment {timecode} has no frame of track {number}"),
-            });
-        }
-        self.events.push_back(Event::FragmentEnd { next_timecode });
-        Ok(())
-    }
-
-    /// `group` is what else the BlockGroup held; a SimpleBlock has none.
-    fn read_block(&mut self, mut block: Payload, group: Option<&Group>) -> Result<(), ReadError> {
-        let header = BlockHeader::read(&block).map_err(|cause| self.invalid(cause))?;
-        let (Some(tracks), Some(fragment)) = (&self.tracks, &self.fragment) else {
-            return Err(self.invalid("a block outside of a fragment"));
-        };
-        let number = header.track;
-        let Some(index) = tracks.kept.iter().position(|track| track.number == number) else {
-            if tracks.left_out.contains(&number) {
-                return Ok(());
-            }
-            let message = format!("block of track {number}, which Tracks has not");
-            return Err(self.error(ErrorId::TrackNumberMismatch, message));
-        };
-        block.advance(header.len);
-        let frame = Frame {
-            track: number,
-            timecode: (fragment.timecode as i64).saturating_add(header.relative_timecode.into()),
-            key: group.map_or(header.key, |group| !group.references),
-            duration: group.and_then(|group| group.duration),
-            payload: block,
-        };
-        match (header.lacing, self.limits.source) {
-            (Lacing::None, _) => self.take_frame(index, frame),
-            (_, Source::Upload) => Err(self.invalid(format!("block of track {number} is laced"))),
-            (lacing, Source::Recording) => self.take_laced_frames(index, frame, lacing),
-        }
-    }
-
-    /// `block` is the frames as they lie in it. Only the first has a timecode of its own; the others
-    /// follow by the track's DefaultDuration, or by their share of the BlockDuration.
-    fn take_laced_frames(
-        &mut self,
-        index: usize,
-        mut block: Frame,
-        lacing: Lacing,
-    ) -> Result<(), ReadError> {
-        let payload = std::mem::take(&mut block.payload);
-        let frames = split(payload, lacing).map_err(|cause| self.invalid(cause))?;
-        let (count, scale_ns) = (frames.len() as u64, self.scale_ns());
-        let track = self.tracks.as_ref().and_then(|tracks| tracks.kept.get(index));
-        let block_ns = block.duration.map_or(0, |duration| duration.saturating_mul(scale_ns));
-        let frame_ns = track
-            .and_then(|track| track.default_duration_ns)
-            .or(block_ns.checked_div(count))
-            .unwrap_or(0);
-        for (payload, place) in frames.into_iter().zip(0_u64..) {
-            let later = place.saturating_mul(frame_ns).checked_div(scale_ns).unwrap_or(0);
-            let timecode = block.timecode.saturating_add_unsigned(later);
-            self.take_frame(index, Frame { timecode, duration: None, payload, ..block })?;
-        }
-        Ok(())
-    }
-
-    /// Holds a frame against the rules of its fragment. `index` is its track's among those kept.
-    fn take_frame(&mut self, index: usize, frame: Frame) -> Result<(), ReadError> {
-        let number = frame.track;
-        if frame.payload.is_empty() {
-            return Err(self.invalid(format!("block of track {number} has an empty frame")));
-        }
-        let Some(&Tracks { lead, lead_is_video, .. }) = self.tracks.as_ref() else {
-            return Err(self.invalid("a block before Tracks"));
-        };
-        let scale_ns = self.scale_ns();
-        let Limits { source, fragment_ms, .. } = self.limits;
-        let Some(fragment) = &mut self.fragment else {
-            return Err(self.invalid("a block outside of a fragment"));
-        };
-        let begins = index == lead && lead_is_video && fragment.latest_of_lead.is_none();
-        if begins && !frame.key && source == Source::Upload {
-            let cause = format!("fragment's first frame of track {number} is no key frame");
-            return Err(self.invalid(cause));
-        }
-        fragment.earliest = fragment.earliest.min(frame.timecode);
-        fragment.latest = fragment.latest.max(frame.timecode);
-        let span = fragment.latest.abs_diff(fragment.earliest);
-        let span_ms = u128::from(span) * u128::from(scale_ns) / 1_000_000;
-        if span_ms > u128::from(fragment_ms) {
-            let message = format!("fragment of {span_ms} ms is above the limit of {fragment_ms}");
-            return Err(self.error(ErrorId::MaxFragmentDurationReached, message));
-        }
-        if index == lead {
-            fragment.latest_of_lead = fragment.latest_of_lead.max(Some(frame.timecode));
-        }
-        if let Some(seen) = fragment.seen.get_mut(index) {
-            *seen = true;
-        }
-        self.events.push_back(Event::Frame(frame));
-        Ok(())
     }
 }
 
