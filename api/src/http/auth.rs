@@ -70,11 +70,11 @@ pub async fn login(service: Data<Arc<Service>>, request: HttpRequest, body: Byte
     match granted {
         Ok(granted) => {
             tracing::info!(%address, "signed in");
-            signed_in(&service, &granted, now)
+            signed_in(&service, &request, &granted, now)
         }
         Err(e) => {
             tracing::info!(%address, error = %e, "sign-in refused");
-            refused(&service, e)
+            refused(&service, &request, e)
         }
     }
 }
@@ -89,8 +89,8 @@ pub async fn refresh(service: Data<Arc<Service>>, request: HttpRequest) -> HttpR
         None => Err(SignInError::Ended),
     };
     match granted {
-        Ok(granted) => signed_in(&service, &granted, now),
-        Err(e) => refused(&service, e),
+        Ok(granted) => signed_in(&service, &request, &granted, now),
+        Err(e) => refused(&service, &request, e),
     }
 }
 
@@ -101,10 +101,10 @@ pub async fn logout(service: Data<Arc<Service>>, request: HttpRequest) -> HttpRe
     if let Some(token) = refresh_token(&request)
         && let Err(e) = service.sign_ins.end(&token).await
     {
-        return refused(&service, e);
+        return refused(&service, &request, e);
     }
     HttpResponse::NoContent()
-        .insert_header((header::SET_COOKIE, cookie(&service, "", 0)))
+        .insert_header((header::SET_COOKIE, cookie(&service, &request, "", 0)))
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .finish()
 }
@@ -116,12 +116,17 @@ pub async fn jwks(service: Data<Arc<Service>>) -> HttpResponse {
         .json(service.tokens.jwks())
 }
 
-fn signed_in(service: &Service, granted: &Granted, now: Timestamp) -> HttpResponse {
+fn signed_in(
+    service: &Service,
+    request: &HttpRequest,
+    granted: &Granted,
+    now: Timestamp,
+) -> HttpResponse {
     let life_s = granted.refresh_expires_at.millis_since(now) / 1000;
     HttpResponse::Ok()
         .insert_header((
             header::SET_COOKIE,
-            cookie(service, granted.refresh.expose_secret(), life_s),
+            cookie(service, request, granted.refresh.expose_secret(), life_s),
         ))
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .json(Access {
@@ -138,13 +143,13 @@ fn rfc3339(at: Timestamp) -> String {
         .to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
-fn refused(service: &Service, why: SignInError) -> HttpResponse {
+fn refused(service: &Service, request: &HttpRequest, why: SignInError) -> HttpResponse {
     let message = why.to_string();
     match why {
         SignInError::Wrong => error(StatusCode::UNAUTHORIZED, "WRONG_CREDENTIALS", &message),
         SignInError::Ended => {
             let mut response = error(StatusCode::UNAUTHORIZED, "SIGN_IN_ENDED", &message);
-            if let Ok(value) = HeaderValue::from_str(&cookie(service, "", 0)) {
+            if let Ok(value) = HeaderValue::from_str(&cookie(service, request, "", 0)) {
                 response.headers_mut().insert(header::SET_COOKIE, value);
             }
             response
@@ -192,12 +197,9 @@ fn same_host(origin: &str, request: &HttpRequest) -> bool {
         .unwrap_or(false)
 }
 
-fn cookie(service: &Service, value: &str, life_s: i64) -> String {
-    let secure = match &service.config {
-        c if c.tls.is_some() => "; Secure",
-        c if c.public_url.as_ref().is_some_and(|url| url.starts_with("https:")) => "; Secure",
-        _ => "",
-    };
+fn cookie(service: &Service, request: &HttpRequest, value: &str, life_s: i64) -> String {
+    let encrypted = caller::base_url(service, request).starts_with("https:");
+    let secure = if encrypted { "; Secure" } else { "" };
     format!("{COOKIE}={value}; Path=/auth; Max-Age={life_s}; HttpOnly; SameSite=Strict{secure}")
 }
 

@@ -1,6 +1,6 @@
 //! Signing in, staying signed in, and tokens that are refused, over HTTP.
 
-use crate::server::{Answer, Server, request};
+use crate::server::{Answer, Headers, Server, request};
 use lookback_api::access::{Principal, Subject};
 use lookback_api::account::Role;
 use lookback_api::clock::Clock;
@@ -131,7 +131,7 @@ fn logins_that_are_malformed_are_refused() {
     let json = ("content-type", "application/json");
     let form = ("content-type", "application/x-www-form-urlencoded");
     let huge = format!("{{\"name\": \"{}\"}}", "x".repeat(20_000));
-    let cases: [(&[(&str, &str)], &str, u16); 8] = [
+    let cases: [(Headers, &str, u16); 8] = [
         (&[json], "", 400),
         (&[json], "{}", 400),
         (&[json], "[]", 400),
@@ -183,6 +183,26 @@ fn pages_of_other_origins_may_call_only_where_allowed() {
         let preflight = server.request("OPTIONS", "/auth/refresh", &asked, b"");
         assert_eq!(preflight.status, 204, "{origin}");
         assert_eq!(preflight.header("access-control-allow-origin"), may_read.then_some(origin));
+    }
+}
+
+#[test]
+fn only_trusted_proxies_say_how_a_request_came() {
+    for (proxies, secure) in [("127.0.0.0/8", true), ("10.0.0.0/8", false)] {
+        let dir = tempfile::TempDir::new().unwrap();
+        let server = Server::start_with(&["--trusted-proxies", proxies], dir);
+        let forwarded = [("x-forwarded-proto", "https"), ("x-forwarded-host", "cam.example")];
+        let answer = server.request("POST", "/auth/logout", &forwarded, b"");
+        let cookie = answer.header("set-cookie").unwrap();
+        assert_eq!(cookie.ends_with("; Secure"), secure, "{proxies}: {cookie}");
+        // Each guess claims another sender; only what a trusted proxy says counts.
+        let statuses = (0..12).map(|n| {
+            let sender = format!("203.0.113.{n}");
+            let body = json!({"name": n.to_string(), "password": "guess"});
+            server.post_json("/auth/login", &[("x-forwarded-for", &sender)], &body).status
+        });
+        let slowed = statuses.filter(|&status| status == 429).count();
+        assert_eq!(slowed > 0, !secure, "{proxies}");
     }
 }
 

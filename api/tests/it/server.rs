@@ -119,23 +119,17 @@ impl Server {
         adding.wait_with_output().unwrap()
     }
 
-    pub fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+    pub fn get(&self, path: &str, headers: Headers) -> Answer {
         self.request("GET", path, headers, b"")
     }
 
-    pub fn post_json(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+    pub fn post_json(&self, path: &str, headers: Headers, body: &Value) -> Answer {
         let headers = [&[("content-type", "application/json")], headers].concat();
         self.request("POST", path, &headers, body.to_string().as_bytes())
     }
 
     /// One request on a connection of its own.
-    pub fn request(
-        &self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &[u8],
-    ) -> Answer {
+    pub fn request(&self, method: &str, path: &str, headers: Headers, body: &[u8]) -> Answer {
         request(self.address, method, path, headers, body)
     }
 
@@ -181,12 +175,15 @@ impl Drop for Server {
     }
 }
 
+/// Names and values.
+pub type Headers<'a> = &'a [(&'a str, &'a str)];
+
 /// One request to whatever listens at `address`, on a connection of its own.
 pub fn request(
     address: SocketAddr,
     method: &str,
     path: &str,
-    headers: &[(&str, &str)],
+    headers: Headers,
     body: &[u8],
 ) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();

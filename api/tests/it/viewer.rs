@@ -1,6 +1,6 @@
 //! The embedded viewer: what a browser is told about it.
 
-use crate::server::Server;
+use crate::server::{Headers, Server};
 
 const BROWSER: (&str, &str) = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
 
@@ -12,7 +12,7 @@ fn paths_lead_to_the_viewer_or_nowhere() {
     for path in ["/devices/dev_1", "/devices", "/sign-in"] {
         assert_eq!(server.get(path, &[BROWSER]).body, index.body, "{path}");
     }
-    let nowhere: [(&str, &str, &[(&str, &str)]); 7] = [
+    let nowhere: [(&str, &str, Headers); 7] = [
         ("GET", "/devices", &[("accept", "application/json")]),
         ("GET", "/devices", &[]),
         ("GET", "/assets/no-such-file.js", &[BROWSER]),
