@@ -458,12 +458,12 @@ mod tests {
             ("", 0),
             (" ,\t\r\n# a comment { } \n", 0),
             ("{ a }", 3),
-            ("{a(b:-1.5e+3)...F@x}", 11),
+            ("{a(b:-1.5e+3)...F@x}", 12),
             (r#""a \" b" "#, 1),
             (r#"""" a " \""" b """ c"#, 2),
             (r#""open"#, 1),
             (r#""open\"#, 1),
-            ("$a: [Int!]! = 1", 9),
+            ("$a: [Int!]! = 1", 10),
         ] {
             assert_eq!(Tokens(text.as_bytes()).count(), expected, "{text:?}");
         }

@@ -162,6 +162,8 @@ pub struct DeviceAdvice {
     flush_seconds: i64,
     /// Send a heartbeat when nothing else was sent for this long.
     heartbeat_seconds: i64,
+    /// Somebody wants to watch live: send footage even between events.
+    live_wanted: bool,
     /// What to record, and how much around an event.
     retention_plan: RetentionPlan,
 }
@@ -191,9 +193,9 @@ pub async fn ingest_segments(
             Some((UserErrorCode::LimitReached, message))
         }
     };
+    let streams = asked.streams_of(device.id).await?;
     let mut results = Vec::new();
     if refused.is_none() {
-        let streams = asked.streams_of(device.id).await?;
         let announcer = Announcer { device: &device, streams: &streams, kept_days: plan.days };
         let batch: Vec<Announcement> = input.segments.into_iter().map(Into::into).collect();
         let catalog = asked.service.storage.catalog.as_ref();
@@ -201,14 +203,18 @@ pub async fn ingest_segments(
         results.extend(outcomes.into_iter().map(Into::into));
         catalog.note_seen(device.id, now, Some(clock_skew_ms)).await?;
     }
+    let live_wanted =
+        streams.iter().any(|stream| asked.service.playback.is_watched_live(stream.id));
+    let (batch_size, flush_seconds) = announce::pace(live_wanted);
     Ok(IngestSegmentsPayload {
         results,
         advice: DeviceAdvice {
             server_time: DateTime(now),
             clock_skew_seconds: Some(seconds(clock_skew_ms)),
-            batch_size: announce::BATCH,
-            flush_seconds: announce::FLUSH_S,
+            batch_size,
+            flush_seconds,
             heartbeat_seconds: announce::HEARTBEAT_S,
+            live_wanted,
             retention_plan: RetentionPlan(plan),
         },
         user_errors: refused

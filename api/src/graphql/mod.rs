@@ -109,3 +109,194 @@ mod tests {
         assert_eq!(contract.len(), exported.len(), "write schema.graphql anew");
     }
 }
+
+/// A field that fails does so alone. Every type is asked for field by field without the request
+/// that resolvers need, so that each one which needs it fails.
+#[cfg(test)]
+mod failing_alone {
+    use super::fault::Maybe;
+    use super::*;
+    use crate::access::{Principal, Subject};
+    use crate::segment::{SegmentId, TimeRange};
+    use crate::{account, device as devices, id, playback as playing, segment as segments};
+    use async_graphql::{EmptyMutation, Object};
+    use lookback_wire::Timestamp;
+    use serde_json::{Value, json};
+
+    const AT: Timestamp = Timestamp::from_millis(1_763_803_800_000);
+    const RANGE: TimeRange = TimeRange { start: AT, end: AT.plus_millis(20_000) };
+
+    /// One object of each type that has fields which may fail.
+    struct Objects {
+        stream: devices::Stream,
+        device: devices::Device,
+        segment: segments::Segment,
+    }
+
+    impl Objects {
+        fn new() -> Self {
+            let device = devices::Device {
+                id: id::DeviceId::new(AT),
+                account: id::AccountId::new(AT),
+                external_id: "cam".into(),
+                name: "Cam".into(),
+                model: None,
+                firmware_version: None,
+                state: devices::DeviceState::Active,
+                time_zone: "UTC".into(),
+                plan: id::PlanId::new(AT),
+                created_at: AT,
+                last_seen_at: None,
+                clock_skew_ms: None,
+            };
+            let stream = devices::Stream {
+                id: id::StreamId::new(AT),
+                device: device.id,
+                account: device.account,
+                name: "main".into(),
+                position: 0,
+                media_stream_name: "cam-main".into(),
+                created_at: AT,
+            };
+            let segment = segments::Segment {
+                id: SegmentId { stream: stream.id, window: 0, key: 0 },
+                client_segment_id: "a".into(),
+                range: RANGE,
+                ingested_at: AT,
+                trigger: segments::RecordingTrigger::Continuous,
+                codecs: None,
+                width: None,
+                height: None,
+                size_bytes: None,
+            };
+            Self { stream, device, segment }
+        }
+    }
+
+    #[Object]
+    impl Objects {
+        async fn query(&self) -> Maybe<Query> {
+            Some(Ok(Query))
+        }
+
+        async fn viewer(&self) -> Maybe<viewer::Viewer> {
+            let principal = Principal {
+                subject: Subject::User(id::UserId::new(AT)),
+                account: self.device.account,
+                role: account::Role::Admin,
+                expires_at: AT,
+            };
+            Some(Ok(viewer::Viewer(principal)))
+        }
+
+        async fn device(&self) -> Maybe<device::Device> {
+            Some(Ok(device::Device(self.device.clone())))
+        }
+
+        async fn stream(&self) -> Maybe<stream::Stream> {
+            Some(Ok(stream::Stream(self.stream.clone())))
+        }
+
+        async fn segment(&self) -> Maybe<segment::Segment> {
+            Some(Ok(segment::Segment(self.segment.clone())))
+        }
+
+        async fn clip(&self) -> Maybe<clip::Clip> {
+            let clip =
+                playing::timeline::Clip { range: RANGE, media_ms: 1, bytes: None, growing: false };
+            Some(Ok(clip::Clip { stream: self.stream.clone(), clip }))
+        }
+
+        async fn coverage(&self) -> Maybe<coverage::Coverage> {
+            let coverage = playing::timeline::Coverage {
+                range: RANGE,
+                bucket_ms: 1000,
+                covered_ms: Vec::new(),
+                gaps: Some(vec![RANGE]),
+            };
+            Some(Ok(coverage::Coverage { stream: self.stream.clone(), coverage, max_gap_ms: 0 }))
+        }
+    }
+
+    fn named(name: &str, list: &Value) -> Value {
+        let all = list.as_array().unwrap();
+        all.iter().find(|item| item["name"] == name).unwrap_or_else(|| panic!("no {name}")).clone()
+    }
+
+    /// The name of a type below its wrappers, and whether it is nullable.
+    fn type_of(field: &Value) -> (String, bool) {
+        let mut of = &field["type"];
+        let nullable = of["kind"] != "NON_NULL";
+        while of["ofType"].is_object() {
+            of = &of["ofType"];
+        }
+        (of["name"].as_str().unwrap().to_owned(), nullable)
+    }
+
+    /// Something valid for each argument that is required.
+    fn arguments(field: &Value) -> String {
+        let required = |argument: &&Value| argument["type"]["kind"] == "NON_NULL";
+        let value = |argument: &Value| match type_of(argument).0.as_str() {
+            "ID" => "\"x\"",
+            "TimeRangeInput" => "{start: \"2026-01-01T00:00:00Z\", end: \"2026-01-02T00:00:00Z\"}",
+            "LocalDate" => "\"2026-01-01\"",
+            "DeviceRef" => "{externalId: \"x\"}",
+            "PlaybackSessionInput" => {
+                "{streamId: \"x\", start: \"2026-01-01T00:00:00Z\", end: \"2026-01-02T00:00:00Z\"}"
+            }
+            other => panic!("no example of {other}"),
+        };
+        let all: Vec<String> = field["args"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(required)
+            .map(|argument| format!("{}: {}", argument["name"].as_str().unwrap(), value(argument)))
+            .collect();
+        if all.is_empty() { String::new() } else { format!("({})", all.join(", ")) }
+    }
+
+    #[tokio::test]
+    async fn every_field() {
+        let schema = async_graphql::Schema::new(Objects::new(), EmptyMutation, EmptySubscription);
+        let introspection = "{ __schema { types { name kind fields { name
+            args { name type { kind name ofType { kind name ofType { kind name ofType { name } } } } }
+            type { kind name ofType { kind name ofType { kind name ofType { name } } } } } } } }";
+        let answer = schema.execute(introspection).await;
+        let types = answer.data.into_json().unwrap()["__schema"]["types"].clone();
+        let (mut failed_alone, mut failed_with_parent) = (0, 0);
+        for object in named("Objects", &types)["fields"].as_array().unwrap() {
+            let parent = object["name"].as_str().unwrap();
+            let (type_name, _) = type_of(object);
+            for field in named(&type_name, &types)["fields"].as_array().unwrap() {
+                let name = field["name"].as_str().unwrap();
+                let (inner, nullable) = type_of(field);
+                let kind = named(&inner, &types)["kind"].clone();
+                let leaf = kind == "SCALAR" || kind == "ENUM";
+                let selection = if leaf { "" } else { "{ __typename }" };
+                let query = format!(
+                    "{{ {parent} {{ __typename {name}{} {selection} }} }}",
+                    arguments(field)
+                );
+                let answer = schema.execute(query.as_str()).await;
+                if answer.errors.is_empty() {
+                    continue;
+                }
+                let data = answer.data.into_json().unwrap();
+                let error = serde_json::to_value(&answer.errors).unwrap();
+                assert_eq!(error[0]["extensions"]["code"], "INTERNAL", "{query}: {error}");
+                assert_eq!(error[0]["path"], json!([parent, name]), "{query}: {error}");
+                assert_eq!(error.as_array().unwrap().len(), 1, "{query}: {error}");
+                if nullable {
+                    let expected = json!({parent: {"__typename": type_name, name: null}});
+                    assert_eq!(data, expected, "{query}");
+                    failed_alone += 1;
+                } else {
+                    assert_eq!(data, json!({parent: null}), "{query}");
+                    failed_with_parent += 1;
+                }
+            }
+        }
+        assert!(failed_alone > 15 && failed_with_parent > 5, "{failed_alone} {failed_with_parent}");
+    }
+}

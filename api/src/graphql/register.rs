@@ -81,8 +81,8 @@ pub async fn register(
         Ok(registered) => issued(asked, registered, now),
         Err(CreateError::Taken { field }) => {
             let name = match field {
-                "external_id" => "externalId",
-                "media_stream_name" => "mediaStreamNames",
+                "mediaStreamName" => "mediaStreamNames",
+                "name" => "streams",
                 other => other,
             };
             let message = format!("{name} is in use");

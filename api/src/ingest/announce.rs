@@ -15,11 +15,7 @@ pub const MIN_SEGMENT_MS: i64 = 100;
 pub const MAX_SEGMENT_MS: i64 = WINDOW_MS;
 /// How far ahead of the service's clock a segment may end.
 pub const MAX_CLOCK_AHEAD_MS: i64 = 120_000;
-/// Announcements that a device is advised to send together: a minute of them.
-pub const BATCH: usize = 3;
-/// How long it is to wait at most for a batch to fill, in seconds.
-pub const FLUSH_S: i64 = 60;
-/// How long it is to stay silent at most, in seconds.
+/// How long a device is to stay silent at most, in seconds.
 pub const HEARTBEAT_S: i64 = 60;
 /// A device's clock that is off by more gets a warning.
 const CLOCK_SKEW_MS: i64 = 2_000;
@@ -103,6 +99,12 @@ impl RejectionCode {
     pub fn is_retryable(self) -> bool {
         self == Self::TemporarilyUnavailable
     }
+}
+
+/// How many announcements a device is advised to send together, and for how many seconds it is to
+/// wait at most for so many: a minute of them, or one by one while somebody watches live.
+pub fn pace(live_wanted: bool) -> (usize, i64) {
+    if live_wanted { (1, 20) } else { (3, 60) }
 }
 
 /// Judges and stores a batch of at most [`MAX_BATCH`]; one outcome each, in order. `clock_skew_ms`

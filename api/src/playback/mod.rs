@@ -19,13 +19,17 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
-use token::{Holder, MediaToken, Signer};
+use token::{Holder, MediaToken, Signer, Span};
 
 /// How long a holder's rights are believed before the catalog is asked again: below the 5 s after
 /// which a revoked session must be dead.
 const RIGHTS_MAX_AGE_MS: i64 = 3_000;
 /// Holders remembered; each is asked for again where the memory is full.
 const MAX_RIGHTS: usize = 20_000;
+/// A stream that a live session asked for within this is watched: players ask every few seconds.
+const WATCHED_MS: i64 = 30_000;
+/// Watched streams remembered; one that is forgotten is remembered again within seconds.
+const MAX_WATCHED: usize = 100_000;
 /// Initialization segments remembered, about 1.5 KB each.
 const MAX_INITS: usize = 4_096;
 
@@ -146,6 +150,8 @@ pub struct Playback {
     rights: Mutex<HashMap<(Holder, StreamId), Rights>>,
     inits: Mutex<HashMap<(StreamId, InitId), Arc<TrackInit>>>,
     live: live::Windows,
+    /// When a live session last asked for a stream.
+    watched: Mutex<HashMap<StreamId, Timestamp>>,
 }
 
 /// Whether a holder may watch a stream, as the catalog said then.
@@ -166,6 +172,7 @@ impl Playback {
             rights: Mutex::default(),
             inits: Mutex::default(),
             live: live::Windows::default(),
+            watched: Mutex::default(),
         }
     }
 
@@ -185,7 +192,19 @@ impl Playback {
                 may_view
             }
         };
-        if may_view { Ok(token) } else { Err(MediaError::Refused) }
+        if !may_view {
+            return Err(MediaError::Refused);
+        }
+        if matches!(token.span, Span::Live { .. }) {
+            remember(&self.watched, MAX_WATCHED, token.stream, now);
+        }
+        Ok(token)
+    }
+
+    /// Whether somebody watches the stream live.
+    pub fn is_watched_live(&self, stream: StreamId) -> bool {
+        let asked_at = self.watched.lock().get(&stream).copied();
+        asked_at.is_some_and(|at| self.clock.now().millis_since(at) < WATCHED_MS)
     }
 
     /// Asks the catalog whether the token's holder may still view its stream.

@@ -6,6 +6,7 @@
 mod auth;
 mod camera;
 mod crash;
+mod graphql;
 mod house;
 mod playback;
 mod putmedia;
