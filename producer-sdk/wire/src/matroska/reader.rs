@@ -168,14 +168,17 @@ impl Reader {
     }
 
     /// The upload has ended: the events of its last fragment, if that is whole. Bytes of an
-    /// element that was cut short are an error, and their fragment is not ended.
+    /// element that was cut short are an error, and their fragment is not ended; in a recording
+    /// they are left out. To be called when [`Reader::next`] has no more, since an error here would
+    /// hide events that it still has.
     pub fn finish(&mut self) -> Result<Vec<Event>, ReadError> {
         let mut events = Vec::new();
         while let Some(event) = self.next()? {
             events.push(event);
         }
-        let end = if self.cluster_unnamed {
-            // Of the fragment that was cut short nothing is known, and the one before it is whole.
+        let end = if self.cluster_unnamed || self.limits.source == Source::Recording {
+            // Of an upload's fragment that was cut short nothing is known, and the one before it is
+            // whole. A recorder that lost power leaves its last element cut short.
             self.end_fragment(None)
         } else if self.skip > 0 || self.input.len() > 0 {
             Err(self.cut_short("an element"))

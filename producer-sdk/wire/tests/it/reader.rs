@@ -528,6 +528,8 @@ fn recordings_keep_no_upload_rules() {
     let block =
         Upload::empty().element(&[0xA1], b"\x81\0\0\x02\x01\x02abb").element(&[0x9B], &[9]).0;
     recording(upload.clone().cluster(9).element(&[0xA0], &block), "2 tracks (9 1@9! 1@49! )");
+    let cut = upload.clone().cluster(9).key(0).raw(&[0xA3, 0x85, 0x81]);
+    recording(cut, "2 tracks (9 1@9! )");
     let numbers = (1..=9).map(|number| Track { number, ..audio() }).collect::<Vec<_>>();
     recording(Upload::of(&numbers).cluster(1), "9 tracks (1 )");
     // Track 2 becomes one of subtitles.
