@@ -109,9 +109,13 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     })
 }
 
+/// Connections that are dropped on purpose, as under a refused upload, are errors to the HTTP
+/// server; anybody could fill the log with them.
+const QUIET: &str = "actix_http::h1::dispatcher=off";
+
 /// Sends what is logged to stderr.
 pub fn log_to_stderr(config: &Config) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&config.log.filter)
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", config.log.filter))
         .map_err(|e| format!("log.filter is {:?}: {e}", config.log.filter))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match config.log.format {

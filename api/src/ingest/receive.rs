@@ -82,6 +82,7 @@ pub async fn receive<E: Display>(
     let mut is_stopping = false;
 
     loop {
+        upload.tick(now());
         while let Some(output) = upload.next_output() {
             match output {
                 Output::Ack(ack) => {
@@ -101,7 +102,8 @@ pub async fn receive<E: Display>(
         }
         let idle_ms = upload.deadline().millis_since(now()).max(1).unsigned_abs();
         tokio::select! {
-            // What is durable is acknowledged before more is read.
+            // What is durable is acknowledged before more is read, and a client that sends without a
+            // pause puts nothing off.
             biased;
             Some((result, len)) = appends.next(), if !appends.is_empty() => {
                 match &result {
@@ -124,6 +126,11 @@ pub async fn receive<E: Display>(
                 is_stopping = true;
                 upload.close();
             }
+            _ = rights_due.tick() => {
+                if !may_upload(service, grant).await {
+                    upload.revoke(now());
+                }
+            }
             part = body.next(), if upload.wants_bytes() => match part {
                 Some(Ok(bytes)) => upload.push(bytes, now()),
                 Some(Err(error)) => {
@@ -132,12 +139,7 @@ pub async fn receive<E: Display>(
                 }
                 None => upload.end(now()),
             },
-            _ = rights_due.tick() => {
-                if !may_upload(service, grant).await {
-                    upload.revoke(now());
-                }
-            }
-            _ = time::sleep(Duration::from_millis(idle_ms)) => upload.tick(now()),
+            _ = time::sleep(Duration::from_millis(idle_ms)) => {}
         }
     }
 }

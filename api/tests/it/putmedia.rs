@@ -7,7 +7,7 @@ use lookback_api::device::DeviceState;
 use lookback_api::storage::{Catalog, embedded};
 use lookback_wire::matroska::writer;
 use lookback_wire::{Ack, Payload, Track, UploadHeader};
-use std::io::{BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -100,12 +100,15 @@ fn continues_at_once_where_it_is_asked() {
         camera.token, camera.media_stream
     );
     socket.write_all(head.as_bytes()).unwrap();
-    let mut answer = vec![0; 200];
-    let mut len = 0;
-    while !answer[..len].windows(17).any(|w| w == b"\r\n\r\nHTTP/1.1 200 O") {
-        len += socket.read(&mut answer[len..]).unwrap();
-    }
-    assert!(answer.starts_with(b"HTTP/1.1 100 Continue\r\n\r\n"));
+    let mut answer = BufReader::new(socket);
+    let mut lines = (0..3).map(|_| {
+        let mut line = String::new();
+        answer.read_line(&mut line).unwrap();
+        line
+    });
+    assert_eq!(lines.next().as_deref(), Some("HTTP/1.1 100 Continue\r\n"));
+    assert_eq!(lines.next().as_deref(), Some("\r\n"));
+    assert_eq!(lines.next().as_deref(), Some("HTTP/1.1 200 OK\r\n"));
 }
 
 #[test]
@@ -261,7 +264,8 @@ fn bad_uploads_keep_what_came_before_and_name_what_is_wrong() {
         let at_ms = start_ms + n as u64 * 60_000;
         let mut upload = open(&server, &camera);
         let mut reading = upload.reading().unwrap();
-        let body = [header(), fragment(at_ms), bad(at_ms + FRAGMENT_MS)].concat();
+        let good = [header(), fragment(at_ms), camera::end_of_fragment()].concat();
+        let body = [good, bad(at_ms + FRAGMENT_MS)].concat();
         let sending = std::thread::spawn(move || {
             upload.send_cut(&body, |n| 1_000 + n * 7 % 60_000).unwrap();
             upload.finish().unwrap();
