@@ -375,10 +375,17 @@ impl Fragmenter {
             let span_ms = open.leading_last_ms - open.start_ms;
             self.interval_ms = (span_ms / (open.leading_frames - 1)).clamp(1, 10_000);
         }
+        // Of a lone picture nothing says how long it lasts but the next one.
+        let longest_ms = match open.leading_frames {
+            1 => self.target_ms.saturating_mul(2),
+            _ => self.interval_ms.saturating_mul(3),
+        };
         let follows = next_ms.filter(|next_ms| {
-            let hole_ms = next_ms - open.leading_last_ms;
-            (1..=self.interval_ms.saturating_mul(3)).contains(&hole_ms)
+            (1..=longest_ms).contains(&next_ms.saturating_sub(open.leading_last_ms))
         });
+        if let (1, Some(next_ms)) = (open.leading_frames, follows) {
+            self.interval_ms = next_ms - open.leading_last_ms;
+        }
         let end_ms = follows.unwrap_or(open.leading_last_ms.saturating_add(self.interval_ms));
         let tags = std::mem::take(&mut self.tags);
         let tags = if tags.is_empty() { Bytes::new() } else { writer::tags(&tags) };
@@ -439,5 +446,173 @@ impl ParameterSets {
         }
         let AvcConfig { record, width, height, .. } = AvcConfig::from_annex_b(frame)?;
         Ok(Some(Self { record, width, height }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::BufferLimits;
+    use lookback_wire::codec::g711::{G711Config, Law};
+    use lookback_wire::matroska::{Event, Limits, Reader};
+
+    /// Real parameter sets.
+    const SMALL: &str = "000000016742c01eda0280f684000003000400000300c83c58b920000000000168ce3c80";
+
+    fn hex(text: &str) -> Vec<u8> {
+        let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+        (0..text.len()).step_by(2).map(byte).collect()
+    }
+
+    fn video(at_ms: i64, key: bool) -> Frame {
+        let mut data = if key { hex(SMALL) } else { Vec::new() };
+        data.extend([0, 0, 0, 1, if key { 0x65 } else { 0x41 }, 1, 2]);
+        Frame { track: 1, captured_at: Timestamp::from_millis(at_ms), key, data: data.into() }
+    }
+
+    fn audio(track: u64, at_ms: i64) -> Frame {
+        let captured_at = Timestamp::from_millis(at_ms);
+        Frame { track, captured_at, key: true, data: Bytes::from_static(&[0x55; 80]) }
+    }
+
+    fn g711() -> Track {
+        Track::g711(G711Config { law: Law::A, sampling_hz: 8000, channels: 1 })
+    }
+
+    /// Puts frames, flushes, and tells each fragment as `start-end: track@time …`, its tracks in
+    /// brackets where the header does not name all of them.
+    fn fragments(tracks: Vec<Track>, frames: &[Frame]) -> (Vec<String>, u64) {
+        let count = tracks.len();
+        let mut buffer = Buffer::new(BufferLimits::default());
+        let mut fragmenter = Fragmenter::new(tracks, Duration::from_secs(1), [7; 16]);
+        for frame in frames {
+            fragmenter.put(frame.clone(), Instant::now(), &mut buffer).unwrap();
+        }
+        fragmenter.flush(&mut buffer);
+        let tell = |fragment: &crate::buffer::Fragment| {
+            assert!(fragment.sendable && fragment.ended);
+            let mut reader = Reader::new(Limits::default());
+            reader.push(writer::header(&fragment.header));
+            for piece in &fragment.pieces {
+                reader.push(piece.clone());
+            }
+            let (start, end) = (fragment.info.start.as_millis(), fragment.info.end.as_millis());
+            let mut text = format!("{start}-{end}:");
+            if fragment.header.tracks.len() != count {
+                let numbers = fragment.header.tracks.iter().map(|track| track.number.to_string());
+                text += &format!(" [{}]", numbers.collect::<Vec<_>>().join(","));
+            }
+            while let Some(event) = reader.next().unwrap() {
+                if let Event::Frame(frame) = event {
+                    text += &format!(" {}@{}", frame.track, frame.timecode);
+                }
+            }
+            text
+        };
+        (buffer.iter().map(tell).collect(), fragmenter.pending_skips())
+    }
+
+    #[test]
+    fn fragments_are_cut_where_every_server_takes_them() {
+        let check = |tracks: &[Track], frames: &[Frame], expected: &[&str], skipped: u64| {
+            assert_eq!(fragments(tracks.to_vec(), frames).0, expected);
+            assert_eq!(fragments(tracks.to_vec(), frames).1, skipped);
+        };
+        let (k, p) = (|at| video(at, true), |at| video(at, false));
+        let both = [Track::h264(), g711()];
+        // At the first key frame at or after a second; what comes before a key frame is left out.
+        let frames = [k(1000), p(1500), k(1900), p(2400), k(2600)];
+        check(
+            &[Track::h264()],
+            &frames,
+            &["1000-2600: 1@1000 1@1500 1@1900 1@2400", "2600-3066: 1@2600"],
+            0,
+        );
+        // B-frames: what is shown last says where the fragment ends.
+        let frames = [k(1000), p(1120), p(1040), p(1080), p(1160), k(3000)];
+        check(
+            &[Track::h264()],
+            &frames,
+            &["1000-1200: 1@1000 1@1120 1@1040 1@1080 1@1160", "3000-3040: 1@3000"],
+            0,
+        );
+        // Audio waits for its key frame, and one that lies before it stays with it.
+        let frames = [audio(2, 980), k(1000), audio(2, 1020), k(2000), audio(2, 1990)];
+        check(&both, &frames, &["1000-2000: 1@1000 2@980 2@1020", "2000-3000: 1@2000 2@1990"], 0);
+        // Without audio the header does not name it.
+        let frames = [k(1000), audio(2, 1010), k(2000), k(3000), k(4000), audio(2, 4010)];
+        check(
+            &both,
+            &frames,
+            &[
+                "1000-2000: 1@1000 2@1010",
+                "2000-3000: [1] 1@2000",
+                "3000-4000: [1] 1@3000",
+                "4000-5000: 1@4000 2@4010",
+            ],
+            0,
+        );
+        // Audio alone is cut every two seconds.
+        let frames: Vec<_> = (0..7).map(|n| audio(1, n * 500)).collect();
+        check(
+            &[g711()],
+            &frames,
+            &["0-2000: 1@0 1@500 1@1000 1@1500", "2000-3500: 1@2000 1@2500 1@3000"],
+            0,
+        );
+        // The clock goes back: at a key frame a fragment begins, otherwise one is waited for.
+        let frames = [k(9000), p(9100), k(5000), p(5100)];
+        check(
+            &[Track::h264()],
+            &frames,
+            &["9000-9200: 1@9000 1@9100", "5000-5200: 1@5000 1@5100"],
+            0,
+        );
+        let frames = [k(90_000), p(90_100), p(50_000), p(50_100), k(50_200)];
+        check(
+            &[Track::h264()],
+            &frames,
+            &["90000-90200: 1@90000 1@90100", "50200-50300: 1@50200"],
+            0,
+        );
+        // No key frame for 20 s.
+        let frames = [k(0), p(10_000), p(19_000), p(19_900), p(25_000)];
+        check(&[Track::h264()], &frames, &["0-28500: 1@0 1@10000 1@19000"], 2);
+    }
+
+    #[test]
+    fn a_change_of_parameter_sets_begins_a_fragment_with_another_header() {
+        let mut other = video(1200, true);
+        let mut data = other.data.to_vec();
+        // Another level in the SPS.
+        data[7] = 0x1f;
+        other.data = data.into();
+        let mut buffer = Buffer::new(BufferLimits::default());
+        let mut fragmenter = Fragmenter::new(vec![Track::h264()], Duration::from_secs(1), [7; 16]);
+        for frame in [video(1000, true), video(1100, false), other, video(1300, false)] {
+            fragmenter.put(frame, Instant::now(), &mut buffer).unwrap();
+        }
+        let headers: Vec<_> = buffer.iter().map(|fragment| &fragment.header.tracks[0]).collect();
+        assert_eq!(headers.len(), 2);
+        assert_eq!([headers[0].codec_private[3], headers[1].codec_private[3]], [0x1e, 0x1f]);
+        assert!(headers[0].width > 0);
+    }
+
+    #[test]
+    fn frames_that_cannot_be_sent_are_refused() {
+        let mut buffer = Buffer::new(BufferLimits::default());
+        let mut fragmenter = Fragmenter::new(vec![Track::h264()], Duration::from_secs(1), [7; 16]);
+        let mut check = |frame: Frame, expected: &str| {
+            let error = fragmenter.put(frame, Instant::now(), &mut buffer).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        };
+        let frame = video(1000, true);
+        check(Frame { track: 2, ..frame.clone() }, "track 2 was not configured");
+        check(Frame { track: 0, ..frame.clone() }, "track 0 was not configured");
+        check(Frame { data: Bytes::new(), ..frame.clone() }, "is empty");
+        check(Frame { captured_at: Timestamp::from_millis(-1), ..frame.clone() }, "before 1970");
+        check(Frame { data: vec![1, 2, 3].into(), ..frame.clone() }, "no start code");
+        let data = Bytes::from_static(&[0, 0, 0, 1, 0x65, 1]);
+        check(Frame { data, ..frame }, "no parameter sets");
     }
 }

@@ -369,3 +369,74 @@ impl SimulatedLink {
         }
     }
 }
+
+/// What the session does, driven by a server that keeps all and answers at once: the starts of the
+/// fragments that each upload carried.
+fn uploads(frames: &[Frame]) -> Vec<Vec<u64>> {
+    let mut session = Session::new(Parts {
+        tracks: vec![Track::h264()],
+        fragment: Duration::from_secs(1),
+        limits: BufferLimits::default(),
+        timing: Timing::default(),
+        announcer: None,
+        rng: Rng::seeded(1),
+    });
+    let now = Instant::now();
+    for frame in frames {
+        session.put_frame(frame.clone(), now).unwrap();
+    }
+    session.stop();
+    let mut uploads = Vec::new();
+    for _ in 0..100 {
+        match session.poll_action(now) {
+            Some(Action::Connect) => {
+                session.on_connected(now);
+                uploads.push((Reader::new(Limits::default()), Vec::new()));
+            }
+            Some(Action::EndBody) => session.on_disconnected(LinkError::Closed, now),
+            Some(Action::Abort) => panic!("it gave up: {session:?}"),
+            None => {}
+        }
+        let Some((reader, starts)) = uploads.last_mut() else { continue };
+        while let Some(bytes) = session.poll_transmit(now) {
+            reader.push(bytes);
+        }
+        let mut kept = Vec::new();
+        while let Some(event) = reader.next().unwrap() {
+            match event {
+                Read::FragmentStart { timecode } => starts.push(timecode),
+                Read::FragmentEnd { .. } => kept.extend(starts.last().copied()),
+                _ => {}
+            }
+        }
+        for timecode in kept {
+            session.on_ack(Ack::Persisted { timecode, number: "1".to_owned() }, now);
+        }
+    }
+    assert!(session.is_finished(), "{session:?}");
+    uploads.into_iter().map(|(_, starts)| starts).collect()
+}
+
+#[test]
+fn another_upload_begins_where_tracks_change_or_the_clock_goes_back() {
+    // Real parameter sets, before a picture that nobody decodes; `level` is the SPS's.
+    let key_frame = |at_ms, level| {
+        let sps = [0x67, 0x42, 0xc0, level, 0xda, 0x02, 0x80, 0xf6, 0x84, 0, 0, 3, 0, 4, 0, 0, 3];
+        let units: [&[u8]; 3] = [
+            &[&sps[..], &[0, 0xc8, 0x3c, 0x58, 0xb9, 0x20]].concat(),
+            &[0x68, 0xce, 0x3c, 0x80],
+            &[0x65, 1, 2],
+        ];
+        let data: Vec<u8> = units.iter().flat_map(|unit| [&[0, 0, 0, 1], *unit].concat()).collect();
+        let captured_at = Timestamp::from_millis(at_ms);
+        Frame { track: 1, captured_at, key: true, data: data.into() }
+    };
+    let check = |frames: &[(i64, u8)], expected: &[&[u64]]| {
+        let frames: Vec<_> = frames.iter().map(|(at, level)| key_frame(*at, *level)).collect();
+        assert_eq!(uploads(&frames), expected);
+    };
+    check(&[(1000, 30), (2000, 30), (3000, 30)], &[&[1000, 2000, 3000]]);
+    check(&[(1000, 30), (2000, 31), (3000, 31)], &[&[1000], &[2000, 3000]]);
+    check(&[(5000, 30), (1000, 30), (2000, 30)], &[&[5000], &[1000, 2000]]);
+    check(&[(5000, 30), (5000, 30), (4999, 31)], &[&[5000], &[5000], &[4999]]);
+}

@@ -330,3 +330,142 @@ fn edit_shift(trak: &Trak, movie_timescale: u32) -> i64 {
     }
     shift
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mp4_atom::{
+        Avc1, Avcc, Co64, Ctts, CttsEntry, Edts, Elst, ElstEntry, Mdhd, Mdia, Minf, Mvhd, Stco,
+        Stsc, StscEntry, Stsd, Stss, Stsz, Stts, SttsEntry, Tkhd, Visual,
+    };
+    use std::io::Write;
+
+    const SPS: &str = "6742c01eda0280f684000003000400000300c83c58b920";
+
+    fn hex(text: &str) -> Vec<u8> {
+        let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+        (0..text.len()).step_by(2).map(byte).collect()
+    }
+
+    /// Video of five samples in three chunks, 25 pictures a second, with a picture that is shown out
+    /// of order, an edit that begins 40 ms in, and offsets that count from `base`.
+    fn video(base: u64, large: bool) -> Trak {
+        let avcc = Avcc {
+            configuration_version: 1,
+            avc_profile_indication: 0x42,
+            profile_compatibility: 0xc0,
+            avc_level_indication: 0x1e,
+            length_size: 4,
+            sequence_parameter_sets: vec![hex(SPS)],
+            picture_parameter_sets: vec![hex("68ce3c80")],
+            ext: None,
+        };
+        let visual = Visual { width: 320, height: 240, ..Default::default() };
+        let entry = Avc1 {
+            visual,
+            avcc,
+            btrt: None,
+            colr: None,
+            pasp: None,
+            taic: None,
+            fiel: None,
+            spatial: None,
+        };
+        let chunks = [base, base + 100, base + 50];
+        let run = |first_chunk, samples_per_chunk| StscEntry {
+            first_chunk,
+            samples_per_chunk,
+            sample_description_index: 1,
+        };
+        let shown = |sample_count, sample_offset| CttsEntry { sample_count, sample_offset };
+        let stbl = Stbl {
+            stsd: Stsd { codecs: vec![Codec::Avc1(entry)] },
+            stts: Stts { entries: vec![SttsEntry { sample_count: 5, sample_delta: 512 }] },
+            ctts: Some(Ctts {
+                entries: vec![shown(1, 512), shown(1, 1024), shown(1, 0), shown(2, 512)],
+            }),
+            stss: Some(Stss { entries: vec![1, 4] }),
+            stsc: Stsc { entries: vec![run(1, 2), run(3, 1)] },
+            stsz: Stsz { samples: StszSamples::Different { sizes: vec![3, 4, 5, 6, 7] } },
+            stco: (!large).then(|| Stco { entries: chunks.map(|chunk| chunk as u32).to_vec() }),
+            co64: large.then(|| Co64 { entries: chunks.to_vec() }),
+            ..Default::default()
+        };
+        let edit = ElstEntry { segment_duration: 200, media_time: Some(512), media_rate: 1.into() };
+        Trak {
+            tkhd: Tkhd { track_id: 1, ..Default::default() },
+            edts: Some(Edts { elst: Some(Elst { entries: vec![edit] }) }),
+            mdia: Mdia {
+                mdhd: Mdhd { timescale: 12_800, ..Default::default() },
+                minf: Minf { stbl, ..Default::default() },
+                ..Default::default()
+            },
+            ..Default::default()
+        }
+    }
+
+    fn file(trak: impl Fn(u64) -> Trak) -> File {
+        let media: Vec<u8> = (0..200).collect();
+        let mut bytes = Vec::new();
+        bytes.extend([0, 0, 0, 16]);
+        bytes.extend(b"ftypisom");
+        bytes.extend([0; 4]);
+        bytes.extend((8 + media.len() as u32).to_be_bytes());
+        bytes.extend(b"mdat");
+        let base = bytes.len() as u64;
+        bytes.extend(media);
+        let mvhd = Mvhd { timescale: 1000, ..Default::default() };
+        Moov { mvhd, trak: vec![trak(base)], ..Default::default() }.encode(&mut bytes).unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        file
+    }
+
+    #[test]
+    fn samples_come_as_the_tables_say() {
+        for large in [false, true] {
+            let mut mp4 = Mp4File::open(file(|base| video(base, large))).unwrap();
+            assert_eq!(mp4.extent(), Extent { start_ms: 0, end_ms: 200 });
+            let track = &mp4.tracks()[0];
+            assert_eq!((track.codec_id.as_str(), track.width), (h264::CODEC_ID, 320));
+            for _ in 0..2 {
+                let mut samples = Vec::new();
+                while let Some(sample) = mp4.next().unwrap() {
+                    samples.push((sample.at_ms, sample.key, sample.data[0], sample.data.len()));
+                }
+                let expected = [
+                    (0, true, 0, 3),
+                    (80, false, 3, 4),
+                    (40, false, 100, 5),
+                    (120, true, 105, 6),
+                    (160, false, 50, 7),
+                ];
+                assert_eq!(samples, expected);
+                mp4.rewind().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_said() {
+        let check = |mp4: File, expected: &str| {
+            let error = Mp4File::open(mp4).map(|mut mp4| {
+                while mp4.next()?.is_some() {}
+                Err::<(), Failure>("it was read".into())
+            });
+            let error = match error {
+                Ok(read) => read.unwrap_err(),
+                Err(error) => error,
+            };
+            assert!(error.to_string().contains(expected), "{error}");
+        };
+        check(tempfile::tempfile().unwrap(), "it has no moov");
+        check(file(|base| video(base + 1_000_000, false)), "the sample of 3 bytes");
+        let without_offsets = |base| {
+            let mut trak = video(base, false);
+            trak.mdia.minf.stbl.stco = None;
+            trak
+        };
+        check(file(without_offsets), "no chunk offsets");
+    }
+}
