@@ -30,6 +30,12 @@ pub enum Outcome {
     Ran(Response),
 }
 
+impl From<ServerError> for Outcome {
+    fn from(error: ServerError) -> Self {
+        Self::Refused(Response::from_errors(vec![error]))
+    }
+}
+
 /// A request that is fit to run.
 #[derive(Debug)]
 pub struct Prepared {
@@ -38,14 +44,13 @@ pub struct Prepared {
     pub mutates: bool,
 }
 
-/// Reads a request. What is wrong with it comes back as the errors of an answer without data.
-pub fn prepare(request: Request) -> Result<Prepared, Outcome> {
-    let refused = |error| Outcome::Refused(Response::from_errors(vec![error]));
-    document::check_text(&request.query).map_err(refused)?;
-    let document = parse_query(&request.query)
-        .map_err(|error| refused(coded("GRAPHQL_PARSE_FAILED", error.into())))?;
+/// Reads a request, as far as that needs no schema.
+pub fn prepare(request: Request) -> Result<Prepared, ServerError> {
+    document::check_text(&request.query)?;
+    let document =
+        parse_query(&request.query).map_err(|error| coded("GRAPHQL_PARSE_FAILED", error.into()))?;
     let name = request.operation_name.as_deref();
-    document::check(&document, name, &request.variables).map_err(refused)?;
+    document::check(&document, name, &request.variables)?;
     let mutates = document
         .operations
         .iter()
@@ -80,16 +85,13 @@ pub async fn execute(prepared: Prepared, asked: Asked) -> Outcome {
 
 /// Gives errors of the library a code, cuts a flood of them, and tells how the request ended.
 fn finish(mut response: Response) -> Outcome {
-    // Only what fails while it runs has a place in the answer; a value that a resolver's argument
-    // refused has neither a place nor a code.
+    // What a resolver failed with has a code, and what failed while running has a place in the
+    // answer; validation's errors have neither.
     let ran = response.errors.iter().all(|error| is_coded(error) || !error.path.is_empty());
     let refused = !ran && response.data == Value::Null;
-    for error in &mut response.errors {
-        if !is_coded(error) {
-            let code =
-                if error.path.is_empty() { "GRAPHQL_VALIDATION_FAILED" } else { "BAD_USER_INPUT" };
-            error.extensions.get_or_insert_default().set("code", code);
-        }
+    let code = if refused { "GRAPHQL_VALIDATION_FAILED" } else { "BAD_USER_INPUT" };
+    for error in response.errors.iter_mut().filter(|error| !is_coded(error)) {
+        error.extensions.get_or_insert_default().set("code", code);
     }
     if response.errors.len() > MAX_ERRORS {
         response.errors.truncate(MAX_ERRORS);

@@ -202,6 +202,7 @@ pub async fn ingest_segments(
         let outcomes = announce::announce(catalog, announcer, &batch, clock_skew_ms, now).await;
         results.extend(outcomes.into_iter().map(Into::into));
         catalog.note_seen(device.id, now, Some(clock_skew_ms)).await?;
+        asked.loaders.devices.forget(device.id).await;
     }
     let live_wanted =
         streams.iter().any(|stream| asked.service.playback.is_watched_live(stream.id));

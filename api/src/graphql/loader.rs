@@ -62,6 +62,11 @@ impl<Q: Question> Load<Q> {
         // A key that a batch left out, or whose batch was dropped half-way, is an error here.
         self.0.try_load(key).await.map_err(Fault::internal)?
     }
+
+    /// Reads the key anew next time: the request itself has changed what it stands for.
+    pub async fn forget(&self, key: Q::Key) {
+        self.0.clear(key).await;
+    }
 }
 
 /// The loaders of one request.

@@ -157,7 +157,7 @@ async fn run(
             check(&prepared)?;
             Ok(execute(prepared, asked).await)
         }
-        Err(refused) => Ok(refused),
+        Err(refused) => Ok(refused.into()),
     }
 }
 

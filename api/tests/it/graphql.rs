@@ -33,7 +33,7 @@ const REGISTER: &str = "mutation($input: RegisterDeviceInput!) { registerDevice(
     credential { token credential { id } } userErrors { code path message } } }";
 
 const INGEST: &str = "mutation($input: IngestSegmentsInput!) { ingestSegments(input: $input) {
-    results { clientSegmentId status warnings segment { id range { start end durationSeconds } }
+    results { clientSegmentId status warnings segment { id range { start end durationSeconds } stream { device { state connectivity } } }
       rejection { code retryable } }
     advice { serverTime clockSkewSeconds batchSize flushSeconds heartbeatSeconds liveWanted
       retentionPlan { days } }
@@ -247,6 +247,8 @@ fn a_batch_is_judged_item_by_item_in_order() {
         assert_eq!(result["segment"].is_null(), status == "REJECTED");
         assert_eq!(result["warnings"], json!([]), "{n}");
     }
+    let device = &results[0]["segment"]["stream"]["device"];
+    assert_eq!(device, &json!({"state": "ACTIVE", "connectivity": "ONLINE"}));
     let advice = &answer["advice"];
     assert!(advice["clockSkewSeconds"].as_f64().unwrap().abs() < 5.0, "{advice}");
     assert_eq!(advice["retentionPlan"]["days"], 7);
@@ -333,7 +335,8 @@ fn footage_shows_in_every_answer() {
         playbackSession(input: {streamId: $id, start: $start, end: $end}) {
           ... on PlaybackSession { url mimeType range { start end } startOffsetSeconds gaps { range { start end } reason } codecs }
           ... on MediaUnavailable { code } }
-        live: playbackSession(input: {streamId: $id, mode: LIVE}) { __typename } }";
+        live: playbackSession(input: {streamId: $id, mode: LIVE}) {
+          ... on PlaybackSession { url range { start } } ... on MediaUnavailable { code } } }";
     let (start, end) = (rfc3339(base), rfc3339(base + 60_000));
     let day = &rfc3339(base)[..10];
     let variables = json!({
@@ -383,6 +386,13 @@ fn footage_shows_in_every_answer() {
     assert_eq!(session["range"], json!({"start": at(0), "end": at(55)}));
     assert_eq!(session["startOffsetSeconds"], 0.0);
     assert_eq!(server.get(path, &[]).status, 200);
+
+    let live = &answer["data"]["live"];
+    let path = live["url"].as_str().unwrap_or_else(|| panic!("{live}"));
+    assert!(live["range"].is_null(), "{live}");
+    assert_eq!(server.get(path.strip_prefix(&server.url()).unwrap(), &[]).status, 200);
+    let advice = ingest(&server, &camera.token, &[segment("watched", 60)])["advice"].clone();
+    assert_eq!((&advice["liveWanted"], &advice["batchSize"]), (&json!(true), &json!(1)));
 
     for (query, code) in [
         ("clips(range: {start: $end, end: $start}) { nodes { size } }", "BAD_USER_INPUT"),
