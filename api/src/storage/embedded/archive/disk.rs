@@ -20,6 +20,8 @@ pub trait Disk: Debug + Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory, in no order; none where it does not exist.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+    /// How many bytes of media there is room for in a directory.
+    fn room(&self, path: &Path) -> io::Result<u64>;
 }
 
 /// A file that grows at its end. What was written is durable after [`DiskFile::sync`].
@@ -46,6 +48,10 @@ pub fn read_exact_at(file: &dyn DiskFile, offset: u64, len: usize) -> io::Result
 /// The machine's own file system.
 #[derive(Debug)]
 pub struct RealDisk;
+
+/// Left free for the records and for what deleting writes to the index: a disk that media had
+/// filled to the last byte could never be made free again. On a small disk a twentieth of it.
+const RESERVED_BYTES: u64 = 256 << 20;
 
 /// `pwritev` takes at most 1024 parts (`IOV_MAX` of Linux).
 const PARTS_PER_WRITE: usize = 1024;
@@ -86,6 +92,13 @@ impl Disk for RealDisk {
             names.extend(entry?.file_name().into_string());
         }
         Ok(names)
+    }
+
+    fn room(&self, path: &Path) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+        let reserved = RESERVED_BYTES.min(bytes(disk.f_blocks) / 20);
+        Ok(bytes(disk.f_bavail).saturating_sub(reserved))
     }
 }
 

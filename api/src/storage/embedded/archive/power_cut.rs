@@ -177,7 +177,11 @@ impl Machine {
         assert!(done.is_ok() || self.disk.is_off(), "{done:?}");
     }
 
-    fn cut_power(&mut self) {
+    /// What stopped it was a kill, or the power.
+    fn stop(&mut self) {
+        if self.chance.percent(30) {
+            return self.disk.after_kill();
+        }
         self.disk = Arc::new(self.disk.after_power_cut(&mut self.chance));
     }
 
@@ -240,9 +244,9 @@ impl Machine {
 fn check_seed(seed: u64) {
     let dir = tempfile::tempdir().unwrap();
     let mut machine = Machine::new(seed, &dir.path().join("index"));
-    for _ in 0..1 + machine.chance.below(3) {
+    for _ in 0..1 + machine.chance.below(4) {
         machine.run_until_cut();
-        machine.cut_power();
+        machine.stop();
     }
     machine.check();
 }

@@ -76,6 +76,13 @@ impl SimulatedDisk {
         self.state.lock().left = None;
     }
 
+    /// As after a kill in place of a power cut: what was not synced is still seen, and no safer.
+    pub fn after_kill(&self) {
+        let mut state = self.state.lock();
+        state.is_off = false;
+        state.left = None;
+    }
+
     /// Lets no more than `bytes` be written.
     pub fn limit(&self, bytes: Option<u64>) {
         self.state.lock().room = bytes;
@@ -233,6 +240,11 @@ impl Disk for SimulatedDisk {
         state.powered()?;
         let within = state.names.keys().filter(|name| name.parent() == Some(path));
         Ok(within.filter_map(|name| Some(name.file_name()?.to_str()?.to_owned())).collect())
+    }
+
+    /// Others write to the disk, too: what room there seemed to be may be gone.
+    fn room(&self, _path: &Path) -> io::Result<u64> {
+        self.state.lock().powered().map(|()| u64::MAX)
     }
 }
 

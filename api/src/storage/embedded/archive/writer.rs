@@ -135,11 +135,12 @@ impl Writer {
         let mut current: HashMap<StreamId, usize> = HashMap::new();
         let mut seen: HashMap<(StreamId, Timestamp, [u8; 16]), usize> = HashMap::new();
         let mut outcomes = Vec::with_capacity(fragments.len());
+        let mut room = self.disk.room(&self.root).map_err(|error| io_error(&self.root, &error));
         for (position, fragment) in fragments.iter().enumerate() {
             let identity = (fragment.stream, fragment.start, fragment.payload_hash);
             let known = match seen.get(&identity) {
                 Some(&earlier) => Some(Outcome::SameAs(earlier)),
-                None => self.judge(fragment).transpose().map(Outcome::Known),
+                None => self.judge(fragment, &mut room).transpose().map(Outcome::Known),
             };
             outcomes.push(known.unwrap_or_else(|| {
                 seen.insert(identity, position);
@@ -156,8 +157,9 @@ impl Writer {
         Written { works, outcomes }
     }
 
-    /// What is known of a fragment without writing it: a duplicate, or one that cannot be kept.
-    fn judge(&self, fragment: &NewFragment) -> Result<Option<Appended>> {
+    /// What is known of a fragment without writing it: a duplicate, or one that cannot be kept. Takes
+    /// what it needs from `room`.
+    fn judge(&self, fragment: &NewFragment, room: &mut Result<u64>) -> Result<Option<Appended>> {
         let refuse = |what: String| {
             Err(StorageError::Damaged(format!("fragment {} {what}", fragment.number)))
         };
@@ -175,7 +177,14 @@ impl Writer {
             return refuse(format!("has {body} bytes"));
         }
         let same = self.index.find_same(fragment.stream, fragment.start, &fragment.payload_hash)?;
-        Ok(same.map(Appended::Duplicate))
+        if let Some(number) = same {
+            return Ok(Some(Appended::Duplicate(number)));
+        }
+        let left = room.as_ref().map_err(Clone::clone)?.checked_sub(body as u64);
+        *room = Ok(left.ok_or_else(|| {
+            StorageError::Full(format!("no room for {body} bytes in {}", self.root.display()))
+        })?);
+        Ok(None)
     }
 
     /// The work that a fragment belongs to: its stream's file, or a new one.
