@@ -453,8 +453,10 @@ mod tests {
 
     #[test]
     fn a_way_through_without_repeating() {
-        // Start and length in s, number; then what is listed, `|` before a discontinuity.
-        let table: [(&[(i64, u32, u64)], &str); 8] = [
+        /// Start and length in s, number.
+        type Cut = (i64, u32, u64);
+        // What there is, then what is listed, `|` before a discontinuity.
+        let table: [(&[Cut], &str); 8] = [
             (&[], ""),
             (&[(0, 2, 1), (2, 2, 2), (4, 2, 3)], "0 2 4"),
             (&[(0, 2, 1), (5, 2, 2)], "0 |5"),

@@ -9,8 +9,10 @@ use lookback_wire::matroska::writer;
 use lookback_wire::{Ack, Payload, Track, UploadHeader};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tempfile::TempDir;
 
 const FRAGMENT_MS: u64 = 800;
 
@@ -351,4 +353,87 @@ fn a_suspended_device_ends_after_its_fragment() {
     assert_eq!(upload.ack().unwrap(), None);
     let refused = Upload::open(server.address, &camera.token, &camera.media_stream, &[]).unwrap();
     assert_eq!(refused.status, 403);
+}
+
+#[test]
+fn relative_times_outlive_a_reconnect_and_a_restart() {
+    let server = Server::start();
+    let camera = camera::register(&server, "cam");
+    let start_ms = now_ms() - 60_000;
+    // The header names the newest connection's start, the timecodes count from the first one's.
+    let upload = |server: &Server, connected_ms: u64, timecodes: &[u64]| {
+        let seconds = format!("{}.{:03}", connected_ms / 1_000, connected_ms % 1_000);
+        let headers = [
+            ("x-amzn-fragment-timecode-type", "RELATIVE"),
+            ("x-amzn-producer-start-timestamp", seconds.as_str()),
+        ];
+        let (token, stream) = (&camera.token, &camera.media_stream);
+        let mut upload = Upload::open(server.address, token, stream, &headers).unwrap();
+        upload.send(&header()).unwrap();
+        for &timecode in timecodes {
+            upload.send(&[fragment(timecode), camera::end_of_fragment()].concat()).unwrap();
+            upload.persisted(timecode).unwrap();
+        }
+        upload.finish().unwrap();
+    };
+    upload(&server, start_ms, &[0, 800]);
+    upload(&server, start_ms + 3_638, &[800, 1_600]);
+    let address = server.address;
+    let server = Server::start_at(address, &[], server.kill());
+    upload(&server, start_ms + 9_000, &[1_600, 2_400]);
+    let starts = crate::playback::starts(&server, &camera, start_ms, now_ms());
+    assert_eq!(starts, [0, 800, 1_600, 2_400].map(|timecode| start_ms + timecode));
+}
+
+/// A small disk of its own, for as long as it lives. Mounting takes root.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn new(megabytes: u32) -> Self {
+        let disk = Self(TempDir::new().unwrap());
+        let size = format!("size={megabytes}m");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(disk.0.path())
+            .status();
+        assert!(mounted.unwrap().success(), "a small disk has to be mounted: run as root");
+        disk
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_uploads_and_loses_nothing() {
+    let disk = SmallDisk::new(32);
+    let server = Server::start_with(&[], TempDir::new_in(disk.0.path()).unwrap());
+    let camera = camera::register(&server, "cam");
+    let start_ms = now_ms() - 3_600_000;
+    let mut upload = open(&server, &camera);
+    upload.send(&header()).unwrap();
+    let mut persisted = Vec::new();
+    let error = loop {
+        let at_ms = start_ms + persisted.len() as u64 * FRAGMENT_MS;
+        let large = camera::fragment(at_ms, &camera::frames(at_ms, 20, 50_000));
+        upload.send(&[large, camera::end_of_fragment()].concat()).unwrap();
+        match upload.persisted(at_ms) {
+            Ok(()) => persisted.push(at_ms),
+            Err(error) => break error,
+        }
+        assert!(persisted.len() < 100, "the disk does not fill");
+    };
+    assert!(error.to_string().contains("ArchivalError"), "{error}");
+    upload.finish().unwrap();
+    assert_eq!(upload.ack().unwrap(), None);
+
+    let refused = Upload::open(server.address, &camera.token, &camera.media_stream, &[]).unwrap();
+    assert_eq!(refused.status, 503);
+    assert_eq!(server.get("/livez", &[]).status, 200);
+    assert!(persisted.len() > 10, "{persisted:?}");
+    assert_eq!(crate::playback::starts(&server, &camera, start_ms, now_ms()), persisted);
+    drop(server);
 }
