@@ -13,5 +13,6 @@ mod putmedia;
 mod recording;
 mod serve;
 mod server;
+mod timeline;
 mod tls;
 mod viewer;
