@@ -30,7 +30,7 @@ pub struct Extent {
 
 #[derive(Debug)]
 pub enum Recording {
-    Matroska(MatroskaFile),
+    Matroska(Box<MatroskaFile>),
     Mp4(Mp4File),
 }
 
@@ -41,7 +41,7 @@ impl Recording {
         let mut head = [0; 8];
         file.read_exact_at(&mut head, 0).map_err(|error| named(error.into()))?;
         let opened = if head.starts_with(&[0x1a, 0x45, 0xdf, 0xa3]) {
-            MatroskaFile::open(file).map(Self::Matroska)
+            MatroskaFile::open(file).map(Box::new).map(Self::Matroska)
         } else if head.ends_with(b"ftyp") {
             Mp4File::open(file).map(Self::Mp4)
         } else {

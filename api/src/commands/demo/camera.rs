@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::commands::Failure;
 use lookback_producer::{Config, Credentials, Event, Frame, Producer, Roots, Timestamp, Track};
 use secrecy::{ExposeSecret, SecretString};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -44,13 +45,17 @@ pub struct DemoCamera {
 
 impl DemoCamera {
     /// Uploads to the service at `url` until `stop`.
-    pub fn run(&self, url: &str, roots: Roots, stop: &AtomicBool) -> Result<(), Failure> {
-        let name = self.name.clone();
+    pub fn run(&self, url: &str, roots: Roots, stop: &Arc<AtomicBool>) -> Result<(), Failure> {
+        let (name, stopping) = (self.name.clone(), stop.clone());
         let config = Config::new(url, Credentials::token(self.token.expose_secret()))
             .roots(roots)
             .track(Track::h264())
             .fragment(Duration::from_secs(1))
-            .on_event(move |event| log(&name, &event));
+            // While the demo ends, the service goes away first.
+            .on_event(move |event| match stopping.load(Ordering::Relaxed) {
+                true => tracing::debug!(camera = name, ?event),
+                false => log(&name, &event),
+            });
         let producer = Producer::start(config)?;
         let result = self.film(&producer, stop);
         producer.stop(STOP_WITHIN);
