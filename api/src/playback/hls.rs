@@ -67,7 +67,7 @@ fn push_decimal(text: &mut String, mut number: u64) {
         }
         first -= 1;
     }
-    text.extend(digits[first..].iter().map(|&digit| char::from(digit)));
+    text.push_str(std::str::from_utf8(&digits[first..]).unwrap_or_default());
 }
 
 /// Text that names no media segment.

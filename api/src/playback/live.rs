@@ -23,6 +23,8 @@ const MIN_WINDOW_MS: i64 = 30_000;
 const MAX_HOLE_MS: i64 = 10_000;
 /// Windows kept in memory, some 10 KB each; the one asked for least recently goes first.
 const MAX_WINDOWS: usize = 10_000;
+/// A window that no player asked for in this time is forgotten: they ask every few seconds.
+const UNASKED_MS: i64 = 60_000;
 /// Fragments asked of the archive at once.
 const BATCH: usize = 1_000;
 /// Nothing on the timeline is later than arrival by more (`ingest` sees to that).
@@ -49,6 +51,9 @@ impl Windows {
         now: Timestamp,
     ) -> Arc<tokio::sync::Mutex<Window>> {
         let mut kept = self.by_session.lock();
+        if !kept.contains_key(&session) {
+            kept.retain(|_, kept| now.millis_since(kept.asked_at) < UNASKED_MS);
+        }
         if kept.len() >= MAX_WINDOWS && !kept.contains_key(&session) {
             let oldest = kept.iter().min_by_key(|(_, kept)| kept.asked_at).map(|(id, _)| *id);
             if let Some(oldest) = oldest {
@@ -269,6 +274,20 @@ mod tests {
         found.into_iter().for_each(|f| again.append(f));
         assert_eq!(listed(&again), listed(&kept));
         assert_eq!(listed(&kept), "0 2 |8 10");
+    }
+
+    #[test]
+    fn forgets_windows_that_nobody_asks_for() {
+        let windows = Windows::default();
+        let at = Timestamp::from_millis;
+        let origin = (at(0), FragmentNumber(0));
+        let (watched, left) = (SessionId::new(at(0)), SessionId::new(at(0)));
+        let first = windows.of(watched, origin, at(0));
+        windows.of(left, origin, at(0));
+        windows.of(watched, origin, at(UNASKED_MS - 1));
+        windows.of(SessionId::new(at(0)), origin, at(UNASKED_MS));
+        assert!(!windows.by_session.lock().contains_key(&left));
+        assert!(Arc::ptr_eq(&first, &windows.of(watched, origin, at(UNASKED_MS))));
     }
 
     #[test]
