@@ -1,5 +1,6 @@
 //! A session over a simulated link and server that delay, reorder, refuse, go silent, break off at
 //! any byte and are killed, all by a seed. A failing seed is printed; it replays the run.
+//! LOOKBACK_SOAK=1 takes ten times as many.
 
 use super::*;
 use lookback_wire::matroska::reader::{Event as Read, Limits, Reader};
@@ -18,7 +19,8 @@ type Frames = Vec<(i64, Vec<u8>)>;
 
 #[test]
 fn every_fragment_is_persisted_or_reported_as_dropped() {
-    let seeds = std::env::var("LOOKBACK_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
+    let soak = std::env::var_os("LOOKBACK_SOAK").is_some_and(|value| value == "1");
+    let seeds = if soak { 3_000 } else { 300 };
     let mut seen = BTreeMap::<&str, u64>::new();
     for seed in 0..seeds {
         let run = std::panic::catch_unwind(|| Simulation::new(seed).run());
