@@ -1,6 +1,6 @@
 import type { Connectivity, DeviceState } from "../graphql/operations";
 
-const CONNECTIVITY: Record<string, string> = {
+const CONNECTIVITY: Record<Connectivity, string> = {
   ONLINE: "Online",
   OFFLINE: "Offline",
   UNKNOWN: "Never seen",
@@ -10,12 +10,12 @@ const CONNECTIVITY: Record<string, string> = {
 export function Connection({ connectivity }: { connectivity: Connectivity }) {
   return (
     <span className={`connection ${connectivity.toLowerCase()}`}>
-      <i aria-hidden="true" /> {CONNECTIVITY[connectivity] ?? "Unknown"}
+      <i aria-hidden="true" /> {CONNECTIVITY[connectivity] ?? CONNECTIVITY.UNKNOWN}
     </span>
   );
 }
 
-const STATES: Record<string, string> = {
+const STATES: Record<DeviceState, string> = {
   PROVISIONED: "Waiting for its first picture",
   ACTIVE: "Active",
   SUSPENDED: "Suspended",

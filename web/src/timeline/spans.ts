@@ -58,20 +58,14 @@ export function gapAt(spans: Spans, ms: number): GapSpan | null {
   return spans.gaps.find((gap) => gap.startMs <= ms && ms < gap.endMs) ?? null;
 }
 
+const REASONS: Record<GapReason, string> = {
+  DEVICE_OFFLINE: "camera offline",
+  EXPIRED: "no longer kept",
+  PENDING: "may still arrive",
+  UNKNOWN: "no footage",
+};
+
 /** Why there is no footage, for people. */
 export function describeReason(reason: GapReason): string {
-  switch (reason) {
-    case "DEVICE_OFFLINE":
-      return "camera offline";
-    case "NOT_SCHEDULED":
-      return "not scheduled";
-    case "EXPIRED":
-      return "no longer kept";
-    case "DELETED":
-      return "deleted";
-    case "PENDING":
-      return "may still arrive";
-    default:
-      return "no footage";
-  }
+  return REASONS[reason] ?? REASONS.UNKNOWN;
 }
