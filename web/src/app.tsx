@@ -14,6 +14,12 @@ export function App() {
   if (state.kind === "starting") return <Notice title="Signing in …" isBusy />;
   if (state.kind === "signed-out") return <SignInScreen message={state.message} />;
   return (
-    <Shell>{route.screen === "device" ? <DeviceScreen id={route.id} /> : <DevicesScreen />}</Shell>
+    <Shell>
+      {route.screen === "device" ? (
+        <DeviceScreen key={route.id} id={route.id} />
+      ) : (
+        <DevicesScreen />
+      )}
+    </Shell>
   );
 }

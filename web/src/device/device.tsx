@@ -2,6 +2,7 @@ import { useEffect, useMemo, useState } from "react";
 import { Connection, StateBadge } from "../devices/badges";
 import { DeviceDocument, type DeviceQuery } from "../graphql/operations";
 import { useQuery } from "../graphql/use-query";
+import { Deck } from "../player/deck";
 import { Footage } from "../player/footage";
 import { Playback } from "../player/playback";
 import { Player, usePicture } from "../player/player";
@@ -95,7 +96,7 @@ function Watch({ streamId, zone }: { streamId: string; zone: string }) {
   }
 
   useEffect(() => {
-    if (!stage) return;
+    if (!stage || !Deck.isSupported()) return;
     const made = new Playback(stage, new Footage(client, streamId));
     setPlayback(made);
     made.live();
@@ -132,6 +133,7 @@ function Watch({ streamId, zone }: { streamId: string; zone: string }) {
           playheadMs={wallMs}
           onPlay={(atMs) => playback?.play(atMs)}
           onScrub={(atMs) => playback?.scrub(atMs)}
+          onScrubEnd={() => playback?.endScrub()}
         />
       </section>
     </>

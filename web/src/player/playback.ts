@@ -49,8 +49,8 @@ const TOO_LATE_MS = 300;
 const SOUND_MS = 5_000;
 /** Live that was paused for longer goes on as recorded. */
 const LIVE_PAUSE_MS = 5_000;
-/** The longest span that is searched for footage at once. */
-const SEARCH_MS = 24 * 3_600_000;
+/** How much is searched for footage at once; the service takes 31 days. */
+const SEARCH_MS = 30 * 24 * 3_600_000;
 const TICK_MS = 200;
 
 /** A deck that is to take over from the one on the screen. */
@@ -135,14 +135,20 @@ export class Playback implements DeckEvents {
     void this.#prepareRecorded(atMs, null, signal);
   }
 
-  /** Shows an instant where that needs no other session, as while a finger drags. */
+  /** Shows an instant and stays there, where that needs no other session: while a finger drags. */
   scrub(atMs: number): boolean {
     const front = this.#front;
     if (!front || front.session.live || this.#state.mode === "live" || this.#isOver(front)) {
       return false;
     }
     this.#pictureAt = performance.now();
+    front.video.pause();
     return front.seek(atMs);
+  }
+
+  /** Goes on where a finger that dragged was lifted without a choice. */
+  endScrub(): void {
+    if (this.#wantsToMove) void this.#front?.video.play().catch(() => undefined);
   }
 
   live(): void {
@@ -407,7 +413,10 @@ export class Playback implements DeckEvents {
       else if (cueMs !== null) void this.#prepareRecorded(cueMs, cueMs, signal);
     } else if (live && front.video.ended) {
       void this.#retry("Live ended.");
-    } else if (standsForMs > STUCK_MS && front.edgeDistanceSeconds > 3 && !document.hidden) {
+    } else if (document.hidden || front.video.paused) {
+      // Nothing is put on a screen that nobody sees.
+      this.#pictureAt = performance.now();
+    } else if (standsForMs > STUCK_MS && front.edgeDistanceSeconds > 3) {
       void this.#retry("The picture stands still.");
     } else if (live && standsForMs > PAUSED_CAMERA_MS && this.#state.phase === "playing") {
       this.#become({ phase: "waiting", message: "The camera is not sending right now." });

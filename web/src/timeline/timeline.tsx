@@ -25,6 +25,8 @@ interface TimelineProps {
   onPlay: (atMs: number) => void;
   /** While a pointer drags; the picture may follow. */
   onScrub: (atMs: number) => void;
+  /** The pointer became a pinch or the page's scrolling instead. */
+  onScrubEnd: () => void;
 }
 
 const HOUR_MS = 3_600_000;
@@ -38,7 +40,7 @@ const NOTHING: Spans = { footage: [], gaps: [] };
 
 /** One civil day of a stream: where footage is, where it plays, and what the time is now. */
 export function Timeline(props: TimelineProps) {
-  const { streamId, zone, day, nowMs, playheadMs, onPlay, onScrub } = props;
+  const { streamId, zone, day, nowMs, playheadMs, onPlay, onScrub, onScrubEnd } = props;
   const isToday = day.startMs <= nowMs && nowMs < day.endMs;
   const [view, setView] = useView(day, isToday, nowMs, playheadMs);
   const spans = useSpans(streamId, view, nowMs);
@@ -59,7 +61,10 @@ export function Timeline(props: TimelineProps) {
       setScrubMs(limit(ms));
       onScrub(limit(ms));
     },
-    onCancel: () => setScrubMs(null),
+    onCancel: () => {
+      setScrubMs(null);
+      onScrubEnd();
+    },
     onRelease: (ms) => {
       setScrubMs(null);
       onPlay(limit(ms));
