@@ -35,6 +35,7 @@ const ZOOM_STEP = 2;
 const GROWTH_MS = 2_000;
 /** A view that moves is asked for once it rests this long. */
 const REST_MS = 120;
+const HALF_LABEL_PX = 24;
 const MOST_BUCKETS = 1_440;
 const NOTHING: Spans = { footage: [], gaps: [] };
 
@@ -97,6 +98,10 @@ export function Timeline(props: TimelineProps) {
 
   const gap = gapAt(spans, sliderMs);
   const left = (ms: number) => `${(fractionAt(view, ms) * 100).toFixed(4)}%`;
+  const hasRoom = (ms: number) => {
+    const x = fractionAt(view, ms) * width;
+    return x > HALF_LABEL_PX && x < width - HALF_LABEL_PX;
+  };
   const isIn = (ms: number) => view.startMs <= ms && ms <= view.endMs;
   const isSeconds = spanMs(view) < HOUR_MS / 6;
   const label = isSeconds ? formatClock : formatHourMinute;
@@ -169,11 +174,13 @@ export function Timeline(props: TimelineProps) {
         )}
       </div>
       <div className="timeline-ticks" aria-hidden="true">
-        {ticks(view, day, Math.max(2, Math.floor(width / 72))).map((ms) => (
-          <span key={ms} style={{ left: left(ms) }}>
-            {label(ms, zone)}
-          </span>
-        ))}
+        {ticks(view, day, Math.max(2, Math.floor(width / 72)))
+          .filter(hasRoom)
+          .map((ms) => (
+            <span key={ms} style={{ left: left(ms) }}>
+              {label(ms, zone)}
+            </span>
+          ))}
       </div>
       <p className="timeline-note" aria-hidden="true">
         {bubbleMs !== null
