@@ -43,8 +43,9 @@ export class Session {
       history.replaceState(history.state, "", location.pathname + location.search);
       if ((await this.#login({ code })) === null) return;
     }
-    if (await this.refresh()) return;
-    this.#signOut(code === null ? null : "That sign-in link is no longer valid.");
+    if (!(await this.refresh()) && code !== null && this.#state.kind === "signed-out") {
+      this.#signOut("That sign-in link is no longer valid.");
+    }
   }
 
   /** Signs in by name and password; answers why not, or null. */
@@ -82,7 +83,7 @@ export class Session {
       this.#refreshIn(RETRY_MS);
       return this.#token !== null;
     }
-    if (this.#token !== null) this.#signOut("Your sign-in has ended. Please sign in again.");
+    this.#signOut(this.#token === null ? null : "Your sign-in has ended. Please sign in again.");
     return false;
   }
 
