@@ -53,7 +53,11 @@ function Device({ device, error }: { device: DeviceData; error: Error | null }) 
         </p>
       )}
       {stream ? (
-        <Watch streamId={stream.id} zone={zone} />
+        <Watch
+          streamId={stream.id}
+          zone={zone}
+          earliestMs={stream.earliest === null ? null : Date.parse(stream.earliest)}
+        />
       ) : (
         <Notice title="This camera has no stream" />
       )}
@@ -77,8 +81,14 @@ function Fact({ name, value }: { name: string; value: string }) {
   );
 }
 
+interface WatchProps {
+  streamId: string;
+  zone: string;
+  earliestMs: number | null;
+}
+
 /** Player, day and timeline of one stream, which move together. */
-function Watch({ streamId, zone }: { streamId: string; zone: string }) {
+function Watch({ streamId, zone, earliestMs }: WatchProps) {
   const { client } = useService();
   const nowMs = useNow();
   const [stage, setStage] = useState<HTMLDivElement | null>(null);
@@ -130,6 +140,7 @@ function Watch({ streamId, zone }: { streamId: string; zone: string }) {
           zone={zone}
           day={day}
           nowMs={nowMs}
+          earliestMs={earliestMs}
           playheadMs={wallMs}
           onPlay={(atMs) => playback?.play(atMs)}
           onScrub={(atMs) => playback?.scrub(atMs)}

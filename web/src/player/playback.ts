@@ -47,6 +47,8 @@ const BACKOFF_MS = [0, 1_000, 2_000, 4_000, 8_000] as const;
 const TOO_LATE_MS = 300;
 /** A deck that played for this long has forgotten its failures. */
 const SOUND_MS = 5_000;
+/** A chosen picture stands for this long before it moves: also a busy browser has drawn it then. */
+const SEEN_MS = 80;
 /** Live that was paused for longer goes on as recorded. */
 const LIVE_PAUSE_MS = 5_000;
 /** How much is searched for footage at once; the service takes 31 days. */
@@ -124,9 +126,8 @@ export class Playback implements DeckEvents {
       return;
     }
     this.#wantsToMove = true;
-    if (this.scrub(atMs)) {
-      this.#choose();
-      void this.#front?.video.play().catch(() => undefined);
+    if (this.#front && this.scrub(atMs)) {
+      void this.#moveOnceSeen(this.#front, this.#choose());
       this.#become({ phase: "playing", message: null, askedMs: atMs });
       return;
     }
@@ -148,7 +149,7 @@ export class Playback implements DeckEvents {
 
   /** Goes on where a finger that dragged was lifted without a choice. */
   endScrub(): void {
-    if (this.#wantsToMove) void this.#front?.video.play().catch(() => undefined);
+    if (this.#front) this.#move(this.#front);
   }
 
   live(): void {
@@ -178,7 +179,7 @@ export class Playback implements DeckEvents {
       void this.#prepareRecorded(wallMs, null, signal);
     } else {
       this.#wantsToMove = true;
-      void front.video.play().catch(() => undefined);
+      this.#move(front);
       this.#become({ phase: "playing", message: null });
     }
   }
@@ -348,8 +349,10 @@ export class Playback implements DeckEvents {
     this.#pictureAt = performance.now();
     this.#shownAt = this.#pictureAt;
     deck.video.muted = this.#state.muted;
-    if (this.#wantsToMove) void deck.video.play().catch(() => this.#onPlayRefused(deck));
     deck.show();
+    const isChosen = this.#state.phase === "opening" && !deck.session.live;
+    if (isChosen) void this.#moveOnceSeen(deck, this.#choice.signal);
+    else this.#move(deck);
     front?.destroy();
     this.#become({
       mode: deck.session.live ? "live" : "recorded",
@@ -358,11 +361,21 @@ export class Playback implements DeckEvents {
     });
   }
 
-  /** A browser that lets nothing play with sound by itself still plays it muted. */
-  #onPlayRefused(deck: Deck): void {
-    if (deck !== this.#front || deck.video.muted || !this.#wantsToMove) return;
-    this.setMuted(true);
-    void deck.video.play().catch(() => this.pause());
+  /** Lets a deck play; one that may not play with sound by itself, muted. */
+  #move(deck: Deck): void {
+    if (deck !== this.#front || !this.#wantsToMove) return;
+    deck.video.play().catch(() => {
+      if (deck !== this.#front || deck.video.muted || !this.#wantsToMove) return;
+      this.setMuted(true);
+      void deck.video.play().catch(() => this.pause());
+    });
+  }
+
+  /** The same, once the picture that was chosen has been on the screen. */
+  async #moveOnceSeen(deck: Deck, signal: AbortSignal): Promise<void> {
+    await deck.settled();
+    await pause(SEEN_MS, signal).catch(() => undefined);
+    if (!signal.aborted) this.#move(deck);
   }
 
   /** Tries again where the picture stands now, the later the more often it failed in a row. */

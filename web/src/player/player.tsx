@@ -39,7 +39,7 @@ export function Player({ playback, stageRef, zone, onLive }: PlayerProps) {
       data-behind-ms={behindMs === null ? undefined : Math.round(behindMs)}
     >
       <div className="player-stage" ref={stageRef} />
-      <div className="player-over">
+      <div className="player-strip">
         {wallMs !== null && (
           <time className="player-clock" dateTime={new Date(wallMs).toISOString()}>
             <strong>{formatClock(wallMs, zone)}</strong>

@@ -20,6 +20,8 @@ interface TimelineProps {
   zone: string;
   day: Span;
   nowMs: number;
+  /** Where the stream's oldest footage begins. */
+  earliestMs: number | null;
   /** When the picture on the screen was recorded. */
   playheadMs: number | null;
   onPlay: (atMs: number) => void;
@@ -43,7 +45,7 @@ const NOTHING: Spans = { footage: [], gaps: [] };
 export function Timeline(props: TimelineProps) {
   const { streamId, zone, day, nowMs, playheadMs, onPlay, onScrub, onScrubEnd } = props;
   const isToday = day.startMs <= nowMs && nowMs < day.endMs;
-  const [view, setView] = useView(day, isToday, nowMs, playheadMs);
+  const [view, setView] = useView(day, isToday ? recent(nowMs, props.earliestMs) : day, playheadMs);
   const spans = useSpans(streamId, view, nowMs);
   const [hoverMs, setHoverMs] = useState<number | null>(null);
   const [scrubMs, setScrubMs] = useState<number | null>(null);
@@ -224,17 +226,22 @@ function Footage({ view, spans, width }: { view: Span; spans: Spans; width: numb
   );
 }
 
-/** The span on the screen: at first the last hour of today, or the whole of another day. */
-function useView(day: Span, isToday: boolean, nowMs: number, playheadMs: number | null) {
-  const first = (): Span =>
-    isToday ? pan({ startMs: nowMs - 0.8 * HOUR_MS, endMs: nowMs + 0.2 * HOUR_MS }, 0, day) : day;
-  const [view, setView] = useState(first);
+/** The last hour or, where all footage is younger, less. */
+function recent(nowMs: number, earliestMs: number | null): Span {
+  const ageMs = earliestMs === null ? 0 : nowMs - earliestMs;
+  const lengthMs = Math.max(HOUR_MS / 12, Math.min(HOUR_MS, 1.5 * ageMs));
+  return { startMs: nowMs - 0.8 * lengthMs, endMs: nowMs + 0.2 * lengthMs };
+}
+
+/** The span on the screen: at first, and on another day again, `first`. */
+function useView(day: Span, first: Span, playheadMs: number | null) {
+  const [view, setView] = useState(() => pan(first, 0, day));
   const [shownDay, setShownDay] = useState(day.startMs);
   const [lastHead, setLastHead] = useState(playheadMs);
 
   if (shownDay !== day.startMs) {
     setShownDay(day.startMs);
-    setView(first());
+    setView(pan(first, 0, day));
   }
   if (lastHead !== playheadMs) {
     setLastHead(playheadMs);

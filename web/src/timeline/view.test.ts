@@ -33,7 +33,7 @@ test("panning stops at the day's ends", () => {
 test("a view that follows has its playhead inside", () => {
   const view = { startMs: day.startMs, endMs: day.startMs + HOUR };
   const next = follow(view, view.endMs + 5000, day);
-  expect(fractionAt(next, view.endMs + 5000)).toBeCloseTo(0.3);
+  expect(fractionAt(next, view.endMs + 5000)).toBeCloseTo(0.6);
 });
 
 test("ticks are round and few enough", () => {

@@ -31,7 +31,7 @@ export function pan(view: Span, byMs: number, bounds: Span): Span {
 
 /** The view that goes on from one whose playhead has left it on the right. */
 export function follow(view: Span, playheadMs: number, bounds: Span): Span {
-  return pan(view, playheadMs - instantAt(view, 0.3), bounds);
+  return pan(view, playheadMs - instantAt(view, 0.6), bounds);
 }
 
 function within(view: Span, bounds: Span): Span {
@@ -52,6 +52,7 @@ const STEPS = [
   2 * MINUTE,
   5 * MINUTE,
   10 * MINUTE,
+  15 * MINUTE,
   30 * MINUTE,
   HOUR,
   2 * HOUR,
