@@ -145,6 +145,8 @@ test("a pressed point of the timeline shows that instant to within one frame", a
   assert.equal(await page.getByTestId("player").getAttribute("data-mode"), "recorded");
   await screenshot(page, "recorded");
 
+  await pictureOf(page, await press(page, nowMs - 8_000));
+  await sleep(500);
   await timeline.focus();
   const before = Number(await page.getByTestId("player").getAttribute("data-wall-ms"));
   await page.keyboard.press("ArrowLeft");

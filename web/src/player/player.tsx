@@ -112,7 +112,9 @@ function Delay({ state, behindMs }: { state: PlaybackState; behindMs: number | n
   return (
     <span className="player-live" data-testid="live-indicator">
       <i aria-hidden="true" /> LIVE
-      <small>{(Math.max(0, behindMs) / 1000).toFixed(1)} s behind</small>
+      <small>
+        {(Math.max(0, behindMs) / 1000).toFixed(1)} s<span> behind</span>
+      </small>
     </span>
   );
 }
