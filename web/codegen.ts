@@ -1,8 +1,7 @@
 import type { CodegenConfig } from "@graphql-codegen/cli";
 
-// `LOOKBACK_SCHEMA` points elsewhere while the contract is being changed.
 const config: CodegenConfig = {
-  schema: process.env.LOOKBACK_SCHEMA ?? "../schema.graphql",
+  schema: "../schema.graphql",
   documents: "src/**/*.graphql",
   generates: {
     "src/graphql/operations.ts": {

@@ -180,6 +180,61 @@ test("a pressed point of the timeline shows that instant to within one frame", a
   await close();
 });
 
+test("a finger taps, drags and pinches the timeline", async () => {
+  const { page, complaints, close } = await openDevice("Front door", {
+    viewport: { width: 360, height: 740 },
+    hasTouch: true,
+    isMobile: true,
+  });
+  const timeline = page.getByTestId("timeline");
+  const view = async () => ({
+    startMs: Number(await timeline.getAttribute("data-start-ms")),
+    endMs: Number(await timeline.getAttribute("data-end-ms")),
+  });
+  const asked = async () => Number(await page.getByTestId("player").getAttribute("data-asked-ms"));
+  await timeline.scrollIntoViewIfNeeded();
+  const box = await timeline.boundingBox();
+  const y = box.y + box.height / 2;
+  const devtools = await page.context().newCDPSession(page);
+  const touch = (type, ...xs) =>
+    devtools.send("Input.dispatchTouchEvent", {
+      type,
+      touchPoints: xs.map((x, id) => ({ x, y, id })),
+    });
+  const { startMs, endMs } = await view();
+  const instantAt = (x) => startMs + ((x - box.x) / box.width) * (endMs - startMs);
+  const head = await page.getByTestId("playhead").boundingBox();
+
+  await page.touchscreen.tap(head.x - 12, y);
+  await pictureOf(page, await asked());
+  assert.ok(Math.abs((await asked()) - instantAt(head.x - 12)) < (endMs - startMs) / box.width);
+
+  await touch("touchStart", head.x - 20);
+  for (let step = 1; step <= 6; step++) await touch("touchMove", head.x - 20 + 2 * step);
+  await touch("touchEnd");
+  await pictureOf(page, instantAt(head.x - 8));
+  assert.ok(Math.abs((await asked()) - instantAt(head.x - 8)) < (endMs - startMs) / box.width);
+
+  const askedBefore = await asked();
+  const middle = box.x + box.width / 2;
+  await touch("touchStart", middle - 20, middle + 20);
+  for (let step = 1; step <= 5; step++) {
+    await touch("touchMove", middle - 20 - 10 * step, middle + 20 + 10 * step);
+  }
+  await touch("touchEnd");
+  await page.waitForFunction(
+    (ms) => {
+      const { startMs, endMs } = document.querySelector('[data-testid="timeline"]').dataset;
+      return endMs - startMs < ms / 2;
+    },
+    endMs - startMs,
+    SLOW,
+  );
+  assert.equal(await asked(), askedBefore, "a pinch plays nothing");
+  assert.deepEqual(complaints, []);
+  await close();
+});
+
 test("days with footage are marked, and days are cut in a zone that the screen names", async () => {
   const { page, complaints, close } = await openDevice("Front door");
   const { devices } = await demo.query("{ devices(first: 1) { nodes { timeZone } } }");
