@@ -77,31 +77,18 @@ fn ingest(work: &Path, source: &Source) {
     }
 
     println!("peers");
-    let copies = 8;
+    let loops = 16;
+    let out = work.join("peer");
+    fs::create_dir_all(&out).unwrap();
     let (seconds, cpu) = timed(|| {
-        for copy in 0..copies {
-            let out = work.join(format!("peer-{copy}"));
-            fs::create_dir_all(&out).unwrap();
-            run(Command::new("ffmpeg")
-                .current_dir(&out)
-                .args(["-v", "error", "-i"])
-                .arg(&source.file)
-                .args([
-                    "-c",
-                    "copy",
-                    "-f",
-                    "hls",
-                    "-hls_segment_type",
-                    "fmp4",
-                    "-hls_time",
-                    "2",
-                    "-hls_list_size",
-                    "0",
-                    "out.m3u8",
-                ]));
-        }
+        run(Command::new("ffmpeg")
+            .current_dir(&out)
+            .args(["-v", "error", "-stream_loop", &(loops - 1).to_string(), "-i"])
+            .arg(&source.file)
+            .args(["-c", "copy", "-f", "hls", "-hls_segment_type", "fmp4", "-hls_time", "2"])
+            .args(["-hls_list_size", "0", "out.m3u8"]));
     });
-    let bytes = (source.bytes * copies) as f64;
+    let bytes = (source.bytes * loops) as f64;
     println!(
         "  ffmpeg -c copy to HLS fMP4: {:.1} MB/s, {:.2} CPU s/GB (not durable)",
         bytes / 1e6 / seconds,

@@ -13,6 +13,7 @@ use crate::service::Service;
 use crate::sign_in::{self, DEFAULT_ACCOUNT, SignIns};
 use crate::storage::embedded;
 use crate::token::Tokens;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use secrecy::{ExposeSecret, SecretString};
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -156,6 +157,7 @@ pub struct RunningServer {
 /// Opens the store, takes connections, and begins the work in the background.
 pub async fn start(config: Config, options: Options) -> Result<RunningServer, Failure> {
     config.check()?;
+    allow_many_files();
     let Options { clock, with_sign_in_code } = options;
     let certificates = config.tls.clone().map(Certificates::read).transpose()?.map(Arc::new);
     let storage = embedded::open(&config.data_dir)?;
@@ -207,6 +209,16 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
         server,
         background,
     })
+}
+
+/// Takes as many open files as the system grants: each upload needs a socket and a chunk file, and
+/// 1,024, as many systems have it, is enough for about 400 cameras.
+fn allow_many_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 impl RunningServer {

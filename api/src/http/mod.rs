@@ -87,6 +87,8 @@ pub fn serve(
     })
     .client_request_timeout(HEAD_TIMEOUT)
     .keep_alive(KEEP_ALIVE)
+    // An acknowledgement is a packet of its own; waiting to fill one costs 40 ms each.
+    .tcp_nodelay(true)
     .shutdown_timeout(GRACE_S)
     .disable_signals();
     if let Some(workers) = workers {
