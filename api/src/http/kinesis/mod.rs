@@ -1,9 +1,9 @@
 //! The Kinesis Video Streams API at its own paths (KVS API, 2017-09-30): for now what a producer
 //! calls before PutMedia. Errors are told as that API tells them.
 
-use super::caller::{self, Unauthorized};
 use crate::access::{Action, Decision, Principal, Target, decide};
 use crate::device::{Device, Stream};
+use crate::http::caller::{self, Unauthorized};
 use crate::service::Service;
 use crate::storage::StorageError;
 use actix_web::http::StatusCode;
