@@ -53,9 +53,9 @@ fn routes(routes: &mut ServiceConfig) {
         .route("/putMedia", post().to(putmedia::put_media))
         .service(
             web::resource("/hls/v1/s/{token}/{file}")
-                .route(get().to(media::hls))
-                .route(web::head().to(media::hls))
-                .route(web::method(Method::OPTIONS).to(media::hls)),
+                .route(get().to(media::hls::serve))
+                .route(web::head().to(media::hls::serve))
+                .route(web::method(Method::OPTIONS).to(media::preflight)),
         )
         .route("/livez", get().to(health::livez))
         .route("/readyz", get().to(health::readyz))

@@ -1,92 +1,60 @@
-//! Media of playback sessions: `GET /hls/v1/s/{token}/{file}`. The token is all that a player has;
-//! whatever it does not open is refused alike.
+//! What all media answers have in common: any page may fetch them, caches keep them until the
+//! session expires, and what a token does not open is refused alike.
 
-use crate::playback::hls::{SegmentName, parse_init_name};
-use crate::playback::token::{MediaToken, Span};
-use crate::playback::{MediaError, Rendition};
+pub mod hls;
+
+use crate::playback::MediaError;
 use crate::service::Service;
+use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
-use actix_web::http::{Method, StatusCode};
-use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use lookback_wire::Timestamp;
 use std::io::Write;
-use std::sync::Arc;
 
-const PLAYLIST: &str = "application/vnd.apple.mpegurl";
-const INIT: &str = "video/mp4";
-const SEGMENT: &str = "video/iso.segment";
 /// Smaller texts gain nothing from being packed.
 const MIN_PACKED_BYTES: usize = 1_024;
 
 /// A file of a session.
-enum File {
-    /// A playlist, which changes while a live session runs.
-    Text(String),
-    Media(&'static str, Bytes),
+pub enum File {
+    /// A playlist or manifest; `settled` unless it changes while the session runs.
+    Text {
+        content_type: &'static str,
+        text: String,
+        settled: bool,
+    },
+    Media {
+        content_type: &'static str,
+        bytes: Bytes,
+    },
 }
 
-/// `GET` and `HEAD /hls/v1/s/{token}/{file}`
-pub async fn hls(
-    service: Data<Arc<Service>>,
-    request: HttpRequest,
-    path: Path<(String, String)>,
-) -> HttpResponse {
-    let (token, name) = path.into_inner();
-    if request.method() == Method::OPTIONS {
-        return with_cors(&mut HttpResponse::NoContent()).finish();
-    }
-    let found = match service.playback.open(&token).await {
-        Ok(token) => file(&service, &token, &name).await.map(|file| (token, file)),
-        Err(error) => Err(error),
-    };
-    match found {
-        Ok((token, file)) => answer(&service, &request, &token, file),
-        Err(error) => refuse(error),
-    }
+/// `OPTIONS` of any media.
+pub async fn preflight() -> HttpResponse {
+    with_cors(&mut HttpResponse::NoContent()).finish()
 }
 
-async fn file(service: &Service, token: &MediaToken, name: &str) -> Result<File, MediaError> {
-    let playback = &service.playback;
-    match name {
-        "main.m3u8" => playback.multivariant_playlist(token).await.map(File::Text),
-        "video.m3u8" => playback.media_playlist(token, Rendition::Video).await.map(File::Text),
-        "audio.m3u8" => playback.media_playlist(token, Rendition::Audio).await.map(File::Text),
-        name => {
-            if let Ok(segment) = name.parse::<SegmentName>() {
-                let bytes = playback.segment(token, segment).await?;
-                Ok(File::Media(SEGMENT, bytes))
-            } else if let Some(init) = parse_init_name(name) {
-                let bytes = playback.init_segment(token, init).await?;
-                Ok(File::Media(INIT, bytes))
-            } else {
-                Err(MediaError::NotFound)
-            }
-        }
-    }
-}
-
-fn answer(
+/// A file of a session that ends at `expires_at`, or the part of it that was asked for.
+pub fn answer(
     service: &Service,
     request: &HttpRequest,
-    token: &MediaToken,
+    expires_at: Timestamp,
     file: File,
 ) -> HttpResponse {
-    let left_s = token.expires_at.millis_since(service.clock.now()).max(0) / 1_000;
+    let left_s = expires_at.millis_since(service.clock.now()).max(0) / 1_000;
     let until_expiry = format!("private, max-age={left_s}, immutable");
     let mut response = HttpResponse::Ok();
     with_cors(&mut response);
     match file {
-        File::Text(text) => {
-            let is_live = matches!(token.span, Span::Live { .. });
+        File::Text { content_type, text, settled } => {
             response
-                .content_type(PLAYLIST)
+                .content_type(content_type)
                 .insert_header((header::VARY, "accept-encoding"))
                 .insert_header((
                     header::CACHE_CONTROL,
-                    if is_live { "no-cache" } else { until_expiry.as_str() },
+                    if settled { until_expiry.as_str() } else { "no-cache" },
                 ));
             match pack(request.headers(), &text) {
                 Some(packed) => {
@@ -95,7 +63,7 @@ fn answer(
                 None => response.body(text),
             }
         }
-        File::Media(content_type, bytes) => {
+        File::Media { content_type, bytes } => {
             response
                 .content_type(content_type)
                 .insert_header((header::ACCEPT_RANGES, "bytes"))
@@ -123,7 +91,8 @@ fn answer(
     }
 }
 
-fn refuse(error: MediaError) -> HttpResponse {
+/// Why there is no file.
+pub fn refuse(error: MediaError) -> HttpResponse {
     let (status, text) = match error {
         // KVS says this of every token that it does not take.
         MediaError::Refused => (StatusCode::FORBIDDEN, "Streaming session token is expired"),

@@ -1,0 +1,57 @@
+//! Media of playback sessions for HLS: `GET /hls/v1/s/{token}/{file}`. The token is all that a player
+//! has.
+
+use super::{File, answer, refuse};
+use crate::playback::hls::{SegmentName, parse_init_name};
+use crate::playback::token::{MediaToken, Span};
+use crate::playback::{MediaError, Rendition};
+use crate::service::Service;
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
+use std::sync::Arc;
+
+const PLAYLIST: &str = "application/vnd.apple.mpegurl";
+const INIT: &str = "video/mp4";
+const SEGMENT: &str = "video/iso.segment";
+
+/// `GET` and `HEAD /hls/v1/s/{token}/{file}`
+pub async fn serve(
+    service: Data<Arc<Service>>,
+    request: HttpRequest,
+    path: Path<(String, String)>,
+) -> HttpResponse {
+    let (token, name) = path.into_inner();
+    let found = match service.playback.open(&token).await {
+        Ok(token) => file(&service, &token, &name).await.map(|file| (token.expires_at, file)),
+        Err(error) => Err(error),
+    };
+    match found {
+        Ok((expires_at, file)) => answer(&service, &request, expires_at, file),
+        Err(error) => refuse(error),
+    }
+}
+
+async fn file(service: &Service, token: &MediaToken, name: &str) -> Result<File, MediaError> {
+    let playback = &service.playback;
+    let playlist = |text| File::Text {
+        content_type: PLAYLIST,
+        text,
+        settled: matches!(token.span, Span::OnDemand { .. }),
+    };
+    match name {
+        "main.m3u8" => playback.multivariant_playlist(token).await.map(playlist),
+        "video.m3u8" => playback.media_playlist(token, Rendition::Video).await.map(playlist),
+        "audio.m3u8" => playback.media_playlist(token, Rendition::Audio).await.map(playlist),
+        name => {
+            if let Ok(segment) = name.parse::<SegmentName>() {
+                let bytes = playback.segment(token, segment).await?;
+                Ok(File::Media { content_type: SEGMENT, bytes })
+            } else if let Some(init) = parse_init_name(name) {
+                let bytes = playback.init_segment(token, init).await?;
+                Ok(File::Media { content_type: INIT, bytes })
+            } else {
+                Err(MediaError::NotFound)
+            }
+        }
+    }
+}
