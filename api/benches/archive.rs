@@ -14,7 +14,8 @@ use lookback_api::storage::embedded::archive::writer::{file_path, stream_dir};
 use lookback_api::storage::embedded::archive::{ArchiveOptions, EmbeddedArchive};
 use lookback_api::storage::embedded::lmdb::Durability;
 use lookback_api::storage::{
-    Archive, FragmentQuery, FragmentRecord, InitId, Location, NewFragment, TimeOrder, TrackSpan,
+    Archive, FragmentQuery, FragmentRecord, InitId, Location, NewFragment, RangeBy, TimeOrder,
+    TrackSpan,
 };
 use lookback_wire::{FragmentNumber, Payload, Timestamp};
 use std::path::Path;
@@ -106,6 +107,7 @@ fn index(root: &Path) {
             let at = spread % (per_stream - SEGMENTS as u64 - 1);
             let start = Timestamp::from_millis(START_MS + at as i64 * 1000);
             let query = FragmentQuery {
+                by: RangeBy::Timeline,
                 range: TimeRange { start, end: start.plus_millis(SEGMENTS as i64 * 1000) },
                 order: TimeOrder::OldestFirst,
                 limit: SEGMENTS,

@@ -7,7 +7,8 @@ use super::token::{MediaToken, Span};
 use super::{MediaError, Playback, Rendition};
 use crate::id::StreamId;
 use crate::storage::{
-    FragmentQuery, FragmentRecord, InitId, RUN_TOLERANCE_MS, StorageError, TimeOrder, TrackSpan,
+    FragmentQuery, FragmentRecord, InitId, RUN_TOLERANCE_MS, RangeBy, StorageError, TimeOrder,
+    TrackSpan,
 };
 use bytes::Bytes;
 use lookback_packaging::TrackInit;
@@ -204,7 +205,12 @@ impl Playback {
         let archive = &self.storage.archive;
         match token.span {
             Span::OnDemand { range, start_offset_ms } => {
-                let query = FragmentQuery { range, order: TimeOrder::OldestFirst, limit };
+                let query = FragmentQuery {
+                    by: RangeBy::Timeline,
+                    range,
+                    order: TimeOrder::OldestFirst,
+                    limit,
+                };
                 let fragments = archive.fragments(token.stream, &query).await?;
                 Ok((arrange(fragments), PlaylistFrame::OnDemand { start_offset_ms }))
             }

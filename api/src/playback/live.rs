@@ -8,7 +8,7 @@ use super::hls::{self, Listed};
 use crate::id::{SessionId, StreamId};
 use crate::segment::TimeRange;
 use crate::storage::{
-    Archive, FragmentQuery, FragmentRecord, RUN_TOLERANCE_MS, StorageError, TimeOrder,
+    Archive, FragmentQuery, FragmentRecord, RUN_TOLERANCE_MS, RangeBy, StorageError, TimeOrder,
 };
 use lookback_wire::{FragmentNumber, Timestamp};
 use parking_lot::Mutex;
@@ -108,7 +108,12 @@ impl Window {
         };
         let mut found = Vec::new();
         while let Some(range) = TimeRange::new(from, end) {
-            let query = FragmentQuery { range, order: TimeOrder::OldestFirst, limit: BATCH };
+            let query = FragmentQuery {
+                by: RangeBy::Timeline,
+                range,
+                order: TimeOrder::OldestFirst,
+                limit: BATCH,
+            };
             let batch = archive.fragments(stream, &query).await?;
             let (count, newest) = (batch.len(), batch.last().map(|f| f.start));
             found.extend(batch.into_iter().filter(|f| f.start >= from));

@@ -8,7 +8,7 @@ use crate::access::Principal;
 use crate::device::Stream;
 use crate::id::{SessionId, StreamId};
 use crate::segment::TimeRange;
-use crate::storage::{FragmentQuery, FragmentRecord, StorageError, TimeOrder};
+use crate::storage::{FragmentQuery, FragmentRecord, RangeBy, StorageError, TimeOrder};
 use lookback_packaging::TrackInit;
 use lookback_wire::{Timestamp, TrackKind};
 use std::sync::Arc;
@@ -126,6 +126,7 @@ impl Playback {
             .into());
         };
         let recent = FragmentQuery {
+            by: RangeBy::Timeline,
             range: TimeRange {
                 start: newest.start.plus_millis(-TARGET_DURATION_WINDOW_MS),
                 end: newest.range().end,
@@ -226,7 +227,7 @@ impl Playback {
         range: TimeRange,
         order: TimeOrder,
     ) -> Result<Option<FragmentRecord>, StorageError> {
-        let query = FragmentQuery { range, order, limit: 1 };
+        let query = FragmentQuery { by: RangeBy::Timeline, range, order, limit: 1 };
         Ok(self.storage.archive.fragments(stream, &query).await?.pop())
     }
 

@@ -34,13 +34,14 @@ pub fn fragment(
     for (slot, byte) in payload_hash.iter_mut().zip(fill) {
         *slot = *byte;
     }
+    let arrived_at = start.plus_millis(i64::from(duration_ms));
     NewFragment {
         stream,
-        number: archive.next_number(stream, NOW),
+        number: archive.next_number(stream, arrived_at),
         start,
         duration_ms,
         capture_start: start.plus_millis(-7),
-        arrived_at: start.plus_millis(i64::from(duration_ms)),
+        arrived_at,
         payload_hash,
         tracks: vec![TrackSpan {
             init: InitId(0xabc),
@@ -78,6 +79,7 @@ pub async fn check_archive(archive: &dyn Archive) {
     a_fragment_is_kept_once(archive).await;
     the_newer_of_two_with_one_start_is_read(archive).await;
     queries_answer_what_overlaps(archive).await;
+    fragments_are_found_by_number_and_arrival(archive).await;
     runs_join_across_the_tolerance(archive).await;
     watchers_wake(archive).await;
     expiry_takes_whole_files_only(archive).await;
@@ -151,8 +153,12 @@ async fn a_fragment_is_kept_once(archive: &dyn Archive) {
     }
     assert_eq!(stored.len(), 1);
     assert!(duplicates.iter().all(|number| *number == stored[0]), "{duplicates:?} of {stored:?}");
-    let query =
-        |limit| FragmentQuery { range: range(0, 10_000), order: TimeOrder::OldestFirst, limit };
+    let query = |limit| FragmentQuery {
+        by: RangeBy::Timeline,
+        range: range(0, 10_000),
+        order: TimeOrder::OldestFirst,
+        limit,
+    };
     assert_eq!(starts(archive, stream, query(10)).await, [0, 5_000]);
 }
 
@@ -162,7 +168,8 @@ async fn the_newer_of_two_with_one_start_is_read(archive: &dyn Archive) {
     let older = store(archive, fragment(archive, stream, at(0), 500, b"cut short")).await;
     let newer = store(archive, fragment(archive, stream, at(0), 1_000, b"whole")).await;
     for order in [TimeOrder::OldestFirst, TimeOrder::NewestFirst] {
-        let query = FragmentQuery { range: range(0, 2_000), order, limit: 10 };
+        let query =
+            FragmentQuery { by: RangeBy::Timeline, range: range(0, 2_000), order, limit: 10 };
         let found = archive.fragments(stream, &query).await.expect("fragments");
         let numbers: Vec<_> = found.iter().map(|record| record.number).collect();
         assert_eq!(numbers, [newer], "{order:?}");
@@ -194,7 +201,7 @@ async fn queries_answer_what_overlaps(archive: &dyn Archive) {
         (9_000, 20_000, NewestFirst, 10, &[]),
         (-20_000, 0, NewestFirst, 10, &[]),
     ] {
-        let query = FragmentQuery { range: range(from, to), order, limit };
+        let query = FragmentQuery { by: RangeBy::Timeline, range: range(from, to), order, limit };
         assert_eq!(
             starts(archive, stream, query).await,
             expected,
@@ -204,6 +211,54 @@ async fn queries_answer_what_overlaps(archive: &dyn Archive) {
     let other = StreamId::new(NOW);
     let extents = archive.extents(&[stream, other, stream]).await.expect("extents");
     assert_eq!(extents, [Some(range(0, 9_000)), None, Some(range(0, 9_000))]);
+}
+
+async fn fragments_are_found_by_number_and_arrival(archive: &dyn Archive) {
+    let stream = StreamId::new(NOW);
+    // The last two arrive after the clock was set back by 6 s; the third supersedes the first.
+    let arrivals = [(0, 10_000), (9_000, 11_000), (0, 12_000), (20_000, 6_000), (21_000, 11_500)];
+    let mut numbers = Vec::new();
+    for (position, (start, arrived)) in arrivals.into_iter().enumerate() {
+        let mut new = fragment(archive, stream, at(start), 1_000, &[position as u8; 5]);
+        new.arrived_at = at(arrived);
+        new.number = archive.next_number(stream, at(arrived));
+        numbers.push(store(archive, new).await);
+    }
+    let position = |number| numbers.iter().position(|known| *known == number);
+    use TimeOrder::{NewestFirst, OldestFirst};
+    for (from, to, order, after, limit, expected) in [
+        (0, 60_000, OldestFirst, None, 10, &[0, 1, 2, 3, 4][..]),
+        (0, 60_000, NewestFirst, None, 10, &[4, 3, 2, 1, 0]),
+        (0, 60_000, OldestFirst, None, 2, &[0, 1]),
+        (0, 60_000, OldestFirst, Some(1), 2, &[2, 3]),
+        (0, 60_000, NewestFirst, Some(2), 10, &[1, 0]),
+        (0, 60_000, OldestFirst, Some(4), 10, &[]),
+        (0, 60_000, NewestFirst, Some(0), 10, &[]),
+        (11_000, 12_000, OldestFirst, None, 10, &[1, 4]),
+        (11_000, 12_001, OldestFirst, None, 10, &[1, 2, 4]),
+        (11_000, 12_001, NewestFirst, Some(4), 10, &[2, 1]),
+        (0, 10_000, OldestFirst, None, 10, &[3]),
+        (12_001, 60_000, OldestFirst, None, 10, &[]),
+        (11_000, 12_001, OldestFirst, Some(0), 0, &[]),
+    ] {
+        let after = after.map(|after: usize| numbers[after]);
+        let by = RangeBy::Arrival { after };
+        let query = FragmentQuery { by, range: range(from, to), order, limit };
+        let found = archive.fragments(stream, &query).await.expect("fragments");
+        let found: Vec<_> = found.iter().filter_map(|record| position(record.number)).collect();
+        assert_eq!(found, expected, "{query:?}");
+    }
+    let missing = FragmentNumber(numbers[0].0 - 1);
+    let asked = [numbers[4], missing, numbers[0], numbers[4]];
+    let found = archive.fragments_by_number(stream, &asked).await.expect("fragments_by_number");
+    let found: Vec<_> =
+        found.iter().map(|record| record.as_ref().and_then(|r| position(r.number))).collect();
+    assert_eq!(found, [Some(4), None, Some(0), Some(4)]);
+    let other = archive.fragments_by_number(StreamId::new(NOW), &asked[..1]).await;
+    assert_eq!(other.expect("fragments_by_number"), [None]);
+    archive.expire(stream, at(60_000)).await.expect("expire");
+    let gone = archive.fragments_by_number(stream, &asked[..1]).await;
+    assert_eq!(gone.expect("fragments_by_number"), [None]);
 }
 
 async fn runs_join_across_the_tolerance(archive: &dyn Archive) {
@@ -256,8 +311,12 @@ async fn expiry_takes_whole_files_only(archive: &dyn Archive) {
     }
     // The newest arrived at 3 s: nothing of its file goes before.
     assert_eq!(archive.expire(stream, at(3_000)).await.expect("expire"), 0);
-    let everything =
-        FragmentQuery { range: range(0, 9_000), order: TimeOrder::OldestFirst, limit: 10 };
+    let everything = FragmentQuery {
+        by: RangeBy::Timeline,
+        range: range(0, 9_000),
+        order: TimeOrder::OldestFirst,
+        limit: 10,
+    };
     assert_eq!(starts(archive, stream, everything.clone()).await, [0, 1_000, 2_000]);
     assert_eq!(archive.expire(stream, at(3_001)).await.expect("expire"), 3);
     assert_eq!(starts(archive, stream, everything.clone()).await, [0i64; 0]);
@@ -283,7 +342,12 @@ async fn streams_are_listed_while_they_have_media(archive: &dyn Archive) {
 
 async fn unknown_streams_are_empty(archive: &dyn Archive) {
     let stream = StreamId::new(NOW);
-    let query = FragmentQuery { range: range(0, 1), order: TimeOrder::NewestFirst, limit: 1 };
+    let query = FragmentQuery {
+        by: RangeBy::Timeline,
+        range: range(0, 1),
+        order: TimeOrder::NewestFirst,
+        limit: 1,
+    };
     assert_eq!(archive.fragments(stream, &query).await.expect("fragments"), []);
     assert_eq!(archive.newest(stream).await.expect("newest"), None);
     assert_eq!(archive.runs(stream, range(0, 1), 1).await.expect("runs"), []);

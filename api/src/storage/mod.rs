@@ -227,7 +227,7 @@ pub struct TrackSpan {
 #[derive(Clone, Debug)]
 pub struct NewFragment {
     pub stream: StreamId,
-    /// Chosen by the caller with [`Archive::next_number`].
+    /// Chosen by the caller with [`Archive::next_number`] when it arrives.
     pub number: FragmentNumber,
     /// On the timeline: by the camera's clock, or by arrival where the camera's cannot be true.
     pub start: Timestamp,
@@ -276,6 +276,11 @@ impl FragmentRecord {
     }
 }
 
+/// The first number that a fragment gets which arrives at `at`: 4,096 of them a millisecond.
+pub fn first_number_at(at: Timestamp) -> FragmentNumber {
+    FragmentNumber((at.as_millis().max(0) as u64).saturating_mul(1 << 12))
+}
+
 /// What appending came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appended {
@@ -297,9 +302,22 @@ pub struct Run {
 /// Holes up to this are joints between fragments, not gaps (`packaging.md`: players bridge 0.1 s).
 pub const RUN_TOLERANCE_MS: i64 = 100;
 
+/// What a range is over, and with it the order of what is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RangeBy {
+    /// Fragments whose footage overlaps it, by start; of those that begin alike, the newest.
+    Timeline,
+    /// Fragments that arrived in it, by number; also those that a newer one of the same start has
+    /// taken the place of.
+    Arrival {
+        /// Only after this position in the query's order.
+        after: Option<FragmentNumber>,
+    },
+}
+
 #[derive(Clone, Debug)]
 pub struct FragmentQuery {
-    /// Those that overlap it.
+    pub by: RangeBy,
     pub range: TimeRange,
     pub order: TimeOrder,
     pub limit: usize,
@@ -312,12 +330,13 @@ pub struct FragmentQuery {
 /// - A fragment is seen by every read that starts after its `append` returned, whole or not at all.
 /// - Same stream, start and payload hash: one copy. Same start, other payload: both are kept, and
 ///   reads answer the one with the larger number.
-/// - Reads answer by timeline start, never two fragments with the same start.
+/// - Reads answer by timeline start, never two fragments with the same start, unless they ask for
+///   fragments by number or arrival.
 /// - Bodies are checked against their checksum before the first byte of them is served after an
 ///   unclean stop, and by `check`.
 #[async_trait]
 pub trait Archive: Send + Sync + std::fmt::Debug {
-    /// Rises with every call, and over restarts.
+    /// Rises with every call, and over restarts; never smaller than [`first_number_at`] `now`.
     fn next_number(&self, stream: StreamId, now: Timestamp) -> FragmentNumber;
     async fn append(&self, fragment: NewFragment) -> Result<Appended>;
 
@@ -332,6 +351,12 @@ pub trait Archive: Send + Sync + std::fmt::Debug {
         start: Timestamp,
         number: FragmentNumber,
     ) -> Result<Option<FragmentRecord>>;
+    /// One answer for each number, in order, superseded fragments too.
+    async fn fragments_by_number(
+        &self,
+        stream: StreamId,
+        numbers: &[FragmentNumber],
+    ) -> Result<Vec<Option<FragmentRecord>>>;
     /// The newest by timeline, that arrived last where two begin alike.
     async fn newest(&self, stream: StreamId) -> Result<Option<FragmentRecord>>;
     /// Each stream's oldest start and newest end.

@@ -3,8 +3,9 @@
 //! | table | key | value |
 //! | --- | --- | --- |
 //! | `meta` | `version` | u32; absent until the index is complete |
-//! | `streams` | stream | the longest fragment's milliseconds |
+//! | `streams` | stream | [`Extremes`] |
 //! | `fragments` | stream, start, number | [`Row`] |
+//! | `numbers` | stream, number | start, time of arrival |
 //! | `runs` | stream, start | [`Run`] |
 //! | `files` | stream, file number | [`FileRow`] |
 //! | `inits` | stream, init, file number | where the INIT record's body lies |
@@ -20,8 +21,8 @@ use crate::storage::embedded::lmdb::{
     self, Durability, Table, first_from, last_up_to, time_from_key, time_key,
 };
 use crate::storage::{
-    FragmentQuery, FragmentRecord, InitId, Location, RUN_TOLERANCE_MS, Result, Run, StorageError,
-    TimeOrder,
+    FragmentQuery, FragmentRecord, InitId, Location, RUN_TOLERANCE_MS, RangeBy, Result, Run,
+    StorageError, TimeOrder, first_number_at,
 };
 use heed::{Env, RoTxn, RwTxn};
 use lookback_wire::{FragmentNumber, Timestamp};
@@ -29,7 +30,7 @@ use std::ops::Bound;
 use std::path::Path;
 
 /// Of the tables above. An index of another version is made again from the files.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Debug)]
 pub struct Index {
@@ -37,6 +38,7 @@ pub struct Index {
     meta: Table,
     streams: Table,
     fragments: Table,
+    numbers: Table,
     runs: Table,
     files: Table,
     inits: Table,
@@ -97,10 +99,10 @@ impl FileUpdate {
 impl Index {
     /// Opens the index, or makes an empty one. `Damaged` where it must be made again.
     pub fn open(dir: &Path, durability: Durability) -> Result<Self> {
-        let names = ["meta", "streams", "fragments", "runs", "files", "inits"];
-        let (env, [meta, streams, fragments, runs, files, inits]) =
+        let names = ["meta", "streams", "fragments", "numbers", "runs", "files", "inits"];
+        let (env, [meta, streams, fragments, numbers, runs, files, inits]) =
             lmdb::open(dir, names, durability)?;
-        let index = Self { env, meta, streams, fragments, runs, files, inits };
+        let index = Self { env, meta, streams, fragments, numbers, runs, files, inits };
         match index.version()? {
             Some(version) if version != VERSION.to_le_bytes() => Err(StorageError::Damaged(
                 format!("the index is of version {version:?}, not {VERSION}"),
@@ -148,8 +150,8 @@ impl Index {
         };
         file.state = update.state;
         file.len = update.len;
-        let mut longest = self.longest(txn, update.stream)?;
-        let longest_before = longest;
+        let extremes_before = self.extremes(txn, update.stream)?;
+        let mut extremes = extremes_before;
         for row in &update.rows {
             let record = &row.record;
             if self.same(txn, update.stream, record.start, &row.payload_hash)?.is_some() {
@@ -157,12 +159,14 @@ impl Index {
             }
             let key = fragment_key(update.stream, record.start, record.number);
             self.fragments.put(txn, &key, &row.encode())?;
+            let times = [record.start, record.arrived_at].map(|time| time_key(time.as_millis()));
+            self.numbers.put(txn, &pair_key(update.stream, record.number.0), &times.concat())?;
             self.add_to_runs(txn, update.stream, record)?;
             file.note(record);
-            longest = Some(longest.unwrap_or_default().max(record.duration_ms));
+            extremes.get_or_insert_default().note(record);
         }
-        if longest != longest_before {
-            self.streams.put(txn, &stream, &longest.unwrap_or_default().to_le_bytes())?;
+        if let Some(extremes) = extremes.filter(|_| extremes != extremes_before) {
+            self.streams.put(txn, &stream, &extremes.encode())?;
         }
         for (init, location) in &update.inits {
             let mut value = Vec::new();
@@ -236,6 +240,7 @@ impl Index {
     ) -> Result<()> {
         for row in rows {
             self.fragments.delete(txn, &fragment_key(stream, row.start, row.number))?;
+            self.numbers.delete(txn, &pair_key(stream, row.number.0))?;
         }
         self.remove_from_runs(txn, stream, rows)?;
         let prefix = stream.0.to_be_bytes();
@@ -292,9 +297,11 @@ impl Index {
         Ok(None)
     }
 
-    fn longest(&self, txn: &RoTxn, stream: StreamId) -> Result<Option<u32>> {
+    fn extremes(&self, txn: &RoTxn, stream: StreamId) -> Result<Option<Extremes>> {
         let value = self.streams.get(txn, &stream.0.to_be_bytes())?;
-        Ok(value.and_then(|value| value.try_into().ok()).map(u32::from_le_bytes))
+        value
+            .map(|value| Extremes::decode(value).ok_or_else(|| damaged("a stream's row")))
+            .transpose()
     }
 
     pub fn fragments(
@@ -303,8 +310,11 @@ impl Index {
         query: &FragmentQuery,
     ) -> Result<Vec<FragmentRecord>> {
         let txn = self.env.read_txn()?;
-        let Some(longest) = self.longest(&txn, stream)? else { return Ok(Vec::new()) };
-        let first = query.range.start.plus_millis(-i64::from(longest));
+        let Some(extremes) = self.extremes(&txn, stream)? else { return Ok(Vec::new()) };
+        if let RangeBy::Arrival { after } = query.by {
+            return self.arrived(&txn, stream, query, after, extremes.most_ahead_ms);
+        }
+        let first = query.range.start.plus_millis(-i64::from(extremes.longest_ms));
         let from = fragment_key(stream, first, FragmentNumber(0));
         let to = fragment_key(stream, query.range.end, FragmentNumber(0));
         if from >= to {
@@ -332,15 +342,92 @@ impl Index {
         Ok(found.finish())
     }
 
+    /// Numbers follow the clock, but go on rising where it is set back: until it has caught up, those
+    /// that are given out are ahead of it, by `most_ahead_ms` at most.
+    fn arrived(
+        &self,
+        txn: &RoTxn,
+        stream: StreamId,
+        query: &FragmentQuery,
+        after: Option<FragmentNumber>,
+        most_ahead_ms: i64,
+    ) -> Result<Vec<FragmentRecord>> {
+        let mut from = first_number_at(query.range.start).0;
+        let mut to = first_number_at(query.range.end.plus_millis(most_ahead_ms)).0;
+        match (after, query.order) {
+            (Some(after), TimeOrder::OldestFirst) => from = from.max(after.0.saturating_add(1)),
+            (Some(after), TimeOrder::NewestFirst) => to = to.min(after.0),
+            (None, _) => {}
+        }
+        let mut found = Vec::new();
+        if from >= to {
+            return Ok(found);
+        }
+        let (from, to) = (pair_key(stream, from), pair_key(stream, to));
+        let bounds = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
+        // Answers whether more are wanted.
+        let mut take = |entry: (&[u8], &[u8])| -> Result<bool> {
+            if found.len() >= query.limit {
+                return Ok(false);
+            }
+            let (number, start, arrived_at) = decode_number(entry)?;
+            if query.range.start <= arrived_at && arrived_at < query.range.end {
+                found.extend(self.row(txn, stream, start, number)?.map(|row| row.record));
+            }
+            Ok(true)
+        };
+        match query.order {
+            TimeOrder::OldestFirst => {
+                for entry in self.numbers.range(txn, &bounds)? {
+                    if !take(entry?)? {
+                        break;
+                    }
+                }
+            }
+            TimeOrder::NewestFirst => {
+                for entry in self.numbers.rev_range(txn, &bounds)? {
+                    if !take(entry?)? {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    pub fn fragments_by_number(
+        &self,
+        stream: StreamId,
+        numbers: &[FragmentNumber],
+    ) -> Result<Vec<Option<FragmentRecord>>> {
+        let txn = self.env.read_txn()?;
+        let find = |number: &FragmentNumber| {
+            let key = pair_key(stream, number.0);
+            let Some(times) = self.numbers.get(&txn, &key)? else { return Ok(None) };
+            let (number, start, _) = decode_number((&key, times))?;
+            Ok(self.row(&txn, stream, start, number)?.map(|row| row.record))
+        };
+        numbers.iter().map(find).collect()
+    }
+
     pub fn fragment(
         &self,
         stream: StreamId,
         start: Timestamp,
         number: FragmentNumber,
     ) -> Result<Option<Row>> {
-        let txn = self.env.read_txn()?;
+        self.row(&*self.env.read_txn()?, stream, start, number)
+    }
+
+    fn row(
+        &self,
+        txn: &RoTxn,
+        stream: StreamId,
+        start: Timestamp,
+        number: FragmentNumber,
+    ) -> Result<Option<Row>> {
         let key = fragment_key(stream, start, number);
-        self.fragments.get(&txn, &key)?.map(|value| decode_row((&key, value))).transpose()
+        self.fragments.get(txn, &key)?.map(|value| decode_row((&key, value))).transpose()
     }
 
     pub fn newest(&self, stream: StreamId) -> Result<Option<FragmentRecord>> {
@@ -670,6 +757,35 @@ impl Newest {
     }
 }
 
+/// How far to look beyond a range for what belongs to it; never less while a stream has media.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Extremes {
+    /// Of a fragment.
+    longest_ms: u32,
+    /// From a fragment's arrival to the instant that its number names.
+    most_ahead_ms: i64,
+}
+
+impl Extremes {
+    fn note(&mut self, record: &FragmentRecord) {
+        let ahead_ms = (record.number.0 >> 12) as i64 - record.arrived_at.as_millis();
+        self.longest_ms = self.longest_ms.max(record.duration_ms);
+        self.most_ahead_ms = self.most_ahead_ms.max(ahead_ms);
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put(&mut out, u64::from(self.longest_ms));
+        put_signed(&mut out, self.most_ahead_ms);
+        out
+    }
+
+    fn decode(value: &[u8]) -> Option<Self> {
+        let mut fields = Fields(value);
+        Some(Self { longest_ms: fields.varint_u32()?, most_ahead_ms: fields.signed()? })
+    }
+}
+
 impl Row {
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(128);
@@ -752,6 +868,17 @@ impl FileRow {
 
 fn decode_row((key, value): (&[u8], &[u8])) -> Result<Row> {
     Row::decode(key, value).ok_or_else(|| damaged("a fragment's row"))
+}
+
+/// Number, start and time of arrival.
+fn decode_number((key, value): (&[u8], &[u8])) -> Result<(FragmentNumber, Timestamp, Timestamp)> {
+    let decode = || {
+        let number = FragmentNumber(u64::from_be_bytes(*key.last_chunk()?));
+        let mut fields = Fields(value);
+        let mut time = || Some(Timestamp::from_millis(time_from_key(fields.array()?)));
+        Some((number, time()?, time()?))
+    };
+    decode().ok_or_else(|| damaged("a number's row"))
 }
 
 fn decode_run((key, value): (&[u8], &[u8])) -> Result<Run> {

@@ -34,7 +34,7 @@ use crate::id::StreamId;
 use crate::segment::TimeRange;
 use crate::storage::{
     Appended, Archive, FragmentQuery, FragmentRecord, InitId, Location, NewFragment, Result, Run,
-    StorageError,
+    StorageError, first_number_at,
 };
 use async_trait::async_trait;
 use buffers::Buffers;
@@ -420,8 +420,8 @@ async fn off_thread<T: Send + 'static>(
 #[async_trait]
 impl Archive for EmbeddedArchive {
     fn next_number(&self, _stream: StreamId, now: Timestamp) -> FragmentNumber {
-        // 4,096 numbers a millisecond; of all streams together, which rises within each of them.
-        let by_clock = (now.as_millis().max(0) as u64) << 12;
+        // Of all streams together, which rises within each of them.
+        let by_clock = first_number_at(now).0;
         let last = &self.shared.last_number;
         let next = |last: u64| Some(by_clock.max(last.saturating_add(1)));
         let before = last.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next);
@@ -455,6 +455,14 @@ impl Archive for EmbeddedArchive {
         number: FragmentNumber,
     ) -> Result<Option<FragmentRecord>> {
         Ok(self.shared.index.fragment(stream, start, number)?.map(|row| row.record))
+    }
+
+    async fn fragments_by_number(
+        &self,
+        stream: StreamId,
+        numbers: &[FragmentNumber],
+    ) -> Result<Vec<Option<FragmentRecord>>> {
+        self.shared.index.fragments_by_number(stream, numbers)
     }
 
     async fn newest(&self, stream: StreamId) -> Result<Option<FragmentRecord>> {

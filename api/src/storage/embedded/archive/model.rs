@@ -9,7 +9,10 @@ use super::writer::{Rotation, Writer};
 use crate::id::{StreamId, Ulid};
 use crate::segment::TimeRange;
 use crate::storage::embedded::lmdb::Durability;
-use crate::storage::{Appended, FragmentQuery, NewFragment, RUN_TOLERANCE_MS, Run, TimeOrder};
+use crate::storage::{
+    Appended, FragmentQuery, NewFragment, RUN_TOLERANCE_MS, RangeBy, Run, TimeOrder,
+    first_number_at,
+};
 use bytes::Bytes;
 use lookback_wire::{FragmentNumber, Payload, Timestamp};
 use proptest::prelude::*;
@@ -84,6 +87,14 @@ impl Model {
         of_stream.iter().filter(|f| is_newest(f) && overlaps(f)).map(|f| f.number).collect()
     }
 
+    fn arrived(&self, stream: StreamId, range: TimeRange) -> Vec<u64> {
+        let arrived = |f: &&Kept| range.start <= millis(f.arrived) && millis(f.arrived) < range.end;
+        let of_stream = self.kept.iter().filter(|f| f.stream == stream);
+        let mut numbers: Vec<_> = of_stream.filter(arrived).map(|f| f.number).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
     fn runs(&self, stream: StreamId) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         for f in self.of(stream) {
@@ -128,14 +139,14 @@ proptest! {
             Writer::new(disk.clone(), index.clone(), root.to_owned(), rotation, 0, 0);
         let mut model = Model { kept: Vec::new() };
         let mut now_ms = 1_000_000;
-        for (number, step) in steps.iter().enumerate() {
+        for step in &steps {
             now_ms += 1_000;
             match step {
                 Step::Append { stream: of, start, duration, payload } => {
                     let start = i64::from(*start) * UNIT_MS;
                     let fragment = NewFragment {
                         stream: stream(*of),
-                        number: FragmentNumber(number as u64 + 1),
+                        number: first_number_at(millis(now_ms)),
                         start: millis(start),
                         duration_ms: u32::from(*duration) * UNIT_MS as u32,
                         capture_start: millis(start),
@@ -190,6 +201,8 @@ proptest! {
             }
         }
         let range = TimeRange { start: millis(from * UNIT_MS), end: millis((from + span) * UNIT_MS) };
+        let arrived = |steps: i64| millis(1_000_000 + steps * 1_000);
+        let arrivals = TimeRange { start: arrived(from), end: arrived(from + span) };
         let mut with_media = Vec::new();
         for stream in [stream(0), stream(1)] {
             let runs = model.runs(stream);
@@ -205,7 +218,19 @@ proptest! {
                     expected.reverse();
                 }
                 expected.truncate(limit);
-                let found = index.fragments(stream, &FragmentQuery { range, order, limit }).unwrap();
+                let query = FragmentQuery { by: RangeBy::Timeline, range, order, limit };
+                let found = index.fragments(stream, &query).unwrap();
+                let found: Vec<_> = found.iter().map(|record| record.number.0).collect();
+                prop_assert_eq!(found, expected);
+
+                let mut expected = model.arrived(stream, arrivals);
+                if order == TimeOrder::NewestFirst {
+                    expected.reverse();
+                }
+                expected.truncate(limit);
+                let by = RangeBy::Arrival { after: None };
+                let query = FragmentQuery { by, range: arrivals, order, limit };
+                let found = index.fragments(stream, &query).unwrap();
                 let found: Vec<_> = found.iter().map(|record| record.number.0).collect();
                 prop_assert_eq!(found, expected);
             }

@@ -11,7 +11,8 @@ use crate::id::{StreamId, Ulid};
 use crate::segment::TimeRange;
 use crate::storage::embedded::lmdb::Durability;
 use crate::storage::{
-    Appended, FragmentQuery, InitId, Location, NewFragment, StorageError, TimeOrder, TrackSpan,
+    Appended, FragmentQuery, InitId, Location, NewFragment, RangeBy, StorageError, TimeOrder,
+    TrackSpan,
 };
 use bytes::Bytes;
 use lookback_wire::{FragmentNumber, Payload, Timestamp};
@@ -207,6 +208,7 @@ impl Machine {
             }
         }
         let everything = FragmentQuery {
+            by: RangeBy::Timeline,
             range: TimeRange {
                 start: Timestamp::from_millis(0),
                 end: Timestamp::from_millis(i64::MAX),

@@ -8,7 +8,7 @@ use crate::id::StreamId;
 use crate::segment::TimeRange;
 use crate::storage::contract::{self, NOW};
 use crate::storage::{
-    Appended, Archive, FragmentQuery, FragmentRecord, InitId, StorageError, TimeOrder,
+    Appended, Archive, FragmentQuery, FragmentRecord, InitId, RangeBy, StorageError, TimeOrder,
 };
 use lookback_wire::Timestamp;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,8 @@ async fn append(archive: &dyn Archive, stream: StreamId, numbers: std::ops::Rang
 
 async fn records(archive: &dyn Archive, stream: StreamId) -> Vec<FragmentRecord> {
     let range = TimeRange { start: NOW, end: NOW.plus_millis(1_000_000) };
-    let query = FragmentQuery { range, order: TimeOrder::OldestFirst, limit: 1_000 };
+    let query =
+        FragmentQuery { by: RangeBy::Timeline, range, order: TimeOrder::OldestFirst, limit: 1_000 };
     archive.fragments(stream, &query).await.unwrap()
 }
 
