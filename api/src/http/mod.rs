@@ -15,7 +15,7 @@ use crate::service::Service;
 pub use actix_web::dev::{Server, ServerHandle};
 use actix_web::http::Method;
 use actix_web::web::{self, Data, PayloadConfig, ServiceConfig, get, post};
-use actix_web::{App, HttpServer, middleware};
+use actix_web::{App, HttpServer, guard, middleware};
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -48,9 +48,6 @@ fn routes(routes: &mut ServiceConfig) {
                 .default_service(web::to(graphql::other)),
         )
         .route("/.well-known/jwks.json", get().to(auth::jwks))
-        .route("/describeStream", post().to(kinesis::describe_stream))
-        .route("/getDataEndpoint", post().to(kinesis::get_data_endpoint))
-        .route("/putMedia", post().to(putmedia::put_media))
         .service(
             web::resource("/hls/v1/s/{token}/{file}")
                 .route(get().to(media::hls::serve))
@@ -60,6 +57,15 @@ fn routes(routes: &mut ServiceConfig) {
         .route("/livez", get().to(health::livez))
         .route("/readyz", get().to(health::readyz))
         .route("/metrics", get().to(health::metrics))
+        .service(
+            web::scope("")
+                .guard(guard::Post())
+                .wrap(middleware::from_fn(kinesis::identify))
+                .route("/describeStream", post().to(kinesis::describe_stream))
+                .route("/getDataEndpoint", post().to(kinesis::get_data_endpoint))
+                .route("/putMedia", post().to(putmedia::put_media))
+                .default_service(web::to(kinesis::unknown_operation)),
+        )
         .service(
             web::scope("")
                 .wrap(middleware::Compress::default())

@@ -1,7 +1,7 @@
 //! `POST /putMedia` (KVS API, PutMedia): a body without end, and acknowledgements on the way back
 //! while it arrives, each an HTTP chunk of its own.
 
-use super::kinesis::{KinesisError, Selected, StreamSelector};
+use super::kinesis::{self, KinesisError, Selected, StreamSelector};
 use crate::access::Action;
 use crate::ingest::receive::{self, Grant};
 use crate::ingest::timeline::{Timecodes, parse_producer_start};
@@ -29,11 +29,9 @@ pub async fn put_media(
     service: Data<Arc<Service>>,
     request: HttpRequest,
     body: Payload,
-) -> HttpResponse {
-    match begin(&service, &request).await {
-        Ok(begun) => answer(service, begun, body),
-        Err(error) => error.refuse(body),
-    }
+) -> Result<HttpResponse, KinesisError> {
+    let begun = begin(&service, &request).await?;
+    Ok(answer(service, begun, body))
 }
 
 struct Begun {
@@ -49,8 +47,8 @@ async fn begin(service: &Service, request: &HttpRequest) -> Result<Begun, Kinesi
         Some(value.to_str().map(str::to_owned).unwrap_or_default())
     };
     let selector = StreamSelector::new(text("x-amzn-stream-name"), text("x-amzn-stream-arn"));
-    let Selected { principal, device, stream } =
-        selector.select(service, request, Action::Upload).await?;
+    let principal = kinesis::principal(service, request).await?;
+    let Selected { device, stream } = selector.select(service, &principal, Action::Upload).await?;
     let timecodes = timecodes(request.headers())?;
     if service.uploads.is_full(service.clock.now()) {
         return Err(KinesisError::unavailable("there is no room for more footage"));

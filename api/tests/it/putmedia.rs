@@ -125,7 +125,7 @@ fn a_refusal_ends_an_endless_body() {
     let table = [
         (&camera.token, other.media_stream.as_str(), absolute, 404, not_found),
         (&camera.token, "nothing", absolute, 404, not_found),
-        (&suspended.token, &suspended.media_stream, absolute, 403, "AccessDeniedException"),
+        (&suspended.token, &suspended.media_stream, absolute, 401, "NotAuthorizedException"),
         (
             &String::from("made.up.token"),
             &camera.media_stream,
@@ -352,7 +352,7 @@ fn a_suspended_device_ends_after_its_fragment() {
     upload.finish().unwrap();
     assert_eq!(upload.ack().unwrap(), None);
     let refused = Upload::open(server.address, &camera.token, &camera.media_stream, &[]).unwrap();
-    assert_eq!(refused.status, 403);
+    assert_eq!(refused.status, 401);
 }
 
 #[test]

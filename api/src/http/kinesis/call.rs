@@ -1,0 +1,92 @@
+//! What every call of the Kinesis Video Streams API begins with: its caller, proven over the body,
+//! and its body, read once.
+
+use super::error::KinesisError;
+use super::select::{Selected, StreamSelector};
+use crate::access::{Action, Principal};
+use crate::http::caller;
+use crate::service::Service;
+use actix_web::web::Data;
+use actix_web::{FromRequest, HttpRequest, dev};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// A list of 1,000 fragment numbers of 128 digits is the longest that a request can hold.
+const MAX_BODY_BYTES: usize = 256 << 10;
+
+/// What an operation answers.
+pub type Answer = Result<actix_web::web::Json<Value>, KinesisError>;
+
+/// One call of an operation whose input is its body.
+#[derive(Debug)]
+pub struct Call {
+    pub service: Arc<Service>,
+    pub principal: Principal,
+    /// What URLs that are handed out begin with, without a slash at the end.
+    pub base_url: String,
+    body: Bytes,
+}
+
+impl Call {
+    /// The body as what the operation takes.
+    pub fn input<T: DeserializeOwned>(&self) -> Result<T, KinesisError> {
+        let body: &[u8] = if self.body.is_empty() { b"{}" } else { &self.body };
+        serde_json::from_slice(body).map_err(|error| {
+            KinesisError::invalid(format!("the body is not the JSON asked for: {error}"))
+        })
+    }
+
+    /// The stream that the input names, if the caller may do `action` to its device.
+    pub async fn select(
+        &self,
+        stream: &StreamSelector,
+        action: Action,
+    ) -> Result<Selected, KinesisError> {
+        stream.select(&self.service, &self.principal, action).await
+    }
+
+    async fn read(request: &HttpRequest, mut payload: dev::Payload) -> Result<Self, KinesisError> {
+        let service = service(request)?;
+        let mut body = BytesMut::new();
+        while let Some(part) = payload.next().await {
+            let part = part.map_err(|_| KinesisError::invalid("the body was cut off"))?;
+            if body.len() + part.len() > MAX_BODY_BYTES {
+                let message = format!("the body is longer than {MAX_BODY_BYTES} bytes");
+                return Err(KinesisError::invalid(message));
+            }
+            body.extend_from_slice(&part);
+        }
+        let body = body.freeze();
+        let principal = principal(&service, request).await?;
+        let base_url = caller::base_url(&service, request);
+        Ok(Self { service, principal, base_url, body })
+    }
+}
+
+impl FromRequest for Call {
+    type Error = KinesisError;
+    type Future = LocalBoxFuture<'static, Result<Self, KinesisError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        let (request, payload) = (request.clone(), payload.take());
+        Box::pin(async move { Self::read(&request, payload).await })
+    }
+}
+
+fn service(request: &HttpRequest) -> Result<Arc<Service>, KinesisError> {
+    let service = request.app_data::<Data<Arc<Service>>>();
+    let service = service.ok_or_else(|| KinesisError::unavailable("the service is not there"))?;
+    Ok(service.get_ref().clone())
+}
+
+/// Who calls; an error where nobody does.
+pub async fn principal(
+    service: &Service,
+    request: &HttpRequest,
+) -> Result<Principal, KinesisError> {
+    caller::principal(service, request).await?.ok_or_else(KinesisError::no_caller)
+}
