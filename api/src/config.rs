@@ -28,6 +28,7 @@ pub struct Config {
     pub log: Log,
     pub limits: Limits,
     pub playback: Playback,
+    pub kinesis: Kinesis,
 }
 
 /// TLS is on where this is set; both files are read again when they change and on SIGHUP.
@@ -71,6 +72,21 @@ pub struct Playback {
     pub max_session_seconds: u32,
 }
 
+/// What uploads by the Kinesis Video Streams API may be.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kinesis {
+    /// Of one fragment; up to four of an upload are in memory at once.
+    pub max_fragment_bytes: u64,
+    /// From a fragment's earliest frame to its latest.
+    pub max_fragment_seconds: u32,
+    /// Of one upload.
+    pub max_tracks: usize,
+    /// Whether clients are held to the rates that the service of Amazon has: calls and fragments a
+    /// second, bytes a second, connections of a stream.
+    pub quotas: bool,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -85,6 +101,7 @@ impl Default for Config {
             log: Log::default(),
             limits: Limits::default(),
             playback: Playback::default(),
+            kinesis: Kinesis::default(),
         }
     }
 }
@@ -108,6 +125,18 @@ impl Default for Playback {
     }
 }
 
+impl Default for Kinesis {
+    fn default() -> Self {
+        // The service's own: 50 MB, 20 s, 3 tracks.
+        Self {
+            max_fragment_bytes: 50 << 20,
+            max_fragment_seconds: 20,
+            max_tracks: 3,
+            quotas: false,
+        }
+    }
+}
+
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -122,6 +151,8 @@ pub enum ConfigError {
     PlainBeyondLoopback(SocketAddr),
     #[error("{key} is {value:?}: {cause}")]
     Value { key: &'static str, value: String, cause: &'static str },
+    #[error("{key} is {value}, and has to be {least} to {most}")]
+    Number { key: &'static str, value: u64, least: u64, most: u64 },
 }
 
 impl Config {
@@ -141,6 +172,20 @@ impl Config {
         if self.workers == Some(0) {
             let cause = "at least one thread has to answer";
             return Err(ConfigError::Value { key: "workers", value: "0".into(), cause });
+        }
+        let Kinesis { max_fragment_bytes, max_fragment_seconds, max_tracks, .. } = self.kinesis;
+        let bounds = [
+            // Four of them for each of a thousand cameras have to fit into memory.
+            ("kinesis.max_fragment_bytes", max_fragment_bytes, 64 << 10, 100 << 20),
+            // A block's time counts from its cluster's in 16 bits of milliseconds.
+            ("kinesis.max_fragment_seconds", max_fragment_seconds.into(), 1, 30),
+            // What the archive keeps of one fragment.
+            ("kinesis.max_tracks", max_tracks as u64, 1, 3),
+        ];
+        for (key, value, least, most) in bounds {
+            if !(least..=most).contains(&value) {
+                return Err(ConfigError::Number { key, value, least, most });
+            }
         }
         for (key, url) in self
             .public_url
@@ -288,6 +333,10 @@ mod tests {
             c.tls = tls();
         }));
         assert!(!with(&|c| c.workers = Some(0)));
+        assert!(with(&|c| c.kinesis.max_tracks = 1));
+        assert!(!with(&|c| c.kinesis.max_tracks = 4));
+        assert!(!with(&|c| c.kinesis.max_fragment_seconds = 0));
+        assert!(!with(&|c| c.kinesis.max_fragment_bytes = 1 << 40));
         assert!(with(&|c| c.public_url = Some("https://cam.example:8443".into())));
         for url in ["cam.example", "https://", "https://cam.example/", "https://a@cam.example"] {
             assert!(!with(&|c| c.public_url = Some(url.into())), "{url}");

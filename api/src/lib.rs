@@ -19,4 +19,5 @@ pub mod segment;
 pub mod service;
 pub mod sign_in;
 pub mod storage;
+pub mod throttle;
 pub mod token;

@@ -8,6 +8,7 @@ use crate::metrics::Metrics;
 use crate::playback::Playback;
 use crate::sign_in::SignIns;
 use crate::storage::Storage;
+use crate::throttle::Throttle;
 use crate::token::Tokens;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -22,6 +23,7 @@ pub struct Service {
     pub tokens: Arc<Tokens>,
     pub sign_ins: SignIns,
     pub uploads: Uploads,
+    pub throttle: Throttle,
     pub playback: Playback,
     pub metrics: Metrics,
     /// Whether the service is on its way down.

@@ -12,6 +12,7 @@ use crate::retention;
 use crate::service::Service;
 use crate::sign_in::{self, DEFAULT_ACCOUNT, SignIns};
 use crate::storage::embedded;
+use crate::throttle::Throttle;
 use crate::token::Tokens;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use secrecy::{ExposeSecret, SecretString};
@@ -178,6 +179,7 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
         keys.derive("playback sessions").expose_secret(),
         config.playback.max_session_seconds,
     );
+    let throttle = Throttle::new(config.kinesis.quotas);
     let service = Arc::new(Service {
         config,
         clock,
@@ -186,6 +188,7 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
         tokens,
         sign_ins,
         uploads: Uploads::default(),
+        throttle,
         playback,
         metrics: Metrics::default(),
         stopping: watch::Sender::new(false),

@@ -53,7 +53,13 @@ async fn begin(service: &Service, request: &HttpRequest) -> Result<Begun, Kinesi
     if service.uploads.is_full(service.clock.now()) {
         return Err(KinesisError::unavailable("there is no room for more footage"));
     }
-    let open = service.uploads.open(device.id, stream.id).ok_or_else(|| {
+    if !service.throttle.admits(stream.id, "PutMedia", service.clock.now()) {
+        let message = format!("too many calls of PutMedia on {}", stream.media_stream_name);
+        let status = StatusCode::BAD_REQUEST;
+        return Err(KinesisError::new(status, "ClientLimitExceededException", message));
+    }
+    let has_quota = service.throttle.is_on();
+    let open = service.uploads.open(device.id, stream.id, has_quota).ok_or_else(|| {
         let message = format!("{} has too many open uploads", stream.media_stream_name);
         KinesisError::new(StatusCode::BAD_REQUEST, "ConnectionLimitExceededException", message)
     })?;

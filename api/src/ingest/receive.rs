@@ -1,20 +1,24 @@
 //! Runs an upload between its body, its acknowledgements and the archive.
 
 use super::metadata::Metadata;
-use super::timeline::Timecodes;
+use super::timeline::{ProducerSession, Timecodes};
 use super::upload::{Output, Phase, Upload, UploadFacts};
+use super::uploads::MAX_SESSIONS_PER_STREAM;
 use crate::access::{Action, Decision, Principal};
+use crate::config::Kinesis;
 use crate::id::{DeviceId, PlanId, StreamId};
 use crate::rights;
+use crate::segment::TimeRange;
 use crate::service::Service;
-use crate::storage::{Storage, StorageError};
+use crate::storage::{Archive, FragmentQuery, RangeBy, Storage, StorageError, TimeOrder};
 use bytes::Bytes;
 use futures_util::stream::{FuturesOrdered, Stream, StreamExt};
-use lookback_wire::Ack;
+use lookback_wire::matroska::Limits;
+use lookback_wire::{Ack, ErrorId, Timestamp};
 use std::fmt::Display;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{self, MissedTickBehavior};
+use tokio::time::{self, Instant, MissedTickBehavior};
 
 /// How often the right to upload is looked up again while an upload goes on.
 const RIGHTS_EVERY: Duration = Duration::from_secs(3);
@@ -41,26 +45,55 @@ pub async fn begin(
     let Storage { catalog, archive } = &service.storage;
     let plan = catalog.plans_by_id(&[plan]).await?.pop().flatten();
     let days = plan.map_or(MAX_DAYS, |plan| plan.days);
-    let earlier = match service.uploads.producer_session(grant.stream) {
-        Some(session) => Some(session),
+    let mut earlier = service.uploads.producer_sessions(grant.stream);
+    if earlier.is_empty() {
         // After a restart of the service its producers reconnect, too.
-        None => match archive.newest(grant.stream).await? {
-            Some(newest) => {
-                let metadata = archive.metadata(grant.stream, newest.location).await?;
-                Metadata::decode(&metadata).producer
-            }
-            None => None,
-        },
-    };
+        earlier = stored_sessions(archive.as_ref(), grant.stream).await?;
+    }
+    let Kinesis { max_fragment_bytes, max_fragment_seconds, max_tracks, .. } =
+        service.config.kinesis;
     let facts = UploadFacts {
         stream: grant.stream,
         timecodes,
         kept_ms: i64::from(days).saturating_mul(DAY_MS),
         earlier,
+        limits: Limits {
+            fragment_bytes: max_fragment_bytes,
+            fragment_ms: u64::from(max_fragment_seconds).saturating_mul(1_000),
+            tracks: max_tracks,
+            ..Limits::default()
+        },
+        lasts_ms: service.throttle.max_upload_ms(),
     };
     let (archive, stream) = (archive.clone(), grant.stream);
     let next_number = move |now| archive.next_number(stream, now);
     Ok(Upload::new(facts, next_number, service.clock.now()))
+}
+
+/// The producer sessions of the fragments that arrived last, the newest first.
+async fn stored_sessions(
+    archive: &dyn Archive,
+    stream: StreamId,
+) -> Result<Vec<ProducerSession>, StorageError> {
+    let query = FragmentQuery {
+        by: RangeBy::Arrival { after: None },
+        range: TimeRange {
+            start: Timestamp::from_millis(0),
+            end: Timestamp::from_millis(i64::MAX),
+        },
+        order: TimeOrder::NewestFirst,
+        limit: MAX_SESSIONS_PER_STREAM,
+    };
+    let mut sessions: Vec<ProducerSession> = Vec::new();
+    for fragment in archive.fragments(stream, &query).await? {
+        let metadata = archive.metadata(stream, fragment.location).await?;
+        let session = Metadata::decode(&metadata).producer;
+        let is_new = |found: &ProducerSession| {
+            sessions.iter().all(|known| known.segment_uid != found.segment_uid)
+        };
+        sessions.extend(session.filter(is_new));
+    }
+    Ok(sessions)
 }
 
 /// Receives an upload to its end. Acknowledgements go to `acks` in order; a client that reads them
@@ -80,20 +113,31 @@ pub async fn receive<E: Display>(
     let stopping = service.stopping();
     tokio::pin!(stopping);
     let mut is_stopping = false;
+    let mut pace = service.throttle.upload();
+    // What a client sends before this waits in its socket.
+    let mut read_from = Instant::now();
 
     loop {
         upload.tick(now());
         while let Some(output) = upload.next_output() {
             match output {
                 Output::Ack(ack) => {
+                    if matches!(ack, Ack::Buffering { .. }) {
+                        note_session(service, grant, &upload);
+                    }
                     if acks.try_send(ack).is_err() {
                         upload.drop_client();
                     }
                 }
-                Output::Append(fragment) => appends.push_back(async move {
-                    let len = fragment.body.len() as u64;
-                    (archive.append(*fragment).await, len)
-                }),
+                Output::Append(fragment) => {
+                    if let Some(pace) = &mut pace {
+                        read_from = Instant::now() + pace.spend(0, 1, now());
+                    }
+                    appends.push_back(async move {
+                        let len = fragment.body.len() as u64;
+                        (archive.append(*fragment).await, len)
+                    });
+                }
             }
         }
         match upload.phase() {
@@ -120,19 +164,25 @@ pub async fn receive<E: Display>(
                     }
                 }
                 upload.stored(&result, now());
-                note(service, grant, &upload).await;
+                note_seen(service, grant, &upload).await;
             }
             _ = &mut stopping, if !is_stopping => {
                 is_stopping = true;
                 upload.close();
             }
             _ = rights_due.tick() => {
-                if !may_upload(service, grant).await {
-                    upload.revoke(now());
+                if let Some(reason) = revoked(service, grant).await {
+                    upload.revoke(reason, now());
                 }
             }
-            part = body.next(), if upload.wants_bytes() => match part {
-                Some(Ok(bytes)) => upload.push(bytes, now()),
+            _ = time::sleep_until(read_from), if read_from > Instant::now() => {}
+            part = body.next(), if upload.wants_bytes() && read_from <= Instant::now() => match part {
+                Some(Ok(bytes)) => {
+                    if let Some(pace) = &mut pace {
+                        read_from = Instant::now() + pace.spend(bytes.len() as u64, 0, now());
+                    }
+                    upload.push(bytes, now());
+                }
                 Some(Err(error)) => {
                     tracing::debug!(stream = %grant.stream, %error, "an upload was cut off");
                     upload.close();
@@ -144,11 +194,15 @@ pub async fn receive<E: Display>(
     }
 }
 
-/// Remembers that the camera was heard of, and its session for when it connects again.
-async fn note(service: &Service, grant: &Grant, upload: &Upload) {
+/// Remembers the producer's session for when it connects again.
+fn note_session(service: &Service, grant: &Grant, upload: &Upload) {
     if let Some(session) = upload.producer_session() {
         service.uploads.note_producer_session(grant.stream, session.clone());
     }
+}
+
+/// Remembers that the camera was heard of.
+async fn note_seen(service: &Service, grant: &Grant, upload: &Upload) {
     let seen = service.storage.catalog.note_seen(
         grant.device,
         service.clock.now(),
@@ -159,20 +213,24 @@ async fn note(service: &Service, grant: &Grant, upload: &Upload) {
     }
 }
 
-async fn may_upload(service: &Service, grant: &Grant) -> bool {
+/// Why the upload has to end, if it has.
+async fn revoked(service: &Service, grant: &Grant) -> Option<ErrorId> {
     let now = service.clock.now();
     if now >= grant.principal.expires_at {
-        return false;
+        return Some(ErrorId::MaxConnectionDurationReached);
     }
     let catalog = service.storage.catalog.as_ref();
+    let stream = catalog.streams_by_id(&[grant.stream]).await;
     let decided =
         rights::on_device(catalog, &grant.principal, Action::Upload, grant.device, now).await;
-    match decided {
-        Ok(decision) => decision == Decision::Allow,
-        Err(error) => {
+    match (stream, decided) {
+        (Ok(found), _) if found.iter().all(Option::is_none) => Some(ErrorId::StreamNotActive),
+        (Ok(_), Ok(Decision::Allow)) => None,
+        (Ok(_), Ok(_)) => Some(ErrorId::MaxConnectionDurationReached),
+        (Err(error), _) | (_, Err(error)) => {
             // A store that does not answer revokes nothing.
             tracing::warn!(device = %grant.device, %error, "rights were not looked up");
-            true
+            None
         }
     }
 }

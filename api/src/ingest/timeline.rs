@@ -34,9 +34,12 @@ pub struct ProducerSession {
     pub newest_timecode_ms: i64,
 }
 
-/// Reads `x-amzn-producer-start-timestamp`: decimal seconds. Amazon's C and C++ producers write the
-/// milliseconds behind the point without padding, so that `.54` is 54 ms; `is_unpadded` says that
-/// one of them is calling.
+/// Reads `x-amzn-producer-start-timestamp`: decimal seconds.
+///
+/// Amazon's C and C++ producers print seconds, a point and the milliseconds without padding, so that
+/// their `.54` is 54 ms and not 540; `is_unpadded` says that one of them is calling (their user agent
+/// does), and then less than three digits behind the point are whole milliseconds. Everybody else's
+/// are a decimal fraction. Only RELATIVE timecodes count from it.
 pub fn parse_producer_start(text: &str, is_unpadded: bool) -> Option<Timestamp> {
     let (seconds, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -59,8 +62,8 @@ pub struct Timeline {
     is_relative: bool,
     kept_ms: i64,
     shift_ms: i64,
-    /// Until the first fragment: the session that uploaded before.
-    earlier: Option<ProducerSession>,
+    /// Until the first fragment: the sessions that uploaded before.
+    earlier: Vec<ProducerSession>,
     session: Option<ProducerSession>,
 }
 
@@ -76,7 +79,7 @@ pub struct Placed {
 
 impl Timeline {
     /// `kept_ms`: a capture time further back is past what the plan keeps, and not believed.
-    pub fn new(timecodes: Timecodes, kept_ms: i64, earlier: Option<ProducerSession>) -> Self {
+    pub fn new(timecodes: Timecodes, kept_ms: i64, earlier: Vec<ProducerSession>) -> Self {
         let (base_ms, is_relative) = match timecodes {
             Timecodes::Absolute => (0, false),
             Timecodes::Relative { producer_start } => (producer_start.as_millis(), true),
@@ -97,8 +100,8 @@ impl Timeline {
         arrived: Timestamp,
     ) -> Placed {
         let timecode_ms = clamp(i128::from(timecode) * i128::from(scale_ns) / NS_PER_MS);
-        if let Some(earlier) = self.earlier.take()
-            && Some(earlier.segment_uid) == segment_uid
+        let earlier = std::mem::take(&mut self.earlier);
+        if let Some(earlier) = earlier.into_iter().find(|one| Some(one.segment_uid) == segment_uid)
             && timecode_ms.saturating_add(MAX_RESUME_MS) >= earlier.newest_timecode_ms
         {
             self.shift_ms = earlier.shift_ms;
@@ -190,6 +193,13 @@ mod tests {
         fragments: &[(u64, i64)],
         expected: &[i64],
     ) -> Option<ProducerSession> {
+        let other = ProducerSession {
+            segment_uid: [8; 16],
+            base_ms: 5,
+            shift_ms: 5,
+            newest_timecode_ms: 5,
+        };
+        let earlier = [other].into_iter().chain(earlier).collect();
         let mut timeline = Timeline::new(timecodes, KEPT, earlier);
         let placed: Vec<i64> = fragments
             .iter()

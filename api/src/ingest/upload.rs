@@ -39,8 +39,11 @@ pub struct UploadFacts {
     pub timecodes: Timecodes,
     /// Footage older than this by its capture time is past what the plan keeps.
     pub kept_ms: i64,
-    /// The producer session that uploaded to this stream before.
-    pub earlier: Option<ProducerSession>,
+    /// The producer sessions that uploaded to this stream before.
+    pub earlier: Vec<ProducerSession>,
+    pub limits: Limits,
+    /// How long the upload may last, where that is bounded.
+    pub lasts_ms: Option<i64>,
 }
 
 /// What the caller is to do.
@@ -73,8 +76,8 @@ pub struct Upload {
     fragment: Option<OpenFragment>,
     /// Of the fragment that is open, or of the next one.
     tags: Vec<SimpleTag>,
-    /// Timecodes of the fragments that the archive has not answered.
-    in_flight: VecDeque<u64>,
+    /// Timecodes and numbers of the fragments that the archive has not answered.
+    in_flight: VecDeque<(u64, FragmentNumber)>,
     outputs: VecDeque<Output>,
     input: Input,
     /// Whether an ERROR was or will be sent: nothing is kept any more.
@@ -83,8 +86,9 @@ pub struct Upload {
     has_lost: bool,
     /// Sent when all fragments before it are answered.
     error: Option<Ack>,
-    /// Since when the upload may only finish its fragment.
-    revoked_at: Option<Timestamp>,
+    /// Why the upload may only finish its fragment, and since when.
+    revoked: Option<(ErrorId, Timestamp)>,
+    begun_at: Timestamp,
     heard_at: Timestamp,
     idle_acks: i64,
     /// Capture minus arrival, of the newest fragment whose capture time was not believed.
@@ -136,9 +140,9 @@ impl Upload {
     ) -> Self {
         let timeline = Timeline::new(facts.timecodes, facts.kept_ms, facts.earlier.clone());
         Self {
-            facts,
             next_number: Box::new(next_number),
-            reader: Reader::new(Limits::default()),
+            reader: Reader::new(facts.limits.clone()),
+            facts,
             tracks: None,
             timeline,
             fragment: None,
@@ -149,7 +153,8 @@ impl Upload {
             has_failed: false,
             has_lost: false,
             error: None,
-            revoked_at: None,
+            revoked: None,
+            begun_at: now,
             heard_at: now,
             idle_acks: 0,
             clock_skew_ms: None,
@@ -199,19 +204,20 @@ impl Upload {
         self.input = Input::Broken;
     }
 
-    /// The right to upload ended: so does the upload, after the fragment that is arriving.
-    pub fn revoke(&mut self, now: Timestamp) {
-        if self.input == Input::Read && self.revoked_at.is_none() {
-            self.revoked_at = Some(now);
+    /// The right to upload ended, for this reason: so does the upload, after the fragment that is
+    /// arriving.
+    pub fn revoke(&mut self, reason: ErrorId, now: Timestamp) {
+        if self.input == Input::Read && self.revoked.is_none() {
+            self.revoked = Some((reason, now));
             if self.fragment.is_none() {
-                self.fail(ErrorId::MaxConnectionDurationReached, None, now);
+                self.fail(reason, None, now);
             }
         }
     }
 
     /// What became of the oldest fragment that is on its way.
     pub fn stored(&mut self, result: &Result<Appended, StorageError>, now: Timestamp) {
-        let Some(timecode) = self.in_flight.pop_front() else { return };
+        let Some((timecode, number)) = self.in_flight.pop_front() else { return };
         match result {
             Ok(Appended::Stored(number) | Appended::Duplicate(number)) => {
                 // Once a fragment is lost, an acknowledgement of a later one would let the producer
@@ -221,9 +227,13 @@ impl Upload {
                     self.outputs.push_back(Output::Ack(Ack::Persisted { timecode, number }));
                 }
             }
-            Err(_) => {
+            Err(error) => {
                 self.has_lost = true;
-                self.fail(ErrorId::ArchivalError, Some(timecode), now);
+                let id = match error {
+                    StorageError::Full(_) | StorageError::Unavailable(_) => ErrorId::ArchivalError,
+                    StorageError::Damaged(_) => ErrorId::InternalError,
+                };
+                self.fail(id, Some((timecode, number)), now);
             }
         }
         self.settle();
@@ -243,15 +253,20 @@ impl Upload {
                     self.outputs.push_back(Output::Ack(Ack::Idle));
                 }
                 let arriving = self.fragment.as_ref();
+                let lasted_ms = now.millis_since(self.begun_at);
                 if silent_ms >= IDLE_END_MS {
                     self.close();
-                } else if self.revoked_at.is_some_and(|at| now.millis_since(at) >= MAX_DISCARD_MS) {
-                    self.fail(ErrorId::MaxConnectionDurationReached, None, now);
+                } else if let Some((reason, since)) = self.revoked
+                    && now.millis_since(since) >= MAX_DISCARD_MS
+                {
+                    self.fail(reason, None, now);
                 } else if let Some(slow) = arriving
                     && now.millis_since(slow.arrived_at) >= MAX_FRAGMENT_ARRIVAL_MS
                 {
-                    let timecode = slow.timecode;
-                    self.fail(ErrorId::StreamReadError, Some(timecode), now);
+                    let slow = (slow.timecode, slow.number);
+                    self.fail(ErrorId::StreamReadError, Some(slow), now);
+                } else if self.facts.lasts_ms.is_some_and(|lasts_ms| lasted_ms >= lasts_ms) {
+                    self.revoke(ErrorId::MaxConnectionDurationReached, now);
                 }
             }
             Input::Discard { since, .. } if now.millis_since(since) >= MAX_DISCARD_MS => {
@@ -316,7 +331,16 @@ impl Upload {
 
     fn refuse(&mut self, error: ReadError, now: Timestamp) {
         tracing::info!(stream = %self.facts.stream, %error, "upload refused");
-        self.fail(error.id, error.timecode, now);
+        let begun = self.fragment.as_ref().map(|begun| (begun.timecode, begun.number));
+        match error.timecode {
+            // A fragment that is refused for its timecode has no number yet.
+            Some(timecode) if begun.is_none_or(|(begun, _)| begun != timecode) => {
+                let number = (self.next_number)(now);
+                self.fail(error.id, Some((timecode, number)), now);
+            }
+            Some(_) => self.fail(error.id, begun, now),
+            None => self.fail(error.id, None, now),
+        }
     }
 
     fn take(&mut self, event: Event, now: Timestamp) {
@@ -349,8 +373,8 @@ impl Upload {
             Event::Tag(tag) => self.tags.push(tag),
             Event::FragmentEnd { next_timecode } => {
                 self.end_fragment(next_timecode, now);
-                if self.revoked_at.is_some() {
-                    self.fail(ErrorId::MaxConnectionDurationReached, None, now);
+                if let Some((reason, _)) = self.revoked {
+                    self.fail(reason, None, now);
                 }
             }
         }
@@ -411,20 +435,23 @@ impl Upload {
             Some(whole) => {
                 self.outputs.push_back(Output::Ack(Ack::Received { timecode, number }));
                 self.outputs.push_back(Output::Append(Box::new(whole)));
-                self.in_flight.push_back(timecode);
+                self.in_flight.push_back((timecode, number));
             }
-            None => self.fail(ErrorId::InvalidMkvData, Some(timecode), now),
+            None => self.fail(ErrorId::InvalidMkvData, Some((timecode, number)), now),
         }
     }
 
-    fn fail(&mut self, error: ErrorId, timecode: Option<u64>, now: Timestamp) {
+    /// `fragment`: the timecode and the number of the one that it concerns. Producers take an ERROR
+    /// without them for one of what they send just now.
+    fn fail(&mut self, error: ErrorId, fragment: Option<(u64, FragmentNumber)>, now: Timestamp) {
         // Nothing of what is half read is needed any more.
         self.fragment = None;
         self.tracks = None;
-        self.reader = Reader::new(Limits::default());
+        self.reader = Reader::new(self.facts.limits.clone());
         if !self.has_failed {
             self.has_failed = true;
-            self.error = Some(Ack::Error { timecode, number: None, error });
+            let (timecode, number) = fragment.unzip();
+            self.error = Some(Ack::Error { timecode, number, error });
         }
         if self.input == Input::Read {
             self.input = Input::Discard { since: now, bytes: 0 };
@@ -597,10 +624,11 @@ mod tests {
         Stored,
         Duplicate(u64),
         Full,
+        Damaged,
         WaitMs(i64),
         End,
         Lost,
-        Revoke,
+        Revoke(ErrorId),
     }
     use Step::*;
 
@@ -609,7 +637,9 @@ mod tests {
             stream: StreamId::new(Timestamp::from_millis(NOW)),
             timecodes,
             kept_ms: 7 * 86_400_000,
-            earlier: None,
+            earlier: Vec::new(),
+            limits: Limits::default(),
+            lasts_ms: Some(60_000),
         };
         let mut numbers = 0;
         let next_number = move |_| {
@@ -630,10 +660,14 @@ mod tests {
             Output::Ack(Ack::Persisted { timecode, number }) => {
                 format!("persisted {timecode} {}", number.0)
             }
-            Output::Ack(Ack::Error { timecode, error, .. }) => match timecode {
-                Some(timecode) => format!("error {} at {timecode}", error.number()),
-                None => format!("error {}", error.number()),
-            },
+            Output::Ack(Ack::Error { timecode, number, error }) => {
+                match timecode.zip(number.as_ref()) {
+                    Some((timecode, n)) => {
+                        format!("error {} at {timecode} {}", error.number(), n.0)
+                    }
+                    None => format!("error {}", error.number()),
+                }
+            }
             Output::Ack(Ack::Idle) => "idle".into(),
             Output::Append(f) => format!(
                 "append {} +{} ms, {} chunks",
@@ -656,6 +690,7 @@ mod tests {
                 Push(bytes) => upload.push(bytes.into(), now),
                 Stored => upload.stored(&Ok(Appended::Stored(FragmentNumber(70))), now),
                 Duplicate(n) => upload.stored(&Ok(Appended::Duplicate(FragmentNumber(n))), now),
+                Damaged => upload.stored(&Err(StorageError::Damaged("torn".into())), now),
                 Full => upload.stored(&Err(StorageError::Full("no space".into())), now),
                 WaitMs(ms) => {
                     now = now.plus_millis(ms);
@@ -663,7 +698,7 @@ mod tests {
                 }
                 End => upload.end(now),
                 Lost => upload.close(),
-                Revoke => upload.revoke(now),
+                Revoke(reason) => upload.revoke(reason, now),
             }
             while let Some(output) = upload.next_output() {
                 lines.push(line(&output).replace(&NOW.to_string()[..7], "NOW"));
@@ -726,14 +761,14 @@ mod tests {
             "persisted 0 70",
         ];
         check(whole(Lost), &[&expected[..], &["ended"]].concat());
-        check(whole(End), &[&expected[..], &["error 4000 at 1000", "ended"]].concat());
+        check(whole(End), &[&expected[..], &["error 4000 at 1000 2", "ended"]].concat());
     }
 
     #[test]
     fn an_error_waits_for_the_fragments_before_it_and_ends_them_all() {
         let bad = [video(), fragment(2_000), fragment(2_000), fragment(9_000)].concat();
         let before = ["buffering 2000 1", "received 2000 1", "append NOW002000 +1000 ms, 1 chunks"];
-        let told = ["persisted 2000 70", "error 4004 at 2000"];
+        let told = ["persisted 2000 70", "error 4004 at 2000 2"];
         check(
             vec![Push(bad.clone()), Stored, Push(vec![0; 1_000]), End],
             &[&before[..], &told, &["ended"]].concat(),
@@ -761,12 +796,12 @@ mod tests {
             (vec![0xFF; 100], &["error 4006"]),
             (header(&four), &["error 4012"]),
             ([header(&[unusable]), fragment(0)].concat(), &["error 4006"]),
-            ([video(), missing_key].concat(), &["buffering 0 1", "error 4006 at 0"]),
+            ([video(), missing_key].concat(), &["buffering 0 1", "error 4006 at 0 1"]),
             (
                 [audio_missing, fragment(0), fragment(1_000)].concat(),
-                &["buffering 0 1", "error 4011 at 0"],
+                &["buffering 0 1", "error 4011 at 0 1"],
             ),
-            ([video(), fragment_of(0, 22, 0)].concat(), &["buffering 0 1", "error 4002 at 0"]),
+            ([video(), fragment_of(0, 22, 0)].concat(), &["buffering 0 1", "error 4002 at 0 1"]),
         ];
         for (body, expected) in table {
             check(vec![Push(body), End], &[expected, &["ended"]].concat());
@@ -787,7 +822,7 @@ mod tests {
                 "append NOW001000 +1000 ms, 1 chunks",
                 "buffering 2000 3",
                 // The second was kept, and is not said to be: the producer sends from the first on.
-                "error 5001 at 0",
+                "error 5001 at 0 1",
                 "ended",
             ],
         );
@@ -829,7 +864,7 @@ mod tests {
             vec![
                 Push(video()),
                 Push(fragment(0)),
-                Revoke,
+                Revoke(ErrorId::MaxConnectionDurationReached),
                 Push(end_of_fragment()),
                 Stored,
                 Push(fragment(1_000)),
@@ -837,10 +872,48 @@ mod tests {
             ],
             &[&whole[..], &["error 4003", "ended"]].concat(),
         );
-        check(vec![Push(video()), Revoke, End], &["error 4003", "ended"]);
+        check(vec![Push(video()), Revoke(ErrorId::StreamNotActive), End], &["error 4008", "ended"]);
         check(
-            vec![Push(video()), Push(fragment(0)), Revoke, WaitMs(10_000), End],
-            &["buffering 0 1", "idle", "error 4003", "ended"],
+            vec![
+                Push(video()),
+                Push(fragment(0)),
+                Revoke(ErrorId::StreamNotActive),
+                WaitMs(10_000),
+                End,
+            ],
+            &["buffering 0 1", "idle", "error 4008", "ended"],
+        );
+    }
+
+    #[test]
+    fn an_upload_that_may_only_last_so_long_ends_after_a_fragment() {
+        let steps = [Push(video()), Push(fragment(0))];
+        let waits = (1..=7).flat_map(|_| [WaitMs(9_000), Push(Vec::new())]);
+        let last = [Push(end_of_fragment()), Stored, Push(fragment(1_000)), End];
+        check(
+            steps.into_iter().chain(waits).chain(last).collect(),
+            &[
+                "buffering 0 1",
+                "received 0 1",
+                "append NOW000000 +1000 ms, 1 chunks",
+                "persisted 0 70",
+                "error 4003",
+                "ended",
+            ],
+        );
+    }
+
+    #[test]
+    fn damage_is_not_the_disk_s_fault() {
+        check(
+            vec![Push(video()), Push(fragment(0)), Push(end_of_fragment()), Damaged, End],
+            &[
+                "buffering 0 1",
+                "received 0 1",
+                "append NOW000000 +1000 ms, 1 chunks",
+                "error 5000 at 0 1",
+                "ended",
+            ],
         );
     }
 
