@@ -19,138 +19,77 @@ const MAX_TEXT: usize = 200;
 /// The value where the key says all.
 pub const NOTHING: &[u8] = &[];
 
-#[derive(Clone, Copy, Debug)]
-pub struct Tables {
-    meta: Table,
+macro_rules! tables {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        #[derive(Clone, Copy, Debug)]
+        pub struct Tables {
+            $($(#[$doc])* pub $name: Table,)*
+        }
+
+        impl Tables {
+            fn open(dir: &Path, durability: Durability) -> Result<(Env, Self)> {
+                let (env, [$($name),*]) =
+                    lmdb::open(dir, [$(stringify!($name)),*], durability)?;
+                Ok((env, Self { $($name),* }))
+            }
+        }
+    };
+}
+
+tables! {
+    /// what is said of the whole catalog
+    meta,
     /// account → Account
-    pub accounts: Table,
+    accounts,
     /// name → account
-    pub account_names: Table,
+    account_names,
     /// user → User
-    pub users: Table,
+    users,
     /// account, name → user
-    pub user_names: Table,
+    user_names,
     /// sign-in → SignIn
-    pub sign_ins: Table,
+    sign_ins,
     /// expiry, sign-in → nothing
-    pub sign_in_ends: Table,
+    sign_in_ends,
     /// plan → RetentionPlan
-    pub plans: Table,
+    plans,
     /// account, plan → nothing
-    pub account_plans: Table,
+    account_plans,
     /// device → Device
-    pub devices: Table,
+    devices,
     /// account, external identifier → device
-    pub external_ids: Table,
+    external_ids,
     /// account, lower-cased name, 0, device → nothing
-    pub device_names: Table,
+    device_names,
     /// stream → Stream
-    pub streams: Table,
+    streams,
     /// device, position, stream → nothing
-    pub device_streams: Table,
+    device_streams,
     /// account, media stream name → stream
-    pub media_names: Table,
+    media_names,
     /// credential → DeviceCredential
-    pub credentials: Table,
+    credentials,
     /// device, credential → nothing
-    pub device_credentials: Table,
+    device_credentials,
     /// account, key → what the registration was
-    pub registrations: Table,
+    registrations,
     /// time, account, key → nothing
-    pub registration_times: Table,
+    registration_times,
     /// stream, window, key → Segment
-    pub segments: Table,
+    segments,
     /// stream, start, window, key → end
-    pub segment_starts: Table,
+    segment_starts,
     /// stream, time of ingestion, window, key → nothing
-    pub segment_arrivals: Table,
+    segment_arrivals,
     /// stream → what is known of all its segments
-    pub announced: Table,
+    announced,
     /// stream → how long it is kept
-    pub kept: Table,
+    kept,
 }
 
 /// Opens the tables, and brings what an earlier version wrote up to date.
 pub fn open(dir: &Path, durability: Durability) -> Result<(Env, Tables)> {
-    let names = [
-        "meta",
-        "accounts",
-        "account_names",
-        "users",
-        "user_names",
-        "sign_ins",
-        "sign_in_ends",
-        "plans",
-        "account_plans",
-        "devices",
-        "external_ids",
-        "device_names",
-        "streams",
-        "device_streams",
-        "media_names",
-        "credentials",
-        "device_credentials",
-        "registrations",
-        "registration_times",
-        "segments",
-        "segment_starts",
-        "segment_arrivals",
-        "announced",
-        "kept",
-    ];
-    let (env, tables) = lmdb::open(dir, names, durability)?;
-    let [
-        meta,
-        accounts,
-        account_names,
-        users,
-        user_names,
-        sign_ins,
-        sign_in_ends,
-        plans,
-        account_plans,
-        devices,
-        external_ids,
-        device_names,
-        streams,
-        device_streams,
-        media_names,
-        credentials,
-        device_credentials,
-        registrations,
-        registration_times,
-        segments,
-        segment_starts,
-        segment_arrivals,
-        announced,
-        kept,
-    ] = tables;
-    let tables = Tables {
-        meta,
-        accounts,
-        account_names,
-        users,
-        user_names,
-        sign_ins,
-        sign_in_ends,
-        plans,
-        account_plans,
-        devices,
-        external_ids,
-        device_names,
-        streams,
-        device_streams,
-        media_names,
-        credentials,
-        device_credentials,
-        registrations,
-        registration_times,
-        segments,
-        segment_starts,
-        segment_arrivals,
-        announced,
-        kept,
-    };
+    let (env, tables) = Tables::open(dir, durability)?;
     tables.migrate(&env)?;
     Ok((env, tables))
 }
