@@ -50,6 +50,8 @@ pub enum PlaybackMode {
     OnDemand,
     /// From now on.
     Live,
+    /// From a point in the past and on into live.
+    LiveReplay,
 }
 
 impl PlaybackSessionInput {
@@ -58,6 +60,10 @@ impl PlaybackSessionInput {
         match (self.mode, self.start, self.end) {
             (PlaybackMode::Live, None, None) => Ok(Mode::Live),
             (PlaybackMode::Live, ..) => refuse("start and end are refused for LIVE"),
+            (PlaybackMode::LiveReplay, Some(start), None) => Ok(Mode::LiveReplay(start.0)),
+            (PlaybackMode::LiveReplay, ..) => {
+                refuse("start is required and end refused for LIVE_REPLAY")
+            }
             (PlaybackMode::OnDemand, Some(start), Some(end)) => {
                 match segment::TimeRange::new(start.0, end.0) {
                     Some(range) => Ok(Mode::OnDemand(range)),
@@ -122,7 +128,8 @@ pub struct PlaybackSession {
     /// The manifest or file; a bearer secret.
     url: Url,
     mime_type: &'static str,
-    /// The span that it really plays, widened to key frames; null for `LIVE`.
+    /// The span that it really plays, widened to key frames; of a `LIVE_REPLAY`, what is there of it
+    /// now; null for `LIVE`.
     range: Option<TimeRange>,
     /// Seconds from the first picture that it plays to the instant asked for.
     start_offset_seconds: f64,

@@ -4,7 +4,7 @@
 //! A window lives in memory and is made again from the session's first fragment, which the token
 //! names, where memory lost it; its sequence numbers come out the same.
 
-use super::hls::{self, Listed};
+use super::listing::{self, Listed, arrange};
 use crate::id::{SessionId, StreamId};
 use crate::segment::TimeRange;
 use crate::storage::{
@@ -28,7 +28,7 @@ const UNASKED_MS: i64 = 60_000;
 /// Fragments asked of the archive at once.
 const BATCH: usize = 1_000;
 /// Nothing on the timeline is later than arrival by more (`ingest` sees to that).
-const MAX_AHEAD_MS: i64 = 10 * 60 * 1_000;
+pub const MAX_AHEAD_MS: i64 = 10 * 60 * 1_000;
 
 /// The windows of this process, by session.
 #[derive(Debug, Default)]
@@ -134,17 +134,8 @@ impl Window {
     }
 
     fn append(&mut self, fragment: FragmentRecord) {
-        let discontinuity = match self.segments.back() {
-            Some(last) => {
-                let overlap_ms = last.fragment.range().end.millis_since(fragment.start);
-                if fragment.start <= last.fragment.start || overlap_ms > RUN_TOLERANCE_MS {
-                    return;
-                }
-                !hls::continues(&last.fragment, &fragment)
-            }
-            None => false,
-        };
-        self.segments.push_back(Listed { fragment, discontinuity });
+        let Some(listed) = appended(self.segments.back(), fragment) else { return };
+        self.segments.push_back(listed);
         while self.segments.len() > MIN_SEGMENTS && self.without_first_ms() >= MIN_WINDOW_MS {
             let Some(gone) = self.segments.pop_front() else { break };
             self.video_sequence += u64::from(gone.fragment.tracks.iter().any(|t| t.is_video));
@@ -162,6 +153,35 @@ impl Window {
             _ => 0,
         }
     }
+}
+
+/// A fragment as it is listed behind `last`; `None` where it lies before the end of that.
+fn appended(last: Option<&Listed>, fragment: FragmentRecord) -> Option<Listed> {
+    let discontinuity = match last {
+        Some(last) => {
+            let overlap_ms = last.fragment.range().end.millis_since(fragment.start);
+            if fragment.start <= last.fragment.start || overlap_ms > RUN_TOLERANCE_MS {
+                return None;
+            }
+            !listing::continues(&last.fragment, &fragment)
+        }
+        None => false,
+    };
+    Some(Listed { fragment, discontinuity })
+}
+
+/// What a list that may only grow holds by now: what had arrived up to `newest`, arranged, and then
+/// what arrived since and lies behind it.
+pub fn grown(by_start: Vec<FragmentRecord>, newest: FragmentNumber) -> Vec<Listed> {
+    let (before, mut since): (Vec<_>, Vec<_>) =
+        by_start.into_iter().partition(|fragment| fragment.number <= newest);
+    let mut listed = arrange(before);
+    drop_late(&mut since, newest);
+    for fragment in since {
+        let next = appended(listed.last(), fragment);
+        listed.extend(next);
+    }
+    listed
 }
 
 /// Drops fragments that arrived after one that lies later on the timeline: a window that had been
@@ -236,7 +256,11 @@ mod tests {
 
     /// Starts in seconds, `|` before a discontinuity.
     fn listed(window: &Window) -> String {
-        let starts = window.segments.iter().map(|one| {
+        starts(&window.segments)
+    }
+
+    fn starts<'a>(listed: impl IntoIterator<Item = &'a Listed>) -> String {
+        let starts = listed.into_iter().map(|one| {
             let at_s = one.fragment.start.as_millis() / 1_000;
             format!("{}{at_s}", if one.discontinuity { "|" } else { "" })
         });
@@ -279,6 +303,35 @@ mod tests {
         found.into_iter().for_each(|f| again.append(f));
         assert_eq!(listed(&again), listed(&kept));
         assert_eq!(listed(&kept), "0 2 |8 10");
+    }
+
+    #[test]
+    fn a_growing_list_keeps_what_it_listed() {
+        let arrived: Vec<_> = [
+            // There before: sent again and cut elsewhere, and a hole.
+            (0, 2, 1),
+            (1, 2, 4),
+            (2, 2, 2),
+            (10, 2, 3),
+            // Since: into the hole, behind the end, before that, and going on.
+            (4, 2, 5),
+            (12, 2, 6),
+            (18, 2, 7),
+            (14, 2, 8),
+            (20, 2, 9),
+        ]
+        .into_iter()
+        .map(fragment)
+        .collect();
+        let mut last = String::new();
+        for count in 4..=arrived.len() {
+            let mut by_start = arrived[..count].to_vec();
+            by_start.sort_by_key(|f| f.start);
+            let listed = starts(&grown(by_start, FragmentNumber(4)));
+            assert!(listed.starts_with(&last), "{listed} after {last}");
+            last = listed;
+        }
+        assert_eq!(last, "0 2 |10 12 |18 20");
     }
 
     #[test]

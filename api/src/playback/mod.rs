@@ -2,7 +2,9 @@
 
 pub mod describe;
 pub mod hls;
+pub mod listing;
 pub mod live;
+pub mod segments;
 pub mod session;
 pub mod timeline;
 pub mod token;
@@ -41,6 +43,8 @@ pub enum Protocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     OnDemand(TimeRange),
+    /// From an instant in the past and on into live.
+    LiveReplay(Timestamp),
     Live,
 }
 
@@ -61,7 +65,8 @@ pub struct Session {
     /// Path and file below the service's own address, without a slash before it; a bearer secret.
     pub path: String,
     pub mime_type: &'static str,
-    /// The span that it really plays, widened to key frames; none for live.
+    /// The span that it really plays, widened to key frames; of a live replay, what is there of it
+    /// now; none for live.
     pub range: Option<TimeRange>,
     /// Seconds from the first picture that it plays to the instant asked for.
     pub start_offset_s: f64,
@@ -195,7 +200,7 @@ impl Playback {
         if !may_view {
             return Err(MediaError::Refused);
         }
-        if matches!(token.span, Span::Live { .. }) {
+        if matches!(token.span, Span::Live { .. } | Span::LiveReplay { .. }) {
             remember(&self.watched, MAX_WATCHED, token.stream, now);
         }
         Ok(token)

@@ -2,7 +2,8 @@
 
 use super::token::{Holder, MediaToken, Span};
 use super::{
-    Mode, Playback, Session, SessionError, SessionRequest, Unavailable, UnavailableCode, live,
+    Mode, Playback, Session, SessionError, SessionRequest, Unavailable, UnavailableCode, listing,
+    live,
 };
 use crate::access::Principal;
 use crate::device::Stream;
@@ -10,7 +11,7 @@ use crate::id::{SessionId, StreamId};
 use crate::segment::TimeRange;
 use crate::storage::{FragmentQuery, FragmentRecord, RangeBy, StorageError, TimeOrder};
 use lookback_packaging::TrackInit;
-use lookback_wire::{Timestamp, TrackKind};
+use lookback_wire::{FragmentNumber, Timestamp, TrackKind};
 use std::sync::Arc;
 
 /// What one session may span.
@@ -40,6 +41,7 @@ impl Playback {
         let expires_at = now.plus_millis(i64::from(life_s.min(self.max_session_s)) * 1_000);
         let found = match request.mode {
             Mode::OnDemand(range) => self.on_demand(stream, range, now).await?,
+            Mode::LiveReplay(start) => self.live_replay(stream, start, now).await?,
             Mode::Live => self.live_now(stream, now).await?,
         };
         let token = MediaToken {
@@ -69,6 +71,48 @@ impl Playback {
         asked: TimeRange,
         now: Timestamp,
     ) -> Result<Found, SessionError> {
+        let footage = self.footage(stream, asked, now).await?;
+        let span =
+            Span::OnDemand { range: footage.range, start_offset_ms: footage.start_offset_ms };
+        Ok(footage.found(span))
+    }
+
+    async fn live_replay(
+        &self,
+        stream: &Stream,
+        start: Timestamp,
+        now: Timestamp,
+    ) -> Result<Found, SessionError> {
+        let end = now.max(start.plus_millis(1));
+        let footage = self.footage(stream, TimeRange { start, end }, now).await?;
+        let query = FragmentQuery {
+            by: RangeBy::Timeline,
+            range: footage.range,
+            order: TimeOrder::OldestFirst,
+            limit: listing::MAX_FRAGMENTS,
+        };
+        let fragments = self.storage.archive.fragments(stream.id, &query).await?;
+        let newest = fragments.iter().map(|f| f.number).max().unwrap_or(FragmentNumber(0));
+        let longest_ms = fragments.iter().map(|f| f.duration_ms).max().unwrap_or(0);
+        let is_joined = footage.range.millis() > listing::JOINED_BEYOND_MS;
+        let joined_s = if is_joined { listing::JOINED_MS as u32 / 1_000 } else { 1 };
+        let span = Span::LiveReplay {
+            start: footage.range.start,
+            start_offset_ms: footage.start_offset_ms,
+            newest,
+            target_duration_s: longest_ms.div_ceil(1_000).max(joined_s),
+            is_joined,
+        };
+        Ok(footage.found(span))
+    }
+
+    /// What there is of a range, widened to whole fragments.
+    async fn footage(
+        &self,
+        stream: &Stream,
+        asked: TimeRange,
+        now: Timestamp,
+    ) -> Result<Footage, SessionError> {
         if asked.millis() > MAX_RANGE_MS {
             return Err(Unavailable {
                 code: UnavailableCode::RangeTooLong,
@@ -95,13 +139,9 @@ impl Playback {
             .collect();
         let codecs = self.playable_codecs(stream.id, &first).await?;
         let start_offset_ms = asked.start.millis_since(range.start).max(0);
-        Ok(Found {
-            span: Span::OnDemand {
-                range,
-                start_offset_ms: u32::try_from(start_offset_ms).unwrap_or(u32::MAX),
-            },
-            range: Some(range),
-            start_offset_s: start_offset_ms as f64 / 1_000.0,
+        Ok(Footage {
+            range,
+            start_offset_ms: u32::try_from(start_offset_ms).unwrap_or(u32::MAX),
             gaps,
             codecs,
         })
@@ -264,6 +304,26 @@ impl Playback {
         }
         inits.sort_by_key(|init| init.kind != TrackKind::Video);
         Ok(inits)
+    }
+}
+
+/// What there is of an asked range.
+struct Footage {
+    range: TimeRange,
+    start_offset_ms: u32,
+    gaps: Vec<TimeRange>,
+    codecs: String,
+}
+
+impl Footage {
+    fn found(self, span: Span) -> Found {
+        Found {
+            span,
+            range: Some(self.range),
+            start_offset_s: f64::from(self.start_offset_ms) / 1_000.0,
+            gaps: self.gaps,
+            codecs: self.codecs,
+        }
     }
 }
 

@@ -43,6 +43,15 @@ pub enum Span {
     /// Every fragment that overlaps the range. `start_offset_ms` is where players begin, from the
     /// first picture.
     OnDemand { range: TimeRange, start_offset_ms: u32 },
+    /// Every fragment that ends after `start`. What arrived up to `newest` was there when the session
+    /// was minted, and is joined to longer segments if `is_joined`.
+    LiveReplay {
+        start: Timestamp,
+        start_offset_ms: u32,
+        newest: FragmentNumber,
+        target_duration_s: u32,
+        is_joined: bool,
+    },
     /// Everything from one fragment on.
     Live { origin: Timestamp, number: FragmentNumber, target_duration_s: u32 },
 }
@@ -154,6 +163,14 @@ impl MediaToken {
                 out.extend(number.0.to_be_bytes());
                 out.extend(target_duration_s.to_be_bytes());
             }
+            Span::LiveReplay { start, start_offset_ms, newest, target_duration_s, is_joined } => {
+                out.push(2);
+                out.extend(start.as_millis().to_be_bytes());
+                out.extend(start_offset_ms.to_be_bytes());
+                out.extend(newest.0.to_be_bytes());
+                out.extend(target_duration_s.to_be_bytes());
+                out.push(u8::from(is_joined));
+            }
         }
         out
     }
@@ -182,6 +199,13 @@ impl MediaToken {
                 origin: fields.timestamp()?,
                 number: FragmentNumber(u64::from_be_bytes(fields.take()?)),
                 target_duration_s: u32::from_be_bytes(fields.take()?),
+            },
+            2 => Span::LiveReplay {
+                start: fields.timestamp()?,
+                start_offset_ms: u32::from_be_bytes(fields.take()?),
+                newest: FragmentNumber(u64::from_be_bytes(fields.take()?)),
+                target_duration_s: u32::from_be_bytes(fields.take()?),
+                is_joined: fields.u8()? != 0,
             },
             _ => return None,
         };
@@ -232,6 +256,13 @@ mod tests {
             Span::OnDemand {
                 range: TimeRange { start: at(1_795_329_502_534), end: at(1_795_329_562_534) },
                 start_offset_ms: 1_234,
+            },
+            Span::LiveReplay {
+                start: at(1_795_329_502_534),
+                start_offset_ms: 7,
+                newest: FragmentNumber(9),
+                target_duration_s: 6,
+                is_joined: true,
             },
             Span::Live { origin: at(-5), number: FragmentNumber(u64::MAX), target_duration_s: 2 },
         ];

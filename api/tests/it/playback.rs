@@ -297,3 +297,57 @@ fn live_only_appends() {
     assert_eq!(sequence + segments(&slid).len(), 8 + 44);
     assert!(slid.contains("#EXT-X-DISCONTINUITY-SEQUENCE:1\n"), "{slid}");
 }
+
+#[test]
+fn a_live_replay_grows_from_a_point_in_the_past() {
+    let server = Server::start();
+    let camera = camera::register(&server, "cam");
+    let viewer = server.token(&["--role", "viewer"]);
+    let start_ms = now_ms() - 50_000;
+    let at = |n: u64| start_ms + n * FRAGMENT_MS;
+    upload(&server, &camera, (0..5).chain(8..10).map(at));
+    let input = json!({ "mode": "LIVE_REPLAY", "start": rfc3339(at(1) + 200) });
+    let session = ask(&server, &viewer, &camera, input);
+    assert_eq!(session["range"], of_range(at(1), at(10)));
+    assert_eq!(session["startOffsetSeconds"], json!(0.2));
+    let folder = folder(&server, &session);
+    let first = playlist(&server, &folder);
+    assert_eq!(segments(&first).len(), 4 + 2);
+    assert!(first.contains("#EXT-X-PLAYLIST-TYPE:EVENT\n"), "{first}");
+    assert!(first.contains("#EXT-X-START:TIME-OFFSET=0.200,PRECISE=YES\n"), "{first}");
+    assert!(!first.contains("ENDLIST"), "{first}");
+
+    // What lies before its end is left out.
+    upload(&server, &camera, [at(5), at(10), at(11)]);
+    let second = playlist(&server, &folder);
+    assert!(second.starts_with(&first));
+    assert_eq!(segments(&second).len(), 6 + 2);
+    for name in segments(&second) {
+        assert_eq!(server.get(&format!("{folder}/{name}"), &[]).status, 200, "{name}");
+    }
+    let before = segments(&second)[0].replace(&at(1).to_string(), &at(0).to_string());
+    assert_eq!(server.get(&format!("{folder}/{before}"), &[]).status, 403);
+}
+
+#[test]
+fn a_long_span_is_listed_in_longer_segments() {
+    let server = Server::start();
+    let camera = camera::register(&server, "cam");
+    let viewer = server.token(&["--role", "viewer"]);
+    let start_ms = now_ms() - 8 * 3_600_000;
+    let end_ms = start_ms + 7 * 3_600_000;
+    upload(&server, &camera, (0..10).map(|n| start_ms + n * FRAGMENT_MS).chain([end_ms]));
+    let short = ask(&server, &viewer, &camera, of_range(start_ms, start_ms + 10_000));
+    let long = ask(&server, &viewer, &camera, of_range(start_ms, end_ms + 1));
+    let [short, long] = [&short, &long].map(|session| folder(&server, session));
+    let (each, joined) = (playlist(&server, &short), playlist(&server, &long));
+    assert_eq!(segments(&joined).len(), 3, "{joined}");
+    assert!(joined.contains("#EXT-X-TARGETDURATION:6\n"), "{joined}");
+    let bytes = |folder: &str, names: &[&str]| {
+        let body = |name: &&str| server.get(&format!("{folder}/{name}"), &[]).body;
+        names.iter().flat_map(body).collect::<Vec<u8>>()
+    };
+    assert!(bytes(&short, &segments(&each)) == bytes(&long, &segments(&joined)[..2]));
+    let more = segments(&joined)[0].replace("-8.v", "-11.v");
+    assert_eq!(server.get(&format!("{long}/{more}"), &[]).status, 404);
+}

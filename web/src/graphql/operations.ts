@@ -46,6 +46,8 @@ export type MediaUnavailableCode =
 export type PlaybackMode =
   /** From now on. */
   | 'LIVE'
+  /** From a point in the past and on into live. */
+  | 'LIVE_REPLAY'
   /** A finished range. */
   | 'ON_DEMAND';
 

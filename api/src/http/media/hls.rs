@@ -2,7 +2,7 @@
 //! has.
 
 use super::{File, answer, refuse};
-use crate::playback::hls::{SegmentName, parse_init_name};
+use crate::playback::segments::{SegmentName, parse_init_name};
 use crate::playback::token::{MediaToken, Span};
 use crate::playback::{MediaError, Rendition};
 use crate::service::Service;

@@ -1,0 +1,225 @@
+//! Media segments of a session: their names in playlists, and the bytes behind them.
+
+use super::listing::{JOINED_MS, arrange, opens};
+use super::token::MediaToken;
+use super::{MediaError, Playback, Rendition};
+use crate::segment::TimeRange;
+use crate::storage::{FragmentQuery, FragmentRecord, InitId, RangeBy, TimeOrder};
+use bytes::{Bytes, BytesMut};
+use lookback_wire::{FragmentNumber, Timestamp};
+use std::str::FromStr;
+
+/// Fragments that one segment may join.
+pub const MAX_JOINED: u16 = 64;
+/// What is read to find the fragments behind the first of a joined segment: at least as much as
+/// they may span.
+const JOINED_WITHIN_MS: i64 = 2 * JOINED_MS;
+/// Fragments read for them, with those that were sent again and are passed over.
+const MAX_JOINED_READ: usize = 4 * MAX_JOINED as usize;
+
+/// The name of a media segment: `{start_ms}-{number}.v.m4s`, or `.a.m4s` for audio, after the first
+/// fragment in it; `{start_ms}-{number}-{count}.v.m4s` where it joins several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentName {
+    pub start: Timestamp,
+    pub number: FragmentNumber,
+    /// 1 to [`MAX_JOINED`].
+    pub count: u16,
+    pub rendition: Rendition,
+}
+
+impl SegmentName {
+    pub fn push_to(self, text: &mut String) {
+        push_decimal(text, self.start.as_millis().max(0).unsigned_abs());
+        text.push('-');
+        push_decimal(text, self.number.0);
+        if self.count > 1 {
+            text.push('-');
+            push_decimal(text, self.count.into());
+        }
+        text.push_str(match self.rendition {
+            Rendition::Video => ".v.m4s",
+            Rendition::Audio => ".a.m4s",
+        });
+    }
+}
+
+/// Appends a number: a day's playlist has 170,000, and formatting is most of its cost.
+fn push_decimal(text: &mut String, mut number: u64) {
+    let mut digits = [b'0'; 20];
+    let mut first = digits.len() - 1;
+    loop {
+        digits[first] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+        first -= 1;
+    }
+    text.push_str(std::str::from_utf8(&digits[first..]).unwrap_or_default());
+}
+
+/// Text that names no media segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoSegmentName;
+
+impl FromStr for SegmentName {
+    type Err = NoSegmentName;
+
+    fn from_str(text: &str) -> Result<Self, NoSegmentName> {
+        let (stem, rendition) = if let Some(stem) = text.strip_suffix(".v.m4s") {
+            (stem, Rendition::Video)
+        } else {
+            (text.strip_suffix(".a.m4s").ok_or(NoSegmentName)?, Rendition::Audio)
+        };
+        let (start, rest) = stem.split_once('-').ok_or(NoSegmentName)?;
+        let (number, count) = match rest.split_once('-') {
+            Some((number, count)) => (number, decimal(count)?),
+            None => (rest, 1),
+        };
+        if !(1..=MAX_JOINED).contains(&count) {
+            return Err(NoSegmentName);
+        }
+        Ok(Self {
+            start: Timestamp::from_millis(decimal(start)?),
+            number: FragmentNumber(decimal(number)?),
+            count,
+            rendition,
+        })
+    }
+}
+
+/// Digits only: `parse` alone would also take a sign.
+fn decimal<T: FromStr>(text: &str) -> Result<T, NoSegmentName> {
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(NoSegmentName);
+    }
+    text.parse().map_err(|_| NoSegmentName)
+}
+
+/// The name of an initialization segment: `init-{id}.mp4`, 16 hexadecimal digits.
+pub fn init_name(id: InitId) -> String {
+    format!("init-{:016x}.mp4", id.0)
+}
+
+/// Reads what [`init_name`] wrote.
+pub fn parse_init_name(text: &str) -> Option<InitId> {
+    let hex = text.strip_prefix("init-")?.strip_suffix(".mp4")?;
+    let is_ours = hex.len() == 16 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    is_ours.then(|| u64::from_str_radix(hex, 16).ok().map(InitId))?
+}
+
+impl Playback {
+    /// `ftyp` and `moov` of a track of the session's stream.
+    pub async fn init_segment(&self, token: &MediaToken, id: InitId) -> Result<Bytes, MediaError> {
+        let init = self.track_init(token.stream, id).await?.ok_or(MediaError::Refused)?;
+        Ok(init.segment.clone())
+    }
+
+    /// One track of a fragment that overlaps the session's span, or of several that follow one
+    /// another.
+    pub async fn segment(
+        &self,
+        token: &MediaToken,
+        name: SegmentName,
+    ) -> Result<Bytes, MediaError> {
+        if name.count > 1 {
+            return self.joined(token, name).await;
+        }
+        let archive = &self.storage.archive;
+        let fragment = archive
+            .fragment(token.stream, name.start, name.number)
+            .await?
+            .filter(|fragment| opens(token.span, fragment))
+            .ok_or(MediaError::Refused)?;
+        self.track_of(token, &fragment, name.rendition).await
+    }
+
+    async fn joined(&self, token: &MediaToken, name: SegmentName) -> Result<Bytes, MediaError> {
+        let end = name.start.plus_millis(JOINED_WITHIN_MS);
+        let range = TimeRange::new(name.start, end).ok_or(MediaError::NotFound)?;
+        let query = FragmentQuery {
+            by: RangeBy::Timeline,
+            range,
+            order: TimeOrder::OldestFirst,
+            limit: MAX_JOINED_READ,
+        };
+        let mut found = self.storage.archive.fragments(token.stream, &query).await?;
+        found.retain(|fragment| fragment.start >= name.start);
+        let count = usize::from(name.count);
+        let listed = arrange(found);
+        let joined = listed.get(..count).ok_or(MediaError::NotFound)?;
+        if joined.first().is_none_or(|first| first.fragment.number != name.number)
+            || joined.iter().skip(1).any(|one| one.discontinuity)
+        {
+            return Err(MediaError::NotFound);
+        }
+        if !joined.iter().all(|one| opens(token.span, &one.fragment)) {
+            return Err(MediaError::Refused);
+        }
+        let mut bytes = BytesMut::new();
+        for one in joined {
+            bytes.extend_from_slice(&self.track_of(token, &one.fragment, name.rendition).await?);
+        }
+        Ok(bytes.freeze())
+    }
+
+    /// The chunks of one track of a fragment.
+    async fn track_of(
+        &self,
+        token: &MediaToken,
+        fragment: &FragmentRecord,
+        rendition: Rendition,
+    ) -> Result<Bytes, MediaError> {
+        let inits = self.playable_inits(token.stream, [fragment]).await?;
+        let track = inits.track_of(fragment, rendition).ok_or(MediaError::NotFound)?;
+        let archive = &self.storage.archive;
+        Ok(archive.read(token.stream, fragment.location, track.offset, track.len).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let name = SegmentName {
+            start: Timestamp::from_millis(1_795_329_502_534),
+            number: FragmentNumber(u64::MAX),
+            count: 1,
+            rendition: Rendition::Audio,
+        };
+        for (name, expected) in [
+            (name, "1795329502534-18446744073709551615.a.m4s"),
+            (
+                SegmentName { count: MAX_JOINED, rendition: Rendition::Video, ..name },
+                "1795329502534-18446744073709551615-64.v.m4s",
+            ),
+        ] {
+            let mut text = String::new();
+            name.push_to(&mut text);
+            assert_eq!(text, expected);
+            assert_eq!(text.parse(), Ok(name));
+        }
+        for bad in [
+            "1-2.m4s",
+            "1-2.x.m4s",
+            "-1-2.v.m4s",
+            "1-+2.v.m4s",
+            "1.v.m4s",
+            "-.v.m4s",
+            "",
+            "1-2-0.v.m4s",
+            "1-2-65.v.m4s",
+            "1-2-3-4.v.m4s",
+            "1-2-.v.m4s",
+        ] {
+            assert_eq!(bad.parse::<SegmentName>(), Err(NoSegmentName), "{bad}");
+        }
+        assert_eq!(parse_init_name(&init_name(InitId(0xF))), Some(InitId(0xF)));
+        for bad in ["init-000000000000000F.mp4", "init-f.mp4", "init-+00000000000000f.mp4"] {
+            assert_eq!(parse_init_name(bad), None, "{bad}");
+        }
+    }
+}
