@@ -1,6 +1,7 @@
 //! The Lookback service. `ARCHITECTURE.md` has the map.
 
 pub mod access;
+pub mod access_key;
 pub mod account;
 pub mod clock;
 pub mod commands;
@@ -18,6 +19,7 @@ pub mod rights;
 pub mod segment;
 pub mod service;
 pub mod sign_in;
+pub mod signature;
 pub mod storage;
 pub mod throttle;
 pub mod token;

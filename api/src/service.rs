@@ -1,5 +1,6 @@
 //! The parts of a running service, as handlers are handed them.
 
+use crate::access_key::AccessKeys;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ingest::Uploads;
@@ -21,6 +22,7 @@ pub struct Service {
     pub storage: Storage,
     pub keys: Keys,
     pub tokens: Arc<Tokens>,
+    pub access_keys: AccessKeys,
     pub sign_ins: SignIns,
     pub uploads: Uploads,
     pub throttle: Throttle,

@@ -1,5 +1,6 @@
 //! The commands of the binary, one file each.
 
+mod access_key;
 mod camera;
 mod check;
 mod demo;
@@ -29,6 +30,7 @@ enum Command {
     Demo(demo::Args),
     Camera(camera::Args),
     Token(token::Args),
+    AccessKey(access_key::Args),
     Check(check::Args),
     User(user::Args),
     Schema(schema::Args),
@@ -41,6 +43,7 @@ impl Lookback {
             Command::Demo(args) => demo::run(args),
             Command::Camera(args) => camera::run(args),
             Command::Token(args) => token::run(args),
+            Command::AccessKey(args) => access_key::run(args),
             Command::Check(args) => check::run(args),
             Command::User(args) => user::run(args),
             Command::Schema(args) => schema::run(args),

@@ -1,6 +1,7 @@
 //! `lookback serve`: the service. `lookback demo` starts the same one in its own process.
 
 use super::Failure;
+use crate::access_key::AccessKeys;
 use crate::clock::Clock;
 use crate::config::{Config, LogFormat, Network, Tls};
 use crate::http::{self, Certificates};
@@ -180,12 +181,14 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
         config.playback.max_session_seconds,
     );
     let throttle = Throttle::new(config.kinesis.quotas);
+    let access_keys = AccessKeys::new(&keys);
     let service = Arc::new(Service {
         config,
         clock,
         storage,
         keys,
         tokens,
+        access_keys,
         sign_ins,
         uploads: Uploads::default(),
         throttle,

@@ -1,21 +1,33 @@
 //! Who is at the other end of a request, and by which address it came to us.
 
-use crate::access::Principal;
+use crate::access::{Principal, Subject};
+use crate::access_key::AccessKeyId;
+use crate::account::Role;
+use crate::device::CredentialKind;
 use crate::rights;
 use crate::service::Service;
+use crate::signature::{self, Body, Signature};
 use crate::storage::StorageError;
 use crate::token::Refused;
 use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderMap};
+use lookback_wire::Timestamp;
+use secrecy::ExposeSecret;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// Why a token is not accepted.
+/// How long a caller by a key that does not expire is taken for known, where something outlives
+/// the request: longer than any upload or session lasts.
+const KEY_LIFE_MS: i64 = 24 * 3_600_000;
+
+/// Why what a caller proves itself with is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum Unauthorized {
     #[error("the Authorization header is not a bearer token")]
     Scheme,
     #[error(transparent)]
     Token(#[from] Refused),
+    #[error(transparent)]
+    Signature(#[from] signature::Refused),
     /// What the token was given to is gone, disabled or has had it revoked.
     #[error("the token has been withdrawn")]
     Withdrawn,
@@ -38,6 +50,66 @@ pub async fn principal(
         .map(|(_, token)| token.trim())
         .ok_or(Unauthorized::Scheme)?;
     bearer(service, token).await.map(Some)
+}
+
+/// Who calls, by a signature over the request and its body, or else by the bearer token; nobody
+/// where there is neither.
+pub async fn signer(
+    service: &Service,
+    request: &HttpRequest,
+    body: Body<'_>,
+) -> Result<Option<Principal>, Unauthorized> {
+    let received = signature::Request {
+        method: request.method().as_str(),
+        path: request.path(),
+        query: request.query_string(),
+        headers: request.headers().iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect(),
+    };
+    let Some(signature) = Signature::read(&received)? else {
+        return principal(service, request).await;
+    };
+    let unknown = || Unauthorized::Signature(signature::Refused::UnknownKey);
+    let key = signature.access_key_id.parse().map_err(|_| unknown())?;
+    let now = service.clock.now();
+    let secret = service.access_keys.secret(key);
+    signature.verify(&received, body, secret.expose_secret(), now)?;
+    holder(service, key, now).await?.ok_or_else(unknown).map(Some)
+}
+
+/// Whose key it is; nobody's where it has ended or never was.
+async fn holder(
+    service: &Service,
+    key: AccessKeyId,
+    now: Timestamp,
+) -> Result<Option<Principal>, StorageError> {
+    let catalog = &*service.storage.catalog;
+    let expires_at = now.plus_millis(KEY_LIFE_MS);
+    let principal = match key {
+        AccessKeyId::Admin { account, .. } => {
+            let account = catalog.account(account).await?;
+            account.map(|account| Principal {
+                subject: Subject::Service("access-key".into()),
+                account: account.id,
+                role: Role::Admin,
+                expires_at,
+            })
+        }
+        AccessKeyId::Device(id) => {
+            let credential = catalog.credential(id).await?;
+            credential.filter(|found| found.kind == CredentialKind::AccessKey).map(|found| {
+                Principal {
+                    subject: Subject::Device { device: found.device, credential: found.id },
+                    account: found.account,
+                    role: Role::Device,
+                    expires_at: found.expires_at.unwrap_or(expires_at),
+                }
+            })
+        }
+    };
+    match principal {
+        Some(principal) => rights::current(catalog, &principal, now).await,
+        None => Ok(None),
+    }
 }
 
 /// Who calls, by a bearer token that came another way than in a header.

@@ -8,6 +8,7 @@ use crate::ingest::timeline::{Timecodes, parse_producer_start};
 use crate::ingest::upload::{Phase, Upload};
 use crate::ingest::uploads::OpenUpload;
 use crate::service::Service;
+use crate::signature::Body;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::{Data, Payload};
@@ -47,7 +48,7 @@ async fn begin(service: &Service, request: &HttpRequest) -> Result<Begun, Kinesi
         Some(value.to_str().map(str::to_owned).unwrap_or_default())
     };
     let selector = StreamSelector::new(text("x-amzn-stream-name"), text("x-amzn-stream-arn"));
-    let principal = kinesis::principal(service, request).await?;
+    let principal = kinesis::principal(service, request, Body::Streamed).await?;
     let Selected { device, stream } = selector.select(service, &principal, Action::Upload).await?;
     let timecodes = timecodes(request.headers())?;
     if service.uploads.is_full(service.clock.now()) {

@@ -13,6 +13,7 @@ mod putmedia;
 mod recording;
 mod serve;
 mod server;
+mod signature;
 mod timeline;
 mod tls;
 mod viewer;

@@ -6,6 +6,7 @@ use super::select::{Selected, StreamSelector};
 use crate::access::{Action, Principal};
 use crate::http::caller;
 use crate::service::Service;
+use crate::signature;
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest, dev};
 use bytes::{Bytes, BytesMut};
@@ -61,7 +62,7 @@ impl Call {
             body.extend_from_slice(&part);
         }
         let body = body.freeze();
-        let principal = principal(&service, request).await?;
+        let principal = principal(&service, request, signature::Body::Whole(&body)).await?;
         let base_url = caller::base_url(&service, request);
         Ok(Self { service, principal, base_url, body })
     }
@@ -87,6 +88,7 @@ fn service(request: &HttpRequest) -> Result<Arc<Service>, KinesisError> {
 pub async fn principal(
     service: &Service,
     request: &HttpRequest,
+    body: signature::Body<'_>,
 ) -> Result<Principal, KinesisError> {
-    caller::principal(service, request).await?.ok_or_else(KinesisError::no_caller)
+    caller::signer(service, request, body).await?.ok_or_else(KinesisError::no_caller)
 }

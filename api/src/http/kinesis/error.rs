@@ -2,6 +2,7 @@
 //! `x-amzn-ErrorType`, and a text under `Message`; under `message` where the caller is not known.
 
 use crate::http::caller::Unauthorized;
+use crate::signature::Refused;
 use crate::storage::StorageError;
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
@@ -80,6 +81,17 @@ impl From<Unauthorized> for KinesisError {
     fn from(error: Unauthorized) -> Self {
         match error {
             Unauthorized::Storage(error) => error.into(),
+            Unauthorized::Signature(refused) => {
+                let kind = match refused {
+                    Refused::Incomplete(_) => "IncompleteSignatureException",
+                    Refused::UnknownKey => "UnrecognizedClientException",
+                    Refused::Expired { .. }
+                    | Refused::NotYet { .. }
+                    | Refused::Scope
+                    | Refused::Mismatch => "InvalidSignatureException",
+                };
+                Self::unknown_caller(kind, refused.to_string())
+            }
             error => Self::not_authorized(error.to_string()),
         }
     }

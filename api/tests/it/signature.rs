@@ -1,0 +1,316 @@
+//! Requests signed by others: the recorded ones of Amazon's producers and boto3, and those that the
+//! Rust SDK's own signer signs, altered in every way.
+
+use aws_sdk_kinesisvideo::config::Credentials;
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign,
+};
+use aws_sigv4::sign::v4;
+use lookback_api::signature::{Body, Refused, Request, Signature};
+use lookback_wire::Timestamp;
+use proptest::prelude::*;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+const ID: &str = "AKIDEXAMPLEAKIDEXAMP";
+const SECRET: &str = "SECRETKEYSECRETKEYSECRETKEYSECRETKEY1234";
+const NOW_S: i64 = 1_795_330_630;
+
+fn now() -> Timestamp {
+    Timestamp::from_millis(NOW_S * 1000)
+}
+
+/// A request as it stands in a file or goes over a socket.
+#[derive(Clone, Debug)]
+struct Sent {
+    method: String,
+    path: String,
+    query: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Sent {
+    fn parse(bytes: &[u8]) -> Self {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(bytes.len());
+        let head = std::str::from_utf8(&bytes[..end]).unwrap();
+        let mut lines = head.lines();
+        let mut request_line = lines.next().unwrap().split(' ');
+        let (method, target) = (request_line.next().unwrap(), request_line.next().unwrap());
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let header = |line: &str| {
+            let (name, value) = line.split_once(':').unwrap();
+            (name.to_owned(), value.trim().to_owned())
+        };
+        Self {
+            method: method.into(),
+            path: path.into(),
+            query: query.into(),
+            headers: lines.filter(|line| !line.is_empty()).map(header).collect(),
+            body: bytes.get(end + 4..).unwrap_or_default().to_vec(),
+        }
+    }
+
+    fn request(&self) -> Request<'_> {
+        Request {
+            method: &self.method,
+            path: &self.path,
+            query: &self.query,
+            headers: self.headers.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect(),
+        }
+    }
+
+    fn verify_at(&self, at: Timestamp, streamed: bool) -> Result<(), Refused> {
+        let request = self.request();
+        let signature = Signature::read(&request)?.expect("no signature");
+        assert_eq!(signature.access_key_id, ID);
+        let body = if streamed { Body::Streamed } else { Body::Whole(&self.body) };
+        signature.verify(&request, body, SECRET, at)
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        self.headers.retain(|(given, _)| !given.eq_ignore_ascii_case(name));
+        self.headers.push((name.into(), value.into()));
+    }
+
+    fn header(&self, name: &str) -> &str {
+        let found = self.headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name));
+        &found.unwrap().1
+    }
+}
+
+/// What the payload hash is made of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Payload {
+    Body,
+    /// As the C and Go producers sign PutMedia.
+    Nothing,
+    /// As the Java producer does; its header is added after signing.
+    Unsigned,
+    /// As AWS' Java SDK does; its header is signed.
+    Streaming,
+}
+
+/// Signs as the Rust SDK does, by header or by query.
+fn signed(mut sent: Sent, payload: Payload, presigned: bool) -> Sent {
+    let streaming = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
+    if payload == Payload::Streaming {
+        sent.set("x-amz-content-sha256", streaming);
+    }
+    let mut settings = SigningSettings::default();
+    settings.payload_checksum_kind = PayloadChecksumKind::NoHeader;
+    settings.excluded_headers = None;
+    if presigned {
+        settings.signature_location = SignatureLocation::QueryParams;
+        settings.expires_in = Some(Duration::from_secs(600));
+    }
+    let identity = Credentials::new(ID, SECRET, None, None, "test").into();
+    let parameters = v4::SigningParams::builder()
+        .identity(&identity)
+        .region("eu-central-1")
+        .name("kinesisvideo")
+        .time(SystemTime::UNIX_EPOCH + Duration::from_secs(NOW_S as u64))
+        .settings(settings)
+        .build()
+        .unwrap()
+        .into();
+    let uri = format!("http://{}{}?{}", sent.header("host"), sent.path, sent.query);
+    let headers = sent.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let body = match payload {
+        Payload::Body => SignableBody::Bytes(&sent.body),
+        Payload::Nothing => SignableBody::Bytes(b""),
+        Payload::Unsigned => SignableBody::UnsignedPayload,
+        Payload::Streaming => SignableBody::Precomputed(streaming.into()),
+    };
+    let signable = SignableRequest::new(&sent.method, uri, headers, body).unwrap();
+    let (instructions, _) = sign(signable, &parameters).unwrap().into_parts();
+    let (headers, parameters) = instructions.into_parts();
+    for header in headers {
+        sent.set(header.name(), header.value());
+    }
+    for (name, value) in parameters {
+        let value = value.replace('/', "%2F").replace(';', "%3B");
+        sent.query = format!("{}&{name}={value}", sent.query);
+    }
+    if payload == Payload::Unsigned {
+        sent.set("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD");
+    }
+    sent
+}
+
+fn example() -> Sent {
+    Sent::parse(
+        b"POST /listTagsForStream?b=2&a=x%20y&a=%2F HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\
+          Content-Type: application/json\r\nX-Spaced:  a   b  c \r\n\r\n{\"StreamName\": \"cam\"}",
+    )
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+#[test]
+fn what_amazons_clients_sent_verifies() {
+    let Some(vectors) = std::env::var_os("LOOKBACK_VECTORS") else {
+        println!("LOOKBACK_VECTORS names no recordings; nothing is replayed");
+        return;
+    };
+    let mut verified = 0;
+    for path in files(Path::new(&vectors)) {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let bytes = std::fs::read(&path).unwrap();
+        if !name.ends_with(".txt") || !bytes.starts_with(b"POST ") {
+            continue;
+        }
+        let sent = Sent::parse(&bytes);
+        let text = sent.header("x-amz-date");
+        let at = chrono::NaiveDateTime::parse_from_str(text, "%Y%m%dT%H%M%SZ").unwrap();
+        let at = Timestamp::from_millis(at.and_utc().timestamp_millis());
+        let streamed = sent.path == "/putMedia";
+        for (skew_s, expected) in
+            [(0, true), (-900, true), (900, true), (-901, false), (901, false)]
+        {
+            let outcome = sent.verify_at(at.plus_millis(skew_s * 1000), streamed);
+            assert_eq!(outcome.is_ok(), expected, "{path:?} at {skew_s} s: {outcome:?}");
+        }
+        verified += 1;
+    }
+    assert!(verified >= 30, "only {verified} requests");
+}
+
+#[test]
+fn every_convention_verifies_and_only_as_long_as_it_may() {
+    let table = [
+        ("a whole body", Payload::Body, false, false, 900),
+        ("a whole body, presigned", Payload::Body, true, false, 600),
+        ("unsigned, whole", Payload::Unsigned, false, false, 900),
+        ("C", Payload::Nothing, false, true, 900),
+        ("Go", Payload::Nothing, true, true, 600),
+        ("Java", Payload::Unsigned, false, true, 900),
+        ("AWS' Java SDK", Payload::Streaming, false, true, 900),
+    ];
+    for (what, payload, presigned, streamed, life_s) in table {
+        let sent = signed(example(), payload, presigned);
+        let at = |offset_s: i64| sent.verify_at(now().plus_millis(offset_s * 1000), streamed);
+        assert_eq!(at(0), Ok(()), "{what}: {sent:?}");
+        assert_eq!(at(life_s), Ok(()), "{what}");
+        assert!(matches!(at(life_s + 1), Err(Refused::Expired { .. })), "{what}");
+        assert_eq!(at(-900), Ok(()), "{what}");
+        assert!(matches!(at(-901), Err(Refused::NotYet { .. })), "{what}");
+    }
+    let mut wrong_hash = signed(example(), Payload::Body, false);
+    wrong_hash.set("x-amz-content-sha256", &"0".repeat(64));
+    assert_eq!(wrong_hash.verify_at(now(), false), Err(Refused::Mismatch));
+    let bodies_end = signed(example(), Payload::Nothing, false).verify_at(now(), false);
+    assert_eq!(bodies_end, Err(Refused::Mismatch), "a body that could be hashed was not");
+}
+
+#[test]
+fn a_security_token_may_be_signed_or_not() {
+    let mut sent = example();
+    sent.set("X-Amz-Security-Token", "FwoGZXIvYXdzTESTTOKEN//");
+    assert_eq!(signed(sent, Payload::Body, false).verify_at(now(), false), Ok(()));
+    let mut sent = signed(example(), Payload::Body, false);
+    sent.set("x-amz-security-token", "FwoGZXIvYXdzTESTTOKEN//");
+    assert_eq!(sent.verify_at(now(), false), Ok(()));
+}
+
+#[test]
+fn what_is_no_signature_is_told_apart_from_a_bad_one() {
+    let credential = "Credential=AKIDEXAMPLEAKIDEXAMP/20261122/us-west-2/kinesisvideo/aws4_request";
+    let whole = format!("AWS4-HMAC-SHA256 {credential}, SignedHeaders=host, Signature=00");
+    let outcome = |authorizations: &[&str], date: &str, query: &str| {
+        let mut sent = example();
+        sent.query = query.into();
+        for authorization in authorizations {
+            sent.headers.push(("Authorization".into(), (*authorization).into()));
+        }
+        sent.headers.push(("X-Amz-Date".into(), date.into()));
+        Signature::read(&sent.request()).map(|signature| signature.is_some())
+    };
+    let date = "20261122T063822Z";
+    assert_eq!(outcome(&[&whole], date, ""), Ok(true));
+    assert_eq!(outcome(&[], date, ""), Ok(false));
+    assert_eq!(outcome(&["Bearer abc"], date, ""), Ok(false));
+    assert_eq!(outcome(&[&whole.replace("kinesisvideo", "s3")], date, ""), Err(Refused::Scope));
+    let incomplete = [
+        (vec![whole.clone(), whole.clone()], date, ""),
+        (vec![whole.replace("20261122", "20261121")], date, ""),
+        (vec![whole.replace("SignedHeaders=host", "SignedHeaders=x-amz-date")], date, ""),
+        (vec![whole.replace(", Signature=00", "")], date, ""),
+        (vec![whole.replace("Signature=00", "Signature=00, Signature=00")], date, ""),
+        (vec![whole.replace("/aws4_request", "")], date, ""),
+        (vec![whole.clone()], "yesterday", ""),
+        (vec!["AWS4-HMAC-SHA256".into()], date, ""),
+        (vec![], date, "X-Amz-Algorithm=AWS4-HMAC-SHA256"),
+        (vec![], date, "X-Amz-Algorithm=MD5"),
+    ];
+    for (authorizations, date, query) in incomplete {
+        let lines: Vec<&str> = authorizations.iter().map(String::as_str).collect();
+        let outcome = outcome(&lines, date, query);
+        assert!(matches!(outcome, Err(Refused::Incomplete(_))), "{lines:?} {query}: {outcome:?}");
+    }
+}
+
+/// Another letter or digit in place of one of a text's bytes.
+fn altered(text: &str, place: usize) -> Option<String> {
+    let at = place % text.len().max(1);
+    let byte = *text.as_bytes().get(at)?;
+    let other = if byte == b'7' { '8' } else { '7' };
+    Some(format!("{}{other}{}", text.get(..at)?, text.get(at + 1..)?))
+}
+
+proptest! {
+    #[test]
+    fn an_altered_byte_is_refused(what in 0..6usize, which in 0..8usize, place in 0..2_000usize) {
+        let mut sent = signed(example(), Payload::Body, which % 2 == 0);
+        let text = match what {
+            0 => &mut sent.method,
+            1 => &mut sent.path,
+            2 => &mut sent.query,
+            3 => {
+                let at = place % sent.body.len();
+                sent.body[at] ^= 1 << which;
+                prop_assert!(sent.verify_at(now(), false).is_err());
+                return Ok(());
+            }
+            _ => {
+                let count = sent.headers.len();
+                &mut sent.headers[which % count].1
+            }
+        };
+        // Runs of spaces count as one; a letter in place of any of them counts.
+        let Some(other) = altered(text, place) else { return Ok(()) };
+        *text = other;
+        let request = sent.request();
+        if let Ok(Some(signature)) = Signature::read(&request) {
+            let outcome = signature.verify(&request, Body::Whole(&sent.body), SECRET, now());
+            prop_assert!(outcome.is_err() || signature.access_key_id != ID, "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn no_bytes_are_a_fault(
+        names in prop::collection::vec("(Authorization|X-Amz-Date|Host|[a-z-]{1,8})", 0..6),
+        values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 6),
+        parts in "(Credential=[!-~]{0,20}/20261122/r/kinesisvideo/aws4_request|[ -~]{0,40}|,|;|=){0,5}",
+        path in "\\PC{0,20}",
+        query in "(X-Amz-(Algorithm=AWS4-HMAC-SHA256|Date|Expires|Signature|Credential)|[!-~]{0,9}|&|%){0,8}",
+        at in any::<i64>(),
+    ) {
+        let authorization = format!("AWS4-HMAC-SHA256 {parts}");
+        let mut headers: Vec<(&str, &[u8])> =
+            names.iter().zip(&values).map(|(n, v)| (n.as_str(), v.as_slice())).collect();
+        headers.push(("authorization", authorization.as_bytes()));
+        headers.push(("x-amz-date", b"20261122T063822Z"));
+        let request = Request { method: "POST", path: &path, query: &query, headers };
+        if let Ok(Some(signature)) = Signature::read(&request) {
+            let _ = signature.verify(&request, Body::Whole(b"x"), SECRET, Timestamp::from_millis(at));
+        }
+    }
+}
