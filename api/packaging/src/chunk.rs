@@ -5,8 +5,13 @@
 //! §8.8.8) to get the presentation time. Ours is the earliest presentation time of the frame and of
 //! all that follow it; frames that share one are spread evenly before it. So a fragment's decode
 //! times begin with its earliest picture (less a tick for each decoded before it, where it leads the
-//! key frame) and need no edit list, and offsets are not negative: ffmpeg shows a whole track late by
-//! the largest negative one.
+//! key frame) and need no edit list, and offsets are not negative.
+//!
+//! The price is that the frame decoded last lasts until the end of the fragment, beyond the one shown
+//! last: Chromium, told to seek into the latter and stay there, shows the former. Each way to even
+//! durations costs more. Negative offsets (CMAF's `cmf2`): ffmpeg 5.1 shows the track late by the
+//! largest. Decode times that begin before the fragment: hls.js takes them for its start, and is late
+//! by as much. An edit list that takes this back: hls.js and video.js do not read it.
 
 use crate::TrackInit;
 use crate::mp4::{self, Sample};

@@ -17,7 +17,7 @@ pub struct TrackInit {
     pub kind: TrackKind,
     /// RFC 6381.
     pub codecs: String,
-    /// Whether browsers can play it as it is (G.711 they cannot).
+    /// Whether browsers can play it as it is. G.711 they cannot, see [`crate::flac`].
     pub playable: bool,
     /// Ticks a second.
     pub timescale: u32,
@@ -76,12 +76,12 @@ impl TrackInit {
             segment: Bytes::new(),
             track: track.clone(),
         };
-        init.segment = init.write_segment(config).into();
+        init.segment = init.write_segment(|out| init.put_sample_entry(out, config)).into();
         Ok(init)
     }
 
     /// `ftyp` and `moov`: one track, no samples, no durations (RFC 8216 §3.3).
-    fn write_segment(&self, config: &CodecConfig) -> Vec<u8> {
+    pub(crate) fn write_segment(&self, put_sample_entry: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         let mut out = Vec::with_capacity(768);
         // Not `cmfc`: that would promise `colr` and `pasp` boxes (ISO/IEC 23000-19 §9).
         put_box(&mut out, b"ftyp", |out| {
@@ -115,7 +115,7 @@ impl TrackInit {
                     put_u32(out, u32::from(saturate(self.width)) << 16);
                     put_u32(out, u32::from(saturate(self.height)) << 16);
                 });
-                put_box(out, b"mdia", |out| self.put_media(out, config));
+                put_box(out, b"mdia", |out| self.put_media(out, put_sample_entry));
             });
             put_box(out, b"mvex", |out| {
                 put_full_box(out, b"trex", 0, 0, |out| {
@@ -128,7 +128,7 @@ impl TrackInit {
         out
     }
 
-    fn put_media(&self, out: &mut Vec<u8>, config: &CodecConfig) {
+    fn put_media(&self, out: &mut Vec<u8>, put_sample_entry: impl FnOnce(&mut Vec<u8>)) {
         put_full_box(out, b"mdhd", 0, 0, |out| {
             put_u64(out, 0);
             put_u32(out, self.timescale);
@@ -157,7 +157,7 @@ impl TrackInit {
             put_box(out, b"stbl", |out| {
                 put_full_box(out, b"stsd", 0, 0, |out| {
                     put_u32(out, 1);
-                    self.put_sample_entry(out, config);
+                    put_sample_entry(out);
                 });
                 put_full_box(out, b"stts", 0, 0, |out| put_u32(out, 0));
                 put_full_box(out, b"stsc", 0, 0, |out| put_u32(out, 0));
@@ -205,7 +205,7 @@ impl TrackInit {
     }
 
     /// What an AudioSampleEntry begins with (ISO/IEC 14496-12 §12.2.3).
-    fn put_sound(&self, out: &mut Vec<u8>) {
+    pub(crate) fn put_sound(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&[0; 6]);
         put_u16(out, 1);
         put_u64(out, 0);

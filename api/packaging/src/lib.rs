@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod chunk;
+pub mod flac;
 pub mod hls;
 pub mod init;
 pub mod mp4;

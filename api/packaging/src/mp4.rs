@@ -205,6 +205,40 @@ pub fn read_samples(head: &[u8]) -> Option<Vec<Sample>> {
     Some(samples)
 }
 
+/// One chunk of those in a track's part of a fragment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkBytes<'a> {
+    /// `moof` and the header of `mdat`: what [`read_samples`] reads.
+    pub head: &'a [u8],
+    /// The samples, one after the other.
+    pub samples: &'a [u8],
+}
+
+/// The chunks that [`crate::Packager`] wrote one after the other. Ends where something else begins:
+/// any bytes may be given.
+pub fn split_chunks(chunks: &[u8]) -> impl Iterator<Item = ChunkBytes<'_>> {
+    let mut rest = chunks;
+    std::iter::from_fn(move || {
+        let moof_len = box_len(rest, b"moof")?.0;
+        let (mdat_len, header_len) = box_len(rest.get(moof_len..)?, b"mdat")?;
+        let (chunk, after) = rest.split_at_checked(moof_len.checked_add(mdat_len)?)?;
+        rest = after;
+        let (head, samples) = chunk.split_at_checked(moof_len + header_len)?;
+        Some(ChunkBytes { head, samples })
+    })
+}
+
+/// Length of the box that `bytes` begin with, and of its header.
+fn box_len(bytes: &[u8], kind: &[u8; 4]) -> Option<(usize, usize)> {
+    let mut rest = Rest(bytes);
+    let len = rest.u32()?;
+    if rest.take(4)? != kind {
+        return None;
+    }
+    let (len, header_len) = if len == 1 { (rest.u64()?, 16) } else { (u64::from(len), 8) };
+    Some((usize::try_from(len).ok().filter(|len| *len >= header_len)?, header_len))
+}
+
 /// The body of the first box of this type among `boxes`.
 fn find_box<'a>(boxes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
     let mut rest = Rest(boxes);
@@ -286,6 +320,22 @@ mod tests {
             head[at] = byte;
             read_samples(&head);
             read_samples(&noise);
+            split_chunks(&head).count();
+            split_chunks(&noise).count();
+        }
+    }
+
+    #[test]
+    fn chunks_come_apart_where_they_were_joined() {
+        let one =
+            |size| Sample { decode_time: 0, presentation_time: 0, duration: 1, size, key: true };
+        let chunk = |len: u32| [write_head(0, &[one(len)]), vec![7; len as usize]].concat();
+        let lens: Vec<_> = split_chunks(&[chunk(3), chunk(0), chunk(9)].concat())
+            .map(|chunk| (read_samples(chunk.head).map(|s| s.len()), chunk.samples.len()))
+            .collect();
+        assert_eq!(lens, [(Some(1), 3), (Some(1), 0), (Some(1), 9)]);
+        for cut in 0..chunk(3).len() {
+            assert_eq!(split_chunks(&chunk(3)[..cut]).count(), 0, "cut at {cut}");
         }
     }
 

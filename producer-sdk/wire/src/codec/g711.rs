@@ -19,6 +19,29 @@ pub struct G711Config {
     pub channels: u32,
 }
 
+impl Law {
+    /// A byte as linear PCM of 16 bits (ITU-T G.711, tables 1 and 2, scaled up).
+    pub fn expand(self, byte: u8) -> i16 {
+        match self {
+            Self::Mu => {
+                let bits = !byte;
+                let step = i16::from(bits & 0x0f) << 3 | 0x84;
+                let size = (step << (bits >> 4 & 7)) - 0x84;
+                if bits & 0x80 == 0 { size } else { -size }
+            }
+            Self::A => {
+                let bits = byte ^ 0x55;
+                let step = i16::from(bits & 0x0f) << 4 | 8;
+                let size = match bits >> 4 & 7 {
+                    0 => step,
+                    segment => (step + 0x100) << (segment - 1),
+                };
+                if bits & 0x80 == 0 { -size } else { size }
+            }
+        }
+    }
+}
+
 const FORMAT_A_LAW: u16 = 6;
 const FORMAT_MU_LAW: u16 = 7;
 
@@ -63,5 +86,33 @@ impl G711Config {
         out.extend(8_u16.to_le_bytes());
         out.extend(0_u16.to_le_bytes());
         out.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Law;
+
+    #[test]
+    fn bytes_expand_as_the_recommendation_says() {
+        // Both ends of the scale, the steps round zero, and one in between.
+        for (law, byte, expected) in [
+            (Law::Mu, 0x00, -32_124),
+            (Law::Mu, 0x80, 32_124),
+            (Law::Mu, 0x7f, 0),
+            (Law::Mu, 0xff, 0),
+            (Law::Mu, 0xfe, 8),
+            (Law::Mu, 0x7e, -8),
+            (Law::Mu, 0xef, 132),
+            (Law::A, 0x2a, -32_256),
+            (Law::A, 0xaa, 32_256),
+            (Law::A, 0xd5, 8),
+            (Law::A, 0x55, -8),
+            (Law::A, 0xd4, 24),
+            (Law::A, 0xc5, 264),
+            (Law::A, 0xf5, 528),
+        ] {
+            assert_eq!(law.expand(byte), expected, "{law:?} 0x{byte:02x}");
+        }
     }
 }
