@@ -18,6 +18,10 @@ use lookback_wire::codec::g711::{G711Config, Law};
 /// RFC 6381, as Chromium and Firefox name it.
 pub const CODECS: &str = "flac";
 
+/// How much longer than G.711 it can be: 16 bits a sample instead of 8, where noise cannot be
+/// compressed.
+pub const MAX_GROWTH: u64 = 2;
+
 /// What G.711 expands to.
 const BITS_PER_SAMPLE: usize = 16;
 /// Samples of each channel in one FLAC frame: the most that the streamable subset has at rates of up

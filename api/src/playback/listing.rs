@@ -13,7 +13,7 @@ use crate::storage::{
     FragmentQuery, FragmentRecord, InitId, RUN_TOLERANCE_MS, RangeBy, StorageError, TimeOrder,
     TrackSpan,
 };
-use lookback_packaging::TrackInit;
+use lookback_packaging::{TrackInit, flac};
 use lookback_wire::{FragmentNumber, Timestamp, TrackKind};
 use std::sync::Arc;
 
@@ -72,6 +72,7 @@ pub struct Entry {
     pub duration: u64,
     /// Ticks a second.
     pub timescale: u32,
+    /// At most.
     pub bytes: u64,
     /// Whether it does not continue the one before.
     pub discontinuity: bool,
@@ -84,6 +85,12 @@ pub struct PlayableInits(pub Vec<(InitId, Arc<TrackInit>)>);
 impl PlayableInits {
     pub fn get(&self, id: InitId) -> Option<&TrackInit> {
         self.0.iter().find(|(known, _)| *known == id).map(|(_, init)| init.as_ref())
+    }
+
+    /// How long a track's part of a fragment is at most, in bytes, as players get it.
+    fn played_len(&self, track: &TrackSpan) -> u64 {
+        let is_flac = self.get(track.init).is_some_and(|init| init.codecs == flac::CODECS);
+        u64::from(track.len) * if is_flac { flac::MAX_GROWTH } else { 1 }
     }
 
     /// The track of a fragment that a rendition plays.
@@ -166,7 +173,7 @@ impl Playback {
         for track in fragments.into_iter().flat_map(|fragment| &fragment.tracks) {
             if !seen.contains(&track.init) {
                 seen.push(track.init);
-                let init = self.track_init(stream, track.init).await?;
+                let init = self.played_init(stream, track.init).await?;
                 playable.extend(init.filter(|i| i.playable).map(|init| (track.init, init)));
             }
         }
@@ -188,7 +195,11 @@ impl Listing {
             };
             let may_join = is_after_entry && !discontinuity && self.joins(&listed.fragment);
             is_after_entry = true;
-            if may_join && entries.last_mut().is_some_and(|entry| entry.join(track)) {
+            if may_join
+                && entries
+                    .last_mut()
+                    .is_some_and(|entry| entry.join(track, self.inits.played_len(track)))
+            {
                 continue;
             }
             entries.push(Entry {
@@ -202,7 +213,7 @@ impl Listing {
                 decode_time: track.decode_time,
                 duration: track.duration,
                 timescale: track.timescale,
-                bytes: track.len.into(),
+                bytes: self.inits.played_len(track),
                 discontinuity: std::mem::take(&mut discontinuity),
             });
         }
@@ -223,7 +234,7 @@ impl Listing {
 
 impl Entry {
     /// Takes in the track of the next fragment, if there is room for it.
-    fn join(&mut self, track: &TrackSpan) -> bool {
+    fn join(&mut self, track: &TrackSpan, bytes: u64) -> bool {
         let duration = self.duration.saturating_add(track.duration);
         let longest = u128::from(self.timescale) * JOINED_MS.unsigned_abs() as u128 / 1_000;
         let has_room = self.name.count < MAX_JOINED && u128::from(duration) <= longest;
@@ -231,7 +242,7 @@ impl Entry {
         if joins {
             self.name.count += 1;
             self.duration = duration;
-            self.bytes = self.bytes.saturating_add(track.len.into());
+            self.bytes = self.bytes.saturating_add(bytes);
         }
         joins
     }

@@ -6,6 +6,7 @@ pub mod listing;
 pub mod live;
 pub mod segments;
 pub mod session;
+mod sound;
 pub mod timeline;
 pub mod token;
 
@@ -22,6 +23,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 use token::{Holder, MediaToken, Signer, Span};
+use tokio::sync::Semaphore;
 
 /// How long a holder's rights are believed before the catalog is asked again: below the 5 s after
 /// which a revoked session must be dead.
@@ -155,6 +157,8 @@ pub struct Playback {
     rights: Mutex<HashMap<(Holder, StreamId), Rights>>,
     inits: Mutex<HashMap<(StreamId, InitId), Arc<TrackInit>>>,
     live: live::Windows,
+    /// Turns at making FLAC.
+    encoders: Semaphore,
     /// When a live session last asked for a stream.
     watched: Mutex<HashMap<StreamId, Timestamp>>,
 }
@@ -177,6 +181,7 @@ impl Playback {
             rights: Mutex::default(),
             inits: Mutex::default(),
             live: live::Windows::default(),
+            encoders: Semaphore::new(sound::ENCODERS),
             watched: Mutex::default(),
         }
     }

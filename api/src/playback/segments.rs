@@ -112,7 +112,7 @@ pub fn parse_init_name(text: &str) -> Option<InitId> {
 impl Playback {
     /// `ftyp` and `moov` of a track of the session's stream.
     pub async fn init_segment(&self, token: &MediaToken, id: InitId) -> Result<Bytes, MediaError> {
-        let init = self.track_init(token.stream, id).await?.ok_or(MediaError::Refused)?;
+        let init = self.played_init(token.stream, id).await?.ok_or(MediaError::Refused)?;
         Ok(init.segment.clone())
     }
 
@@ -173,8 +173,10 @@ impl Playback {
     ) -> Result<Bytes, MediaError> {
         let inits = self.playable_inits(token.stream, [fragment]).await?;
         let track = inits.track_of(fragment, rendition).ok_or(MediaError::NotFound)?;
+        let init = inits.get(track.init).ok_or(MediaError::NotFound)?;
         let archive = &self.storage.archive;
-        Ok(archive.read(token.stream, fragment.location, track.offset, track.len).await?)
+        let kept = archive.read(token.stream, fragment.location, track.offset, track.len).await?;
+        self.played_chunks(init, kept).await
     }
 }
 

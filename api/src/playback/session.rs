@@ -1,5 +1,6 @@
 //! Minting a playback session: what is there to play, and a token that opens it.
 
+use super::sound::played;
 use super::token::{Holder, MediaToken, Span};
 use super::{
     Mode, Playback, Session, SessionError, SessionRequest, Unavailable, UnavailableCode, listing,
@@ -277,7 +278,8 @@ impl Playback {
         stream: StreamId,
         fragment: &FragmentRecord,
     ) -> Result<String, SessionError> {
-        let inits = self.inits_of(stream, fragment).await?;
+        let inits: Vec<_> =
+            self.inits_of(stream, fragment).await?.into_iter().map(played).collect();
         let playable: Vec<&str> =
             inits.iter().filter(|init| init.playable).map(|init| init.codecs.as_str()).collect();
         if playable.is_empty() {

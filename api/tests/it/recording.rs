@@ -53,6 +53,50 @@ fn a_recording_plays_back_as_it_was() {
 }
 
 #[test]
+fn g711_plays_back_as_the_samples_it_stands_for() {
+    let work = tempfile::TempDir::new().unwrap();
+    let server = Server::start();
+    for (name, codec, hz) in [("mu", "pcm_mulaw", 8_000), ("a", "pcm_alaw", 16_000)] {
+        let file = work.path().join(format!("{name}.mkv"));
+        // A tone that swells, so that every byte occurs, and noise, which cannot be compressed.
+        let sound =
+            format!("aevalsrc=exprs='if(lt(t,20),sin(2*PI*440*t)*t/20,random(0)*2-1)':s={hz}:d=30");
+        ffmpeg(
+            Command::new("ffmpeg")
+                .args(["-v", "error", "-y", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25"])
+                .args(["-f", "lavfi", "-i", &sound, "-t", "30", "-g", "50"])
+                .args(["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"])
+                .args(["-c:a", codec])
+                .arg(&file),
+        );
+        let sent = lookback()
+            .env("LOOKBACK_TOKEN", server.token(&["--role", "manager"]))
+            .args(["camera", "--endpoint", &server.url(), "--device", name, "--fast"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(sent.status.success(), "{name}: {sent:?}");
+        let main = session_url(&server, name);
+        let text = server.get(main.strip_prefix(&server.url()).unwrap(), &[]);
+        assert!(text.text().contains("flac"), "{}", text.text());
+        let audio = main.replace("main.m3u8", "audio.m3u8");
+        let (before, after) = (pcm(&file.display().to_string()), pcm(&audio));
+        assert_eq!(before.len(), 30 * hz * 2);
+        assert!(before == after, "{name}: {} bytes were sent, {} play", before.len(), after.len());
+    }
+}
+
+/// The first sound in a file or playlist, decoded.
+fn pcm(input: &str) -> Vec<u8> {
+    let decoded = Command::new("ffmpeg")
+        .args(["-v", "error", "-i", input, "-map", "0:a:0", "-f", "s16le", "-"])
+        .output()
+        .unwrap();
+    assert!(decoded.status.success(), "{decoded:?}");
+    decoded.stdout
+}
+
+#[test]
 fn recorded_uploads_of_other_producers_play_back_as_they_were() {
     let Some(vectors) = std::env::var_os("LOOKBACK_VECTORS").map(PathBuf::from) else {
         assert!(std::env::var_os("CI").is_none(), "LOOKBACK_VECTORS is not set");
@@ -121,6 +165,11 @@ fn replay(
 
 /// All that a device's main stream has, as ffmpeg plays it.
 fn played(server: &Server, external_id: &str) -> BTreeMap<String, Vec<Packet>> {
+    packets(&session_url(server, external_id))
+}
+
+/// A session over all that is kept of a camera, which has no gaps.
+fn session_url(server: &Server, external_id: &str) -> String {
     let viewer = format!("Bearer {}", server.token(&["--role", "viewer"]));
     let ask = |query: &str, variables: serde_json::Value| {
         let body = json!({"query": query, "variables": variables});
@@ -141,7 +190,7 @@ fn played(server: &Server, external_id: &str) -> BTreeMap<String, Vec<Packet>> {
     );
     let session = &session["data"]["playbackSession"];
     assert_eq!(session["gaps"], json!([]), "{external_id}: {session}");
-    packets(session["url"].as_str().unwrap_or_else(|| panic!("{external_id}: {session}")))
+    session["url"].as_str().unwrap_or_else(|| panic!("{external_id}: {session}")).to_owned()
 }
 
 /// The packets of each track of a file or playlist, by kind, without decoding them.
