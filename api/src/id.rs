@@ -108,6 +108,7 @@ ids! {
     DeviceId = "dev";
     StreamId = "str";
     PlanId = "plan";
+    HoldId = "hold";
     /// Also the `jti` of the device token that it stands for.
     CredentialId = "cred";
     /// A family of refresh tokens: one sign-in on one browser.

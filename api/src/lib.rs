@@ -11,6 +11,7 @@ pub mod graphql;
 pub mod http;
 pub mod id;
 pub mod ingest;
+pub mod keeping;
 pub mod keys;
 pub mod metrics;
 pub mod playback;

@@ -15,6 +15,12 @@ pub struct TimeRange {
 }
 
 impl TimeRange {
+    /// All of time.
+    pub const ALL: TimeRange = TimeRange {
+        start: Timestamp::from_millis(i64::MIN),
+        end: Timestamp::from_millis(i64::MAX),
+    };
+
     /// `None` unless `end` is after `start`.
     pub fn new(start: Timestamp, end: Timestamp) -> Option<Self> {
         (end > start).then_some(Self { start, end })
@@ -31,6 +37,11 @@ impl TimeRange {
     /// What both cover.
     pub fn intersection(&self, other: &TimeRange) -> Option<TimeRange> {
         Self::new(self.start.max(other.start), self.end.min(other.end))
+    }
+
+    /// With this much more on both sides.
+    pub fn widened(&self, millis: i64) -> TimeRange {
+        TimeRange { start: self.start.plus_millis(-millis), end: self.end.plus_millis(millis) }
     }
 
     pub fn contains(&self, at: Timestamp) -> bool {

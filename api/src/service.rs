@@ -7,6 +7,7 @@ use crate::ingest::Uploads;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::playback::Playback;
+use crate::retention::Retention;
 use crate::sign_in::SignIns;
 use crate::storage::Storage;
 use crate::throttle::Throttle;
@@ -27,6 +28,7 @@ pub struct Service {
     pub uploads: Uploads,
     pub throttle: Throttle,
     pub playback: Playback,
+    pub retention: Arc<Retention>,
     pub metrics: Metrics,
     /// Whether the service is on its way down.
     pub stopping: watch::Sender<bool>,

@@ -9,7 +9,7 @@ use crate::ingest::Uploads;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::playback::Playback;
-use crate::retention;
+use crate::retention::Retention;
 use crate::service::Service;
 use crate::sign_in::{self, DEFAULT_ACCOUNT, SignIns};
 use crate::storage::embedded;
@@ -182,6 +182,7 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
     );
     let throttle = Throttle::new(config.kinesis.quotas);
     let access_keys = AccessKeys::new(&keys);
+    let retention = Arc::new(Retention::new(storage.clone(), clock.clone()));
     let service = Arc::new(Service {
         config,
         clock,
@@ -193,14 +194,15 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
         uploads: Uploads::default(),
         throttle,
         playback,
+        retention: retention.clone(),
         metrics: Metrics::default(),
         stopping: watch::Sender::new(false),
     });
     let server = http::serve(service.clone(), listener, certificates.clone())?;
     let handle = server.handle();
     let server = tokio::spawn(server);
-    let retention = retention::run(service.storage.clone(), service.clock.clone());
-    let mut background = vec![tokio::spawn(retention).abort_handle()];
+    let sweep = async move { retention.run().await };
+    let mut background = vec![tokio::spawn(sweep).abort_handle()];
     if let Some(certificates) = certificates.clone() {
         let follow = async move { certificates.follow().await };
         background.push(tokio::spawn(follow).abort_handle());

@@ -5,6 +5,7 @@
 use super::*;
 use crate::account::{RetentionMode, Role};
 use crate::device::{CredentialKind, DeviceState};
+use crate::keeping::MAX_HOLDS;
 use crate::segment::RecordingTrigger;
 
 /// When the checks take place.
@@ -82,7 +83,9 @@ pub async fn check_archive(archive: &dyn Archive) {
     fragments_are_found_by_number_and_arrival(archive).await;
     runs_join_across_the_tolerance(archive).await;
     watchers_wake(archive).await;
-    expiry_takes_whole_files_only(archive).await;
+    expiry_takes_whole_files(archive).await;
+    expiry_leaves_what_is_spared(archive).await;
+    deletion_takes_what_overlaps(archive).await;
     streams_are_listed_while_they_have_media(archive).await;
     unknown_streams_are_empty(archive).await;
 }
@@ -256,7 +259,7 @@ async fn fragments_are_found_by_number_and_arrival(archive: &dyn Archive) {
     assert_eq!(found, [Some(4), None, Some(0), Some(4)]);
     let other = archive.fragments_by_number(StreamId::new(NOW), &asked[..1]).await;
     assert_eq!(other.expect("fragments_by_number"), [None]);
-    archive.expire(stream, at(60_000)).await.expect("expire");
+    expire(archive, stream, at(60_000), &[]).await;
     let gone = archive.fragments_by_number(stream, &asked[..1]).await;
     assert_eq!(gone.expect("fragments_by_number"), [None]);
 }
@@ -304,30 +307,91 @@ async fn watchers_wake(archive: &dyn Archive) {
     assert!(!other.has_changed().expect("the archive is open"));
 }
 
-async fn expiry_takes_whole_files_only(archive: &dyn Archive) {
+/// Lets go what arrived before an instant, as retention does; answers how many fragments that were.
+async fn expire(
+    archive: &dyn Archive,
+    stream: StreamId,
+    before: Timestamp,
+    spare: &[TimeRange],
+) -> u64 {
+    let mut gone = 0;
+    for file in archive.chunk_files(stream, before).await.expect("chunk_files") {
+        assert!(file.newest_arrival < before);
+        gone += archive.expire(stream, file.number, spare).await.expect("expire");
+    }
+    gone
+}
+
+async fn expiry_takes_whole_files(archive: &dyn Archive) {
     let stream = StreamId::new(NOW);
     for start in [0, 1_000, 2_000] {
         store(archive, fragment(archive, stream, at(start), 1_000, &start.to_le_bytes())).await;
     }
     // The newest arrived at 3 s: nothing of its file goes before.
-    assert_eq!(archive.expire(stream, at(3_000)).await.expect("expire"), 0);
-    let everything = FragmentQuery {
-        by: RangeBy::Timeline,
-        range: range(0, 9_000),
-        order: TimeOrder::OldestFirst,
-        limit: 10,
-    };
-    assert_eq!(starts(archive, stream, everything.clone()).await, [0, 1_000, 2_000]);
-    assert_eq!(archive.expire(stream, at(3_001)).await.expect("expire"), 3);
-    assert_eq!(starts(archive, stream, everything.clone()).await, [0i64; 0]);
+    assert_eq!(expire(archive, stream, at(3_000), &[]).await, 0);
+    assert_eq!(all_starts(archive, stream).await, [0, 1_000, 2_000]);
+    assert_eq!(expire(archive, stream, at(3_001), &[]).await, 3);
+    assert_eq!(all_starts(archive, stream).await, [0i64; 0]);
     assert_eq!(archive.extents(&[stream]).await.expect("extents"), [None]);
     assert_eq!(archive.runs(stream, range(0, 9_000), 10).await.expect("runs"), []);
     assert_eq!(archive.newest(stream).await.expect("newest"), None);
     assert_eq!(archive.init(stream, InitId(0xabc)).await.expect("init"), None);
-    assert_eq!(archive.expire(stream, at(3_001)).await.expect("expire"), 0);
+    assert_eq!(expire(archive, stream, at(3_001), &[]).await, 0);
     // What went may come again, and is stored as anything else is.
     store(archive, fragment(archive, stream, at(0), 1_000, &0i32.to_le_bytes())).await;
-    assert_eq!(starts(archive, stream, everything).await, [0]);
+    assert_eq!(all_starts(archive, stream).await, [0]);
+}
+
+/// Starts of all of a stream's fragments, in milliseconds from [`NOW`].
+pub async fn all_starts(archive: &dyn Archive, stream: StreamId) -> Vec<i64> {
+    let (by, range) = (RangeBy::Timeline, range(-100_000, 100_000));
+    let query = FragmentQuery { by, range, order: TimeOrder::OldestFirst, limit: 100 };
+    starts(archive, stream, query).await
+}
+
+async fn expiry_leaves_what_is_spared(archive: &dyn Archive) {
+    let stream = StreamId::new(NOW);
+    for start in [0, 1_000, 2_000, 3_000] {
+        store(archive, fragment(archive, stream, at(start), 1_000, &start.to_le_bytes())).await;
+    }
+    // Spans are half-open: the fragments before and behind are not touched by it.
+    let spare = [range(1_000, 2_000)];
+    assert_eq!(expire(archive, stream, at(9_000), &spare).await, 3);
+    assert_eq!(all_starts(archive, stream).await, [1_000]);
+    assert_eq!(archive.stored_bytes(&[stream]).await.expect("stored_bytes"), [24]);
+    let left = archive.newest(stream).await.expect("newest").expect("it was spared");
+    let body = archive.read(stream, left.location, 0, 24).await.expect("read");
+    assert_eq!(body, 1_000i64.to_le_bytes().repeat(3));
+    assert!(archive.init(stream, InitId(0xabc)).await.expect("init").is_some());
+    assert_eq!(expire(archive, stream, at(9_000), &spare).await, 0);
+    assert_eq!(expire(archive, stream, at(9_000), &[]).await, 1);
+    assert_eq!(archive.stored_bytes(&[stream]).await.expect("stored_bytes"), [0]);
+}
+
+async fn deletion_takes_what_overlaps(archive: &dyn Archive) {
+    let stream = StreamId::new(NOW);
+    let mut numbers = Vec::new();
+    for start in [0, 1_000, 2_000, 3_000, 4_000] {
+        let new = fragment(archive, stream, at(start), 1_000, &start.to_le_bytes());
+        numbers.push(store(archive, new).await);
+    }
+    let delete = async |from, to, last, spare: &[TimeRange]| {
+        archive.delete(stream, range(from, to), last, spare).await.expect("delete")
+    };
+    let newest = numbers[4];
+    // Only what was there when it was asked for, and nothing that is held.
+    assert_eq!(delete(-5_000, 0, newest, &[]).await, Removed::default());
+    assert_eq!(delete(4_000, 5_000, numbers[3], &[]).await, Removed::default());
+    assert_eq!(delete(0, 1_000, newest, &[range(500, 501)]).await, Removed::default());
+    let removed = delete(1_999, 2_001, newest, &[]).await;
+    assert_eq!(removed, Removed { fragments: 2, range: Some(range(1_000, 3_000)) });
+    assert_eq!(all_starts(archive, stream).await, [0, 3_000, 4_000]);
+    let runs = archive.runs(stream, range(0, 9_000), 10).await.expect("runs");
+    assert_eq!(runs.len(), 2);
+    // The rest goes with its file.
+    assert_eq!(delete(-9_000, 9_000, newest, &[]).await.fragments, 3);
+    assert_eq!(all_starts(archive, stream).await, [0i64; 0]);
+    assert_eq!(archive.fragments_by_number(stream, &numbers).await.expect("found"), vec![None; 5]);
 }
 
 async fn streams_are_listed_while_they_have_media(archive: &dyn Archive) {
@@ -336,7 +400,7 @@ async fn streams_are_listed_while_they_have_media(archive: &dyn Archive) {
     assert!(!listed().await);
     store(archive, fragment(archive, stream, at(0), 1_000, b"listed")).await;
     assert!(listed().await);
-    archive.expire(stream, at(60_000)).await.expect("expire");
+    expire(archive, stream, at(60_000), &[]).await;
     assert!(!listed().await);
 }
 
@@ -351,7 +415,8 @@ async fn unknown_streams_are_empty(archive: &dyn Archive) {
     assert_eq!(archive.fragments(stream, &query).await.expect("fragments"), []);
     assert_eq!(archive.newest(stream).await.expect("newest"), None);
     assert_eq!(archive.runs(stream, range(0, 1), 1).await.expect("runs"), []);
-    assert_eq!(archive.expire(stream, at(0)).await.expect("expire"), 0);
+    assert_eq!(expire(archive, stream, at(0), &[]).await, 0);
+    assert_eq!(archive.stored_bytes(&[stream]).await.expect("stored_bytes"), [0]);
     let nowhere = Location { file: 1, offset: 0, len: 1 };
     assert!(archive.read(stream, nowhere, 0, 1).await.is_err());
 }
@@ -373,7 +438,10 @@ pub async fn check_catalog(catalog: &dyn Catalog) {
     segments_are_judged(catalog).await;
     segments_are_paged(catalog).await;
     segments_expire(catalog).await;
+    segments_are_spared_and_deleted(catalog).await;
     shorter_plans_wait(catalog).await;
+    holds_are_kept(catalog).await;
+    deletions_are_remembered(catalog).await;
 }
 
 /// A name that no other check uses.
@@ -818,7 +886,7 @@ async fn segments_expire(catalog: &dyn Catalog) {
     announce_at("late", 50_000, 3_000).await;
     let newest = async || catalog.newest_announced(&[stream]).await.expect("newest_announced");
     let expire = async |before: i64, limit: usize| {
-        catalog.expire_segments(stream, at(before), limit).await.expect("expire_segments")
+        catalog.expire_segments(stream, at(before), &[], limit).await.expect("expire_segments")
     };
     assert_eq!(expire(1_000, 10).await, 0, "ingested at it is not before it");
     assert_eq!(expire(3_000, 1).await, 1);
@@ -844,26 +912,137 @@ async fn segments_expire(catalog: &dyn Catalog) {
     assert!(listed().await.contains(&stream));
 }
 
-async fn shorter_plans_wait(catalog: &dyn Catalog) {
+async fn segments_are_spared_and_deleted(catalog: &dyn Catalog) {
     let stream = StreamId::new(NOW);
-    let hour = 3600 * 1000;
-    for (days, hours, in_force) in [
-        (7, 0, 7),
-        (7, 1, 7),
-        (3, 2, 7),
-        (3, 25, 7),
-        (3, 26, 3),
-        (9, 27, 9),
-        (3, 28, 9),
+    let segments: Vec<_> = (0..10)
+        .map(|place| new_segment(&format!("{place}"), place * 20_000, (place + 1) * 20_000))
+        .collect();
+    catalog.announce(stream, &segments, at(5_000)).await.expect("announce");
+    let spare = [range(40_000, 60_001)];
+    let delete = async |from, to, before: i64, limit| {
+        let range = range(from, to);
+        catalog.delete_segments(stream, range, at(before), &spare, limit).await.expect("deleted")
+    };
+    assert_eq!(delete(0, 200_000, 5_000, 10).await, 0, "ingested at it is not before it");
+    assert_eq!(delete(1, 19_999, 9_000, 10).await, 0, "only what lies in it whole");
+    assert_eq!(delete(0, 100_000, 9_000, 2).await, 2);
+    assert_eq!(delete(0, 100_000, 9_000, 10).await, 1);
+    let expire = async |spare: &[TimeRange], limit| {
+        catalog.expire_segments(stream, at(6_000), spare, limit).await.expect("expired")
+    };
+    assert_eq!(expire(&spare, 2).await, 2);
+    assert_eq!(expire(&spare, 10).await, 3);
+    assert_eq!(expire(&spare, 10).await, 0);
+    assert_eq!(catalog.newest_announced(&[stream]).await.expect("newest"), [Some(at(80_000))]);
+    assert_eq!(expire(&[], 10).await, 2);
+    assert_eq!(catalog.newest_announced(&[stream]).await.expect("newest"), [None]);
+}
+
+async fn shorter_plans_wait(catalog: &dyn Catalog) {
+    use RetentionMode::{Continuous, EventOnly};
+    let stream = StreamId::new(NOW);
+    for (wanted, at_hours, in_force) in [
+        ((168, Continuous), 0, (168, Continuous)),
+        ((168, Continuous), 1, (168, Continuous)),
+        ((72, Continuous), 2, (168, Continuous)),
+        ((72, Continuous), 25, (168, Continuous)),
+        ((72, Continuous), 26, (72, Continuous)),
+        ((216, Continuous), 27, (216, Continuous)),
+        ((72, Continuous), 28, (216, Continuous)),
         // Another shorter time waits anew, and a longer one makes all that wait void.
-        (2, 40, 9),
-        (2, 63, 9),
-        (9, 64, 9),
-        (2, 65, 9),
-        (2, 89, 2),
-        (2, 90, 2),
+        ((48, Continuous), 40, (216, Continuous)),
+        ((48, Continuous), 63, (216, Continuous)),
+        ((216, Continuous), 64, (216, Continuous)),
+        ((48, Continuous), 65, (216, Continuous)),
+        ((48, Continuous), 89, (48, Continuous)),
+        // What keeps longer in one way and less in the other.
+        ((240, EventOnly), 90, (240, Continuous)),
+        ((240, EventOnly), 113, (240, Continuous)),
+        ((240, EventOnly), 114, (240, EventOnly)),
+        ((24, Continuous), 115, (240, Continuous)),
+        // The clock is set back: it counts from there.
+        ((24, Continuous), 15, (240, Continuous)),
+        ((24, Continuous), 39, (24, Continuous)),
     ] {
-        let answer = catalog.days_in_force(stream, days, at(hours * hour)).await;
-        assert_eq!(answer.expect("days_in_force"), in_force, "{days} days at {hours} h");
+        let keeping = |(hours, mode)| Keeping { hours, mode };
+        let now = at(at_hours * 3600 * 1000);
+        let answer = catalog.keeping_in_force(stream, keeping(wanted), now).await;
+        let answer = answer.expect("keeping_in_force");
+        assert_eq!(answer, keeping(in_force), "{wanted:?} at {at_hours} h");
     }
+}
+
+fn new_hold(stream: StreamId, from_ms: i64, to_ms: i64) -> Hold {
+    Hold {
+        id: HoldId::new(NOW),
+        stream,
+        range: range(from_ms, to_ms),
+        reason: Some("police report 7".into()),
+        until: None,
+        created_at: NOW,
+    }
+}
+
+async fn holds_are_kept(catalog: &dyn Catalog) {
+    let (stream, other) = (StreamId::new(NOW), StreamId::new(NOW));
+    let late = new_hold(stream, 5_000, 6_000);
+    let early = Hold { until: Some(at(7)), ..new_hold(stream, -1_000, 5_000) };
+    for hold in [&late, &early, &new_hold(other, 0, 9_000)] {
+        assert!(catalog.put_hold(hold.clone()).await.expect("put_hold"));
+    }
+    let found = async |from, to| catalog.holds(stream, range(from, to)).await.expect("holds");
+    assert_eq!(found(-9_000, 9_000).await, [early.clone(), late.clone()]);
+    assert_eq!(found(4_999, 5_000).await, std::slice::from_ref(&early));
+    assert_eq!(found(5_000, 5_001).await, std::slice::from_ref(&late));
+    assert_eq!(found(6_000, 9_000).await, []);
+    assert_eq!(catalog.hold(late.id).await.expect("hold"), Some(late.clone()));
+    catalog.delete_hold(late.id).await.expect("delete_hold");
+    catalog.delete_hold(late.id).await.expect("there is none");
+    assert_eq!(catalog.hold(late.id).await.expect("hold"), None);
+    assert_eq!(found(-9_000, 9_000).await, std::slice::from_ref(&early));
+
+    // One is ended already when the last one finds no room: then there is.
+    let placing = (1..MAX_HOLDS as i64).map(|at| catalog.put_hold(new_hold(stream, at, at + 1)));
+    for placed in futures_util::future::join_all(placing).await {
+        assert!(placed.expect("put_hold"));
+    }
+    let one_more = Hold { created_at: at(6), ..new_hold(stream, 0, 1) };
+    assert!(!catalog.put_hold(one_more.clone()).await.expect("put_hold"));
+    let one_more = Hold { created_at: at(7), ..one_more };
+    assert!(catalog.put_hold(one_more).await.expect("put_hold"));
+    assert_eq!(catalog.hold(early.id).await.expect("hold"), None);
+}
+
+async fn deletions_are_remembered(catalog: &dyn Catalog) {
+    let stream = StreamId::new(NOW);
+    let deletion = |last, from, to, is_done| Deletion {
+        stream,
+        range: range(from, to),
+        last: FragmentNumber(last),
+        is_done,
+    };
+    let put = async |deletion: Deletion| catalog.put_deletion(deletion).await.expect("put");
+    let spans = async || -> Vec<(i64, i64, bool)> {
+        let found = catalog.deletions(stream, range(-100, 10_000)).await.expect("deletions");
+        let ms = |at: Timestamp| at.millis_since(NOW);
+        found.iter().map(|one| (ms(one.range.start), ms(one.range.end), one.is_done)).collect()
+    };
+    let is_open = async || {
+        let open = catalog.open_deletions(usize::MAX).await.expect("open_deletions");
+        open.iter().any(|open| open.stream == stream)
+    };
+    put(deletion(1, 0, 10, false)).await;
+    put(deletion(2, 0, 10, false)).await;
+    assert!(is_open().await);
+    put(deletion(1, 0, 10, true)).await;
+    put(deletion(3, 20, 30, true)).await;
+    assert_eq!(spans().await, [(0, 10, true), (0, 10, false), (20, 30, true)]);
+    put(deletion(2, 5, 20, true)).await;
+    assert_eq!(spans().await, [(0, 30, true)]);
+    assert!(!is_open().await);
+    put(deletion(4, 40, 50, true)).await;
+    catalog.forget_deletions(stream, at(30)).await.expect("forget_deletions");
+    assert_eq!(spans().await.len(), 2);
+    catalog.forget_deletions(stream, at(31)).await.expect("forget_deletions");
+    assert_eq!(spans().await, [(40, 50, true)]);
 }

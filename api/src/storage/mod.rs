@@ -9,7 +9,8 @@ pub mod embedded;
 
 use crate::account::{Account, RetentionPlan, SignIn, User};
 use crate::device::{Device, DeviceCredential, Stream};
-use crate::id::{AccountId, CredentialId, DeviceId, PlanId, SignInId, StreamId, UserId};
+use crate::id::{AccountId, CredentialId, DeviceId, HoldId, PlanId, SignInId, StreamId, UserId};
+use crate::keeping::{Deletion, Hold, Keeping};
 use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -184,18 +185,54 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
     async fn segments(&self, stream: StreamId, query: &SegmentQuery) -> Result<Vec<Segment>>;
     /// The newest announced end of each stream.
     async fn newest_announced(&self, streams: &[StreamId]) -> Result<Vec<Option<Timestamp>>>;
-    /// Drops segments that were ingested before `before`; at most `limit`, answers how many.
+    /// Drops segments that were ingested before `before` and overlap none of `spare`; at most
+    /// `limit`, answers how many.
     async fn expire_segments(
         &self,
         stream: StreamId,
         before: Timestamp,
+        spare: &[TimeRange],
+        limit: usize,
+    ) -> Result<usize>;
+    /// Drops segments that lie in `range`, were ingested before `before` and overlap none of `spare`;
+    /// at most `limit`, answers how many.
+    async fn delete_segments(
+        &self,
+        stream: StreamId,
+        range: TimeRange,
+        before: Timestamp,
+        spare: &[TimeRange],
         limit: usize,
     ) -> Result<usize>;
     /// Streams that have segments.
     async fn announced_streams(&self) -> Result<Vec<StreamId>>;
-    /// Notes for how many days a stream's plan keeps it now; answers how many are in force. A longer
-    /// time is at once, a shorter one 24 h after it was first noted and every time since.
-    async fn days_in_force(&self, stream: StreamId, days: u32, now: Timestamp) -> Result<u32>;
+    /// Notes how a stream is to be kept now; answers what is in force. What keeps longer is at once,
+    /// what keeps less 24 h after it was first noted and every time since.
+    async fn keeping_in_force(
+        &self,
+        stream: StreamId,
+        keeping: Keeping,
+        now: Timestamp,
+    ) -> Result<Keeping>;
+
+    /// Adds a hold, which ends those whose time is over; answers whether there was room among the
+    /// stream's [`MAX_HOLDS`](crate::keeping::MAX_HOLDS).
+    async fn put_hold(&self, hold: Hold) -> Result<bool>;
+    async fn hold(&self, id: HoldId) -> Result<Option<Hold>>;
+    /// Those that overlap `range`, in force or not, by start.
+    async fn holds(&self, stream: StreamId, range: TimeRange) -> Result<Vec<Hold>>;
+    async fn delete_hold(&self, id: HoldId) -> Result<()>;
+
+    /// Adds or replaces a deletion. One that is done takes in those done that it touches, and the
+    /// oldest beyond [`MAX_DELETIONS`](crate::keeping::MAX_DELETIONS) are forgotten.
+    async fn put_deletion(&self, deletion: Deletion) -> Result<()>;
+    /// Those that overlap `range`, in the order in which they were asked for.
+    async fn deletions(&self, stream: StreamId, range: TimeRange) -> Result<Vec<Deletion>>;
+    /// Deletions of all streams that are not done; at most `limit`.
+    async fn open_deletions(&self, limit: usize) -> Result<Vec<Deletion>>;
+    /// Forgets those done that end before `before`.
+    async fn forget_deletions(&self, stream: StreamId, before: Timestamp) -> Result<()>;
+
     /// Writes what is only in memory yet.
     async fn close(&self) -> Result<()>;
 }
@@ -274,11 +311,52 @@ impl FragmentRecord {
     pub fn range(&self) -> TimeRange {
         TimeRange { start: self.start, end: self.start.plus_millis(i64::from(self.duration_ms)) }
     }
+
+    /// Whether any of its footage lies in `span`; a fragment without duration has its first instant.
+    pub fn touches(&self, span: &TimeRange) -> bool {
+        let end = self.range().end.max(self.start.plus_millis(1));
+        self.start < span.end && span.start < end
+    }
+}
+
+/// Fragments of a stream that are kept in one file, and go together unless some of them are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkFile {
+    pub number: u64,
+    /// On the timeline, all of its fragments and perhaps more.
+    pub range: TimeRange,
+    pub newest_arrival: Timestamp,
+}
+
+/// What was taken away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    pub fragments: u64,
+    /// From the start of the first one to the end of the last one; none where there were none.
+    pub range: Option<TimeRange>,
+}
+
+impl Removed {
+    pub fn note(&mut self, record: &FragmentRecord) {
+        let range = record.range();
+        self.fragments += 1;
+        self.range = Some(match self.range {
+            Some(so_far) => {
+                TimeRange { start: so_far.start.min(range.start), end: so_far.end.max(range.end) }
+            }
+            None => range,
+        });
+    }
 }
 
 /// The first number that a fragment gets which arrives at `at`: 4,096 of them a millisecond.
 pub fn first_number_at(at: Timestamp) -> FragmentNumber {
     FragmentNumber((at.as_millis().max(0) as u64).saturating_mul(1 << 12))
+}
+
+/// When a fragment of that number arrived, or later where the clock had been set back.
+pub fn arrival_of(number: FragmentNumber) -> Timestamp {
+    Timestamp::from_millis((number.0 >> 12) as i64)
 }
 
 /// What appending came to.
@@ -379,9 +457,23 @@ pub trait Archive: Send + Sync + std::fmt::Debug {
     /// Wakes whoever follows a stream, after each `append` to it.
     fn watch(&self, stream: StreamId) -> tokio::sync::watch::Receiver<FragmentNumber>;
 
-    /// Unlinks chunk files of the stream in which everything arrived before `before`; answers how
-    /// many fragments went. Never touches a file that holds anything newer.
-    async fn expire(&self, stream: StreamId, before: Timestamp) -> Result<u64>;
+    /// The stream's chunk files in which everything arrived before `before`.
+    async fn chunk_files(&self, stream: StreamId, before: Timestamp) -> Result<Vec<ChunkFile>>;
+    /// Takes away what a chunk file of [`Archive::chunk_files`] holds, but for fragments that
+    /// overlap one of `spare`; answers how many went.
+    async fn expire(&self, stream: StreamId, file: u64, spare: &[TimeRange]) -> Result<u64>;
+    /// Takes away the fragments with numbers up to `last` that overlap `range` and none of `spare`.
+    /// When it returns, neither a kill nor a power cut brings them back, nor an index that is made
+    /// again.
+    async fn delete(
+        &self,
+        stream: StreamId,
+        range: TimeRange,
+        last: FragmentNumber,
+        spare: &[TimeRange],
+    ) -> Result<Removed>;
+    /// What each stream's fragments come to.
+    async fn stored_bytes(&self, streams: &[StreamId]) -> Result<Vec<u64>>;
     /// Streams that have media.
     async fn streams(&self) -> Result<Vec<StreamId>>;
     /// Finishes what is under way and closes files; nothing may be appended afterwards.

@@ -2,6 +2,8 @@
 //! traits, so that a test can cut the power between any two calls.
 
 use bytes::Bytes;
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -36,6 +38,9 @@ pub trait DiskFile: Debug + Send + Sync {
     }
     fn size(&self) -> io::Result<u64>;
     fn truncate(&self, len: u64) -> io::Result<()>;
+    /// Gives back what `len` bytes at `offset` take up; they read as zeros afterwards, or as before
+    /// where the file system cannot do it.
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()>;
     fn sync(&self) -> io::Result<()>;
 }
 
@@ -112,7 +117,7 @@ impl DiskFile for File {
                 let written = match rustix::io::pwritev(self, rest, offset) {
                     Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                     Ok(written) => written,
-                    Err(rustix::io::Errno::INTR) => continue,
+                    Err(Errno::INTR) => continue,
                     Err(error) => return Err(error.into()),
                 };
                 offset += written as u64;
@@ -147,6 +152,14 @@ impl DiskFile for File {
 
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.set_len(len)
+    }
+
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(self, flags, offset, len) {
+            Err(Errno::OPNOTSUPP) => Ok(()),
+            done => Ok(done?),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -3,12 +3,13 @@
 //! | table | key | value |
 //! | --- | --- | --- |
 //! | `meta` | `version` | u32; absent until the index is complete |
-//! | `streams` | stream | [`Extremes`] |
+//! | `streams` | stream | [`StreamRow`] |
 //! | `fragments` | stream, start, number | [`Row`] |
 //! | `numbers` | stream, number | start, time of arrival |
 //! | `runs` | stream, start | [`Run`] |
 //! | `files` | stream, file number | [`FileRow`] |
 //! | `inits` | stream, init, file number | where the INIT record's body lies |
+//! | `voids` | stream, file number, offset of the body | the body's length; of fragments whose rows are gone and whose records are not void yet |
 //!
 //! Streams are 16 bytes, other numbers in keys 8 bytes big-endian, instants with their sign bit
 //! turned, so that keys sort as times do.
@@ -30,7 +31,7 @@ use std::ops::Bound;
 use std::path::Path;
 
 /// Of the tables above. An index of another version is made again from the files.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 #[derive(Debug)]
 pub struct Index {
@@ -42,6 +43,7 @@ pub struct Index {
     runs: Table,
     files: Table,
     inits: Table,
+    voids: Table,
 }
 
 /// A fragment as the index keeps it.
@@ -59,7 +61,7 @@ pub enum FileState {
     Sealed = 1,
     /// Was open when the server stopped uncleanly: what is in it is checked before it is served.
     Doubtful = 2,
-    /// Its rows are gone; the file is to be removed.
+    /// Is being taken away, with all rows that name it.
     Expired = 3,
 }
 
@@ -99,10 +101,10 @@ impl FileUpdate {
 impl Index {
     /// Opens the index, or makes an empty one. `Damaged` where it must be made again.
     pub fn open(dir: &Path, durability: Durability) -> Result<Self> {
-        let names = ["meta", "streams", "fragments", "numbers", "runs", "files", "inits"];
-        let (env, [meta, streams, fragments, numbers, runs, files, inits]) =
+        let names = ["meta", "streams", "fragments", "numbers", "runs", "files", "inits", "voids"];
+        let (env, [meta, streams, fragments, numbers, runs, files, inits, voids]) =
             lmdb::open(dir, names, durability)?;
-        let index = Self { env, meta, streams, fragments, numbers, runs, files, inits };
+        let index = Self { env, meta, streams, fragments, numbers, runs, files, inits, voids };
         match index.version()? {
             Some(version) if version != VERSION.to_le_bytes() => Err(StorageError::Damaged(
                 format!("the index is of version {version:?}, not {VERSION}"),
@@ -150,8 +152,8 @@ impl Index {
         };
         file.state = update.state;
         file.len = update.len;
-        let extremes_before = self.extremes(txn, update.stream)?;
-        let mut extremes = extremes_before;
+        let of_stream_before = self.stream_row(txn, update.stream)?;
+        let mut of_stream = of_stream_before;
         for row in &update.rows {
             let record = &row.record;
             if self.same(txn, update.stream, record.start, &row.payload_hash)?.is_some() {
@@ -163,10 +165,10 @@ impl Index {
             self.numbers.put(txn, &pair_key(update.stream, record.number.0), &times.concat())?;
             self.add_to_runs(txn, update.stream, record)?;
             file.note(record);
-            extremes.get_or_insert_default().note(record);
+            of_stream.get_or_insert_default().note(record);
         }
-        if let Some(extremes) = extremes.filter(|_| extremes != extremes_before) {
-            self.streams.put(txn, &stream, &extremes.encode())?;
+        if let Some(row) = of_stream.filter(|_| of_stream != of_stream_before) {
+            self.streams.put(txn, &stream, &row.encode())?;
         }
         for (init, location) in &update.inits {
             let mut value = Vec::new();
@@ -188,38 +190,107 @@ impl Index {
         Ok(txn.commit()?)
     }
 
-    /// Takes out everything that lies in a file, durably; its row stays, as expired, until
-    /// [`Index::forget_file`]. Answers how many fragments went.
-    pub fn expire_file(&self, stream: StreamId, number: u64) -> Result<u64> {
+    /// Begins to take a file away, durably: from now on the next start would finish that.
+    pub fn begin_expiry(&self, stream: StreamId, number: u64) -> Result<()> {
         let mut txn = self.env.write_txn()?;
         let key = pair_key(stream, number);
-        let Some(row) = self.files.get(&txn, &key)?.and_then(FileRow::decode) else {
-            return Ok(0);
-        };
-        let gone = self.rows_of_file(&txn, stream, number, &row)?;
-        self.remove_rows(&mut txn, stream, &gone)?;
-        let prefix = stream.0.to_be_bytes();
-        let mut inits = Vec::new();
-        for entry in self.inits.prefix_iter(&txn, &prefix)? {
-            let (key, _) = entry?;
-            if key.ends_with(&number.to_be_bytes()) {
-                inits.push(key.to_vec());
+        if let Some(row) = self.files.get(&txn, &key)?.and_then(FileRow::decode) {
+            let row = FileRow { state: FileState::Expired, ..row };
+            self.files.put(&mut txn, &key, &row.encode())?;
+        }
+        for (id, location) in self.inits_of(&txn, stream)? {
+            if location.file == number {
+                self.inits.delete(&mut txn, &init_key(stream, id, number))?;
             }
         }
-        for key in inits {
-            self.inits.delete(&mut txn, &key)?;
-        }
-        let expired = FileRow { state: FileState::Expired, fragments: 0, ..row };
-        self.files.put(&mut txn, &key, &expired.encode())?;
-        txn.commit()?;
-        Ok(gone.len() as u64)
+        Ok(txn.commit()?)
     }
 
     /// Forgets a file that is no longer there.
     pub fn forget_file(&self, stream: StreamId, number: u64) -> Result<()> {
         let mut txn = self.env.write_txn()?;
-        self.files.delete(&mut txn, &pair_key(stream, number))?;
+        let key = pair_key(stream, number);
+        self.files.delete(&mut txn, &key)?;
+        self.delete_voids(&mut txn, &key)?;
         Ok(txn.commit()?)
+    }
+
+    /// Takes fragments of one file out, durably, sorted by start. With `to_void`, notes that their
+    /// records are to be made void.
+    pub fn remove_from_file(
+        &self,
+        stream: StreamId,
+        number: u64,
+        rows: &[FragmentRecord],
+        to_void: bool,
+    ) -> Result<()> {
+        let mut txn = self.env.write_txn()?;
+        self.remove_rows(&mut txn, stream, rows)?;
+        let key = pair_key(stream, number);
+        if let Some(mut file) = self.files.get(&txn, &key)?.and_then(FileRow::decode) {
+            file.fragments = file.fragments.saturating_sub(rows.len() as u64);
+            self.files.put(&mut txn, &key, &file.encode())?;
+        }
+        for Location { offset, len, .. } in rows.iter().filter(|_| to_void).map(|row| row.location)
+        {
+            let key = [&key[..], &offset.to_be_bytes()].concat();
+            self.voids.put(&mut txn, &key, &len.to_le_bytes())?;
+        }
+        Ok(txn.commit()?)
+    }
+
+    /// Files with records that are to be made void.
+    pub fn files_to_void(&self) -> Result<Vec<(StreamId, u64)>> {
+        let txn = self.env.read_txn()?;
+        let mut files = Vec::new();
+        for entry in self.voids.iter(&txn)? {
+            let (stream, Location { file, .. }) = decode_void(entry?)?;
+            if files.last() != Some(&(stream, file)) {
+                files.push((stream, file));
+            }
+        }
+        Ok(files)
+    }
+
+    /// Bodies of one file whose records are to be made void, by offset.
+    pub fn voids_in(&self, stream: StreamId, number: u64) -> Result<Vec<Location>> {
+        let txn = self.env.read_txn()?;
+        let mut voids = Vec::new();
+        for entry in self.voids.prefix_iter(&txn, &pair_key(stream, number))? {
+            voids.push(decode_void(entry?)?.1);
+        }
+        Ok(voids)
+    }
+
+    /// Notes that the records of a file that were to be made void are.
+    pub fn forget_voids(&self, stream: StreamId, number: u64) -> Result<()> {
+        let mut txn = self.env.write_txn()?;
+        self.delete_voids(&mut txn, &pair_key(stream, number))?;
+        Ok(txn.commit()?)
+    }
+
+    fn delete_voids(&self, txn: &mut RwTxn, file: &[u8; 24]) -> Result<()> {
+        let first = [&file[..], &[0; 8]].concat();
+        let last = [&file[..], &[0xff; 8]].concat();
+        self.voids.delete_range(txn, &inclusive(&first, &last))?;
+        Ok(())
+    }
+
+    /// No fragment of the stream is longer.
+    pub fn longest_ms(&self, stream: StreamId) -> Result<u32> {
+        let txn = self.env.read_txn()?;
+        Ok(self.stream_row(&txn, stream)?.map_or(0, |row| row.longest_ms))
+    }
+
+    pub fn file(&self, stream: StreamId, number: u64) -> Result<Option<FileRow>> {
+        let txn = self.env.read_txn()?;
+        Ok(self.files.get(&txn, &pair_key(stream, number))?.and_then(FileRow::decode))
+    }
+
+    /// The bodies of all of a stream's fragments, in bytes.
+    pub fn stored_bytes(&self, stream: StreamId) -> Result<u64> {
+        let txn = self.env.read_txn()?;
+        Ok(self.stream_row(&txn, stream)?.map_or(0, |row| row.bytes))
     }
 
     /// Takes single fragments out, as `check --repair` does with damaged ones.
@@ -246,6 +317,10 @@ impl Index {
         let prefix = stream.0.to_be_bytes();
         if first_from(self.fragments, txn, &prefix, &prefix)?.is_none() {
             self.streams.delete(txn, &prefix)?;
+        } else if let Some(mut row) = self.stream_row(txn, stream)? {
+            let removed = rows.iter().map(|row| u64::from(row.location.len)).sum();
+            row.bytes = row.bytes.saturating_sub(removed);
+            self.streams.put(txn, &prefix, &row.encode())?;
         }
         Ok(())
     }
@@ -297,10 +372,10 @@ impl Index {
         Ok(None)
     }
 
-    fn extremes(&self, txn: &RoTxn, stream: StreamId) -> Result<Option<Extremes>> {
+    fn stream_row(&self, txn: &RoTxn, stream: StreamId) -> Result<Option<StreamRow>> {
         let value = self.streams.get(txn, &stream.0.to_be_bytes())?;
         value
-            .map(|value| Extremes::decode(value).ok_or_else(|| damaged("a stream's row")))
+            .map(|value| StreamRow::decode(value).ok_or_else(|| damaged("a stream's row")))
             .transpose()
     }
 
@@ -310,11 +385,11 @@ impl Index {
         query: &FragmentQuery,
     ) -> Result<Vec<FragmentRecord>> {
         let txn = self.env.read_txn()?;
-        let Some(extremes) = self.extremes(&txn, stream)? else { return Ok(Vec::new()) };
+        let Some(of_stream) = self.stream_row(&txn, stream)? else { return Ok(Vec::new()) };
         if let RangeBy::Arrival { after } = query.by {
-            return self.arrived(&txn, stream, query, after, extremes.most_ahead_ms);
+            return self.arrived(&txn, stream, query, after, of_stream.most_ahead_ms);
         }
-        let first = query.range.start.plus_millis(-i64::from(extremes.longest_ms));
+        let first = query.range.start.plus_millis(-i64::from(of_stream.longest_ms));
         let from = fragment_key(stream, first, FragmentNumber(0));
         let to = fragment_key(stream, query.range.end, FragmentNumber(0));
         if from >= to {
@@ -535,14 +610,14 @@ impl Index {
     /// Where the inits lie that a file holds.
     pub fn inits_in(&self, stream: StreamId, number: u64) -> Result<Vec<(InitId, Location)>> {
         let txn = self.env.read_txn()?;
-        let mut inits = Vec::new();
-        for entry in self.inits.prefix_iter(&txn, &stream.0.to_be_bytes())? {
-            let (id, location) = decode_init(entry?)?;
-            if location.file == number {
-                inits.push((id, location));
-            }
-        }
+        let mut inits = self.inits_of(&txn, stream)?;
+        inits.retain(|(_, location)| location.file == number);
         Ok(inits)
+    }
+
+    fn inits_of(&self, txn: &RoTxn, stream: StreamId) -> Result<Vec<(InitId, Location)>> {
+        let inits = self.inits.prefix_iter(txn, &stream.0.to_be_bytes())?;
+        inits.map(|entry| decode_init(entry?)).collect()
     }
 
     pub fn remove_init(&self, stream: StreamId, id: InitId, file: u64) -> Result<()> {
@@ -757,32 +832,41 @@ impl Newest {
     }
 }
 
-/// How far to look beyond a range for what belongs to it; never less while a stream has media.
+/// What is known of all of a stream's fragments. How far to look beyond a range for what belongs to
+/// it never gets less while the stream has media.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Extremes {
+struct StreamRow {
     /// Of a fragment.
     longest_ms: u32,
     /// From a fragment's arrival to the instant that its number names.
     most_ahead_ms: i64,
+    /// Of all bodies.
+    bytes: u64,
 }
 
-impl Extremes {
+impl StreamRow {
     fn note(&mut self, record: &FragmentRecord) {
         let ahead_ms = (record.number.0 >> 12) as i64 - record.arrived_at.as_millis();
         self.longest_ms = self.longest_ms.max(record.duration_ms);
         self.most_ahead_ms = self.most_ahead_ms.max(ahead_ms);
+        self.bytes = self.bytes.saturating_add(u64::from(record.location.len));
     }
 
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         put(&mut out, u64::from(self.longest_ms));
         put_signed(&mut out, self.most_ahead_ms);
+        put(&mut out, self.bytes);
         out
     }
 
     fn decode(value: &[u8]) -> Option<Self> {
         let mut fields = Fields(value);
-        Some(Self { longest_ms: fields.varint_u32()?, most_ahead_ms: fields.signed()? })
+        Some(Self {
+            longest_ms: fields.varint_u32()?,
+            most_ahead_ms: fields.signed()?,
+            bytes: fields.varint()?,
+        })
     }
 }
 
@@ -905,6 +989,18 @@ fn decode_init((key, value): (&[u8], &[u8])) -> Result<(InitId, Location)> {
         Some((id, Location { file, offset: fields.varint()?, len: fields.varint_u32()? }))
     };
     decode().ok_or_else(|| damaged("an init's row"))
+}
+
+/// A body whose record is to be made void.
+fn decode_void((key, value): (&[u8], &[u8])) -> Result<(StreamId, Location)> {
+    let decode = || {
+        let mut key = Fields(key);
+        let stream = StreamId(Ulid::from_be_bytes(key.array()?));
+        let file = u64::from_be_bytes(key.array()?);
+        let offset = u64::from_be_bytes(key.array()?);
+        Some((stream, Location { file, offset, len: u32::from_le_bytes(value.try_into().ok()?) }))
+    };
+    decode().ok_or_else(|| damaged("a void record's row"))
 }
 
 fn damaged(what: &str) -> StorageError {

@@ -12,12 +12,12 @@
 mod buffers;
 pub mod check;
 pub mod disk;
-mod expiry;
 mod fields;
 pub mod index;
 mod pool;
 pub mod record;
 pub mod recovery;
+mod removal;
 pub mod writer;
 
 #[cfg(test)]
@@ -33,8 +33,8 @@ use super::lmdb::{Durability, io_error};
 use crate::id::StreamId;
 use crate::segment::TimeRange;
 use crate::storage::{
-    Appended, Archive, FragmentQuery, FragmentRecord, InitId, Location, NewFragment, Result, Run,
-    StorageError, first_number_at,
+    Appended, Archive, ChunkFile, FragmentQuery, FragmentRecord, InitId, Location, NewFragment,
+    Removed, Result, Run, StorageError, first_number_at,
 };
 use async_trait::async_trait;
 use buffers::Buffers;
@@ -44,6 +44,7 @@ use index::{FileState, Index};
 use lookback_wire::{FragmentNumber, Timestamp};
 use parking_lot::Mutex;
 use record::{Content, Head};
+use removal::Removal;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
@@ -169,6 +170,32 @@ impl EmbeddedArchive {
         })
     }
 
+    /// Ends the stream's open file where all in it arrived before `before`.
+    async fn seal_before(&self, stream: StreamId, before: Timestamp) -> Result<()> {
+        let (done, sealed) = oneshot::channel();
+        self.send(Command::SealDue { stream, before, done })?;
+        sealed
+            .await
+            .unwrap_or_else(|_| Err(StorageError::Unavailable("the archive is closed".into())))
+    }
+
+    /// Runs what takes fragments away, on a thread that may wait for the disk.
+    async fn remove<T: Send + 'static>(
+        &self,
+        remove: impl FnOnce(&Removal) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let shared = self.shared.clone();
+        off_thread(move || {
+            remove(&Removal {
+                disk: shared.disk.as_ref(),
+                root: &shared.root,
+                index: &shared.index,
+                gone: &|stream, file| shared.forget(stream, file),
+            })
+        })
+        .await
+    }
+
     fn send(&self, command: Command) -> Result<()> {
         let commands = self.commands.lock();
         match commands.as_ref().map(|commands| commands.send(command)) {
@@ -285,6 +312,12 @@ impl Shared {
         {
             watchers.remove(&stream);
         }
+    }
+
+    /// Forgets a file that is to be unlinked.
+    fn forget(&self, stream: StreamId, number: u64) {
+        self.handles.lock().forget(stream, number);
+        self.doubtful.lock().remove(&(stream, number));
     }
 
     fn handle(&self, stream: StreamId, number: u64) -> Result<Arc<dyn DiskFile>> {
@@ -508,7 +541,7 @@ impl Archive for EmbeddedArchive {
             let file = shared.handle(stream, location.file)?;
             match shared.head_before(stream, location, file.as_ref())?.content {
                 Content::Fragment(fragment) => Ok(fragment.metadata),
-                Content::Init(_) => Err(shared.damaged(stream, location)),
+                Content::Init(_) | Content::Void => Err(shared.damaged(stream, location)),
             }
         })
         .await
@@ -519,27 +552,32 @@ impl Archive for EmbeddedArchive {
         watchers.entry(stream).or_insert_with(|| watch::Sender::new(FragmentNumber(0))).subscribe()
     }
 
-    async fn expire(&self, stream: StreamId, before: Timestamp) -> Result<u64> {
-        let (done, sealed) = oneshot::channel();
-        self.send(Command::SealDue { stream, before, done })?;
-        sealed
-            .await
-            .unwrap_or_else(|_| Err(StorageError::Unavailable("the archive is closed".into())))?;
+    async fn chunk_files(&self, stream: StreamId, before: Timestamp) -> Result<Vec<ChunkFile>> {
+        self.seal_before(stream, before).await?;
         let shared = self.shared.clone();
-        off_thread(move || {
-            expiry::expire(
-                shared.disk.as_ref(),
-                &shared.root,
-                &shared.index,
-                stream,
-                before,
-                |file| {
-                    shared.handles.lock().forget(stream, file);
-                    shared.doubtful.lock().remove(&(stream, file));
-                },
-            )
-        })
-        .await
+        off_thread(move || removal::files_before(&shared.index, stream, before)).await
+    }
+
+    async fn expire(&self, stream: StreamId, file: u64, spare: &[TimeRange]) -> Result<u64> {
+        let spare = spare.to_vec();
+        self.remove(move |removal| removal.expire(stream, file, &spare)).await
+    }
+
+    async fn delete(
+        &self,
+        stream: StreamId,
+        range: TimeRange,
+        last: FragmentNumber,
+        spare: &[TimeRange],
+    ) -> Result<Removed> {
+        // What is appended from now on goes to another file, so that this one can go whole.
+        self.seal_before(stream, Timestamp::from_millis(i64::MAX)).await?;
+        let spare = spare.to_vec();
+        self.remove(move |removal| removal.delete(stream, range, last, &spare)).await
+    }
+
+    async fn stored_bytes(&self, streams: &[StreamId]) -> Result<Vec<u64>> {
+        streams.iter().map(|stream| self.shared.index.stored_bytes(*stream)).collect()
     }
 
     async fn streams(&self) -> Result<Vec<StreamId>> {

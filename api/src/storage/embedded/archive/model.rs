@@ -2,8 +2,8 @@
 //! question is asked of both.
 
 use super::disk::Disk;
-use super::expiry::expire;
 use super::index::Index;
+use super::removal::{Removal, files_before};
 use super::simulated_disk::SimulatedDisk;
 use super::writer::{Rotation, Writer};
 use crate::id::{StreamId, Ulid};
@@ -16,6 +16,7 @@ use crate::storage::{
 use bytes::Bytes;
 use lookback_wire::{FragmentNumber, Payload, Timestamp};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,9 +30,17 @@ enum Step {
         duration: u8,
         payload: u8,
     },
+    /// But for what is held.
     Expire {
         stream: u8,
         age: u8,
+        held: (i16, i16),
+    },
+    Delete {
+        stream: u8,
+        start: i16,
+        length: u8,
+        held: (i16, i16),
     },
 }
 
@@ -55,8 +64,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         (0..2u8, 0..60i16, 0..12u8, 0..3u8).prop_map(|(stream, start, duration, payload)| {
             Step::Append { stream, start, duration, payload }
         });
-    let expire = (0..2u8, 0..30u8).prop_map(|(stream, age)| Step::Expire { stream, age });
-    proptest::collection::vec(prop_oneof![6 => append, 1 => expire], 1..60)
+    let held = || prop_oneof![1 => Just((0, 0)), 1 => (0..60i16, 0..60i16)];
+    let expire = (0..2u8, 0..30u8, held()).prop_map(|(stream, age, held)| Step::Expire {
+        stream,
+        age,
+        held,
+    });
+    let delete = (0..2u8, 0..60i16, 1..30u8, held())
+        .prop_map(|(stream, start, length, held)| Step::Delete { stream, start, length, held });
+    proptest::collection::vec(prop_oneof![12 => append, 2 => expire, 1 => delete], 1..60)
 }
 
 fn stream(number: u8) -> StreamId {
@@ -67,8 +83,20 @@ fn millis(value: i64) -> Timestamp {
     Timestamp::from_millis(value)
 }
 
+impl Kept {
+    fn touches(&self, span: &TimeRange) -> bool {
+        self.start < span.end.as_millis() && span.start.as_millis() < self.end.max(self.start + 1)
+    }
+}
+
+fn units(from: i16, to: i16) -> TimeRange {
+    TimeRange { start: millis(i64::from(from) * UNIT_MS), end: millis(i64::from(to) * UNIT_MS) }
+}
+
 struct Model {
     kept: Vec<Kept>,
+    /// When the last one came to each file, gone or not.
+    newest_arrival: BTreeMap<(StreamId, u64), i64>,
 }
 
 impl Model {
@@ -137,7 +165,7 @@ proptest! {
             Rotation { max_bytes: u64::MAX, max_age: Duration::from_secs(FRAGMENTS_PER_FILE) };
         let mut writer =
             Writer::new(disk.clone(), index.clone(), root.to_owned(), rotation, 0, 0);
-        let mut model = Model { kept: Vec::new() };
+        let mut model = Model { kept: Vec::new(), newest_arrival: BTreeMap::new() };
         let mut now_ms = 1_000_000;
         for step in &steps {
             now_ms += 1_000;
@@ -170,6 +198,8 @@ proptest! {
                         None => {
                             prop_assert_eq!(answer, Appended::Stored(fragment.number));
                             let row = index.fragment(fragment.stream, fragment.start, fragment.number);
+                            let file = row.unwrap().unwrap().record.location.file;
+                            model.newest_arrival.insert((fragment.stream, file), now_ms);
                             model.kept.push(Kept {
                                 stream: fragment.stream,
                                 start,
@@ -177,26 +207,41 @@ proptest! {
                                 number: fragment.number.0,
                                 payload: *payload,
                                 arrived: now_ms,
-                                file: row.unwrap().unwrap().record.location.file,
+                                file,
                             });
                         }
                     }
                 }
-                Step::Expire { stream: of, age } => {
+                Step::Expire { stream: of, age, held } => {
                     let (stream, before) = (stream(*of), now_ms - i64::from(*age) * 1_000);
                     writer.seal_due(stream, millis(before)).unwrap();
-                    let gone =
-                        expire(disk.as_ref(), root, &index, stream, millis(before), |_| {}).unwrap();
-                    let all = model.kept.clone();
-                    model.kept.retain(|f| {
-                        let newest = all
-                            .iter()
-                            .filter(|o| o.stream == f.stream && o.file == f.file)
-                            .map(|o| o.arrived)
-                            .max();
-                        f.stream != stream || newest >= Some(before)
+                    let removal = Removal { disk: disk.as_ref(), root, index: &index, gone: &|_, _| {} };
+                    let held = units(held.0, held.1);
+                    let mut gone = 0;
+                    for file in files_before(&index, stream, millis(before)).unwrap() {
+                        gone += removal.expire(stream, file.number, &[held]).unwrap();
+                    }
+                    let count = model.kept.len();
+                    let Model { kept, newest_arrival } = &mut model;
+                    kept.retain(|f| {
+                        f.stream != stream
+                            || newest_arrival[&(stream, f.file)] >= before
+                            || f.touches(&held)
                     });
-                    prop_assert_eq!(gone as usize, all.len() - model.kept.len());
+                    prop_assert_eq!(gone as usize, count - model.kept.len());
+                }
+                Step::Delete { stream: of, start, length, held } => {
+                    let removal = Removal { disk: disk.as_ref(), root, index: &index, gone: &|_, _| {} };
+                    let stream = stream(*of);
+                    let (span, held) =
+                        (units(*start, *start + i16::from(*length)), units(held.0, held.1));
+                    let last = FragmentNumber(u64::MAX);
+                    let gone = removal.delete(stream, span, last, &[held]).unwrap();
+                    let before = model.kept.len();
+                    model.kept.retain(|f| {
+                        f.stream != stream || !f.touches(&span) || f.touches(&held)
+                    });
+                    prop_assert_eq!(gone.fragments as usize, before - model.kept.len());
                 }
             }
         }

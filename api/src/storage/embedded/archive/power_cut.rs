@@ -2,9 +2,9 @@
 //! torn may be served.
 
 use super::disk::{Disk, read_exact_at};
-use super::expiry::expire;
 use super::index::{FileState, Index};
 use super::recovery::{body_is_whole, head_before, recover};
+use super::removal::{Removal, files_before};
 use super::simulated_disk::{Chance, SimulatedDisk};
 use super::writer::{Rotation, Writer, file_path};
 use crate::id::{StreamId, Ulid};
@@ -38,6 +38,10 @@ struct Machine {
     acknowledged: BTreeSet<FragmentNumber>,
     /// Everything of the stream that arrived before may be gone.
     expired: BTreeMap<StreamId, Timestamp>,
+    /// Deleted for good.
+    deleted: BTreeSet<FragmentNumber>,
+    /// Of deletions that were begun: may be gone.
+    begun: BTreeSet<FragmentNumber>,
     index_was_lost: bool,
 }
 
@@ -60,6 +64,8 @@ impl Machine {
             bodies: BTreeMap::new(),
             acknowledged: BTreeSet::new(),
             expired: BTreeMap::new(),
+            deleted: BTreeSet::new(),
+            begun: BTreeSet::new(),
             index_was_lost: false,
         }
     }
@@ -89,6 +95,10 @@ impl Machine {
             self.now_ms += self.chance.below(4_000) as i64;
             if self.chance.percent(10) {
                 self.expire_some(&mut writer, &index);
+                continue;
+            }
+            if self.chance.percent(10) {
+                self.delete_some(&index);
                 continue;
             }
             let group: Vec<_> = (0..1 + self.chance.below(5)).map(|_| self.fragment()).collect();
@@ -174,8 +184,39 @@ impl Machine {
         let known = self.expired.entry(stream).or_insert(before);
         *known = before.max(*known);
         writer.seal_due(stream, before).unwrap();
-        let done = expire(self.disk.as_ref(), Path::new(ROOT), index, stream, before, |_| {});
-        assert!(done.is_ok() || self.disk.is_off(), "{done:?}");
+        let removal = self.removal(index);
+        for file in files_before(index, stream, before).unwrap() {
+            let done = removal.expire(stream, file.number, &[]);
+            assert!(done.is_ok() || self.disk.is_off(), "{done:?}");
+        }
+    }
+
+    fn removal<'a>(&'a self, index: &'a Index) -> Removal<'a> {
+        Removal { disk: self.disk.as_ref(), root: Path::new(ROOT), index, gone: &|_, _| {} }
+    }
+
+    /// Deletes a few seconds somewhere; where that is answered, they must never be seen again.
+    fn delete_some(&mut self, index: &Index) {
+        let stream = stream(self.chance.below(STREAMS));
+        let start = Timestamp::from_millis(self.now_ms - self.chance.below(30_000) as i64);
+        let range = TimeRange { start, end: start.plus_millis(self.chance.below(8_000) as i64) };
+        let last = FragmentNumber(self.last_number);
+        let going = |known: &NewFragment| {
+            let start = known.start;
+            let footage = TimeRange { start, end: start.plus_millis(i64::from(known.duration_ms)) };
+            known.stream == stream && footage.overlaps(&range)
+        };
+        let numbers: Vec<FragmentNumber> = self
+            .bodies
+            .iter()
+            .filter(|(_, (known, _))| going(known))
+            .map(|(number, _)| *number)
+            .collect();
+        self.begun.extend(&numbers);
+        match self.removal(index).delete(stream, range, last, &[]) {
+            Ok(_) => self.deleted.extend(numbers),
+            Err(error) => assert!(self.disk.is_off(), "{error}"),
+        }
     }
 
     /// What stopped it was a kill, or the power.
@@ -193,7 +234,9 @@ impl Machine {
         recover(self.disk.as_ref(), Path::new(ROOT), &index).unwrap();
         let is_due = |number: &FragmentNumber| {
             let (fragment, _) = &self.bodies[number];
-            self.expired.get(&fragment.stream).is_some_and(|before| fragment.arrived_at < *before)
+            let expired = self.expired.get(&fragment.stream);
+            expired.is_some_and(|before| fragment.arrived_at < *before)
+                || self.begun.contains(number)
         };
         for number in self.acknowledged.iter().filter(|number| !is_due(number)) {
             let (fragment, _) = &self.bodies[number];
@@ -218,6 +261,7 @@ impl Machine {
         };
         for stream in index.streams().unwrap() {
             for record in index.fragments(stream, &everything).unwrap() {
+                assert!(!self.deleted.contains(&record.number), "{} was deleted", record.number);
                 let (fragment, body) = &self.bodies[&record.number];
                 assert_eq!((fragment.start, fragment.stream), (record.start, stream));
                 match self.read(stream, record.location) {

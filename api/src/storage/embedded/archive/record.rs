@@ -6,7 +6,7 @@
 //! | --- | --- | --- |
 //! | 0 | 4 | `LBKR` |
 //! | 4 | 1 | version, 1 |
-//! | 5 | 1 | kind: 1 INIT, 2 FRAGMENT |
+//! | 5 | 1 | kind: 1 INIT, 2 FRAGMENT, 3 VOID |
 //! | 6 | 2 | 0 |
 //! | 8 | 4 | length of the head |
 //! | 12 | 4 | length of the body |
@@ -14,9 +14,12 @@
 //! | 20 | 16 | stream |
 //! | 36 | 8 | file number |
 //! | 44 | 8 | offset of this record in its file |
-//! | 52 | .. | INIT: the init's id, 8 bytes. FRAGMENT: see [`FragmentHead`] |
+//! | 52 | .. | INIT: the init's id, 8 bytes. FRAGMENT: see [`FragmentHead`]. VOID: zeros |
 //! | -8 | 4 | length of the head, so that it is found from its body |
 //! | -4 | 4 | CRC-32C of the head up to here |
+//!
+//! A VOID record takes the place of records that were taken away: its head is written over the head
+//! of the first of them, its body reaches to the end of the last and means nothing.
 //!
 //! A record names its stream, file and offset, so that no stray block of another file passes for
 //! one of this file.
@@ -31,6 +34,7 @@ const MAGIC: [u8; 4] = *b"LBKR";
 const VERSION: u8 = 1;
 const KIND_INIT: u8 = 1;
 const KIND_FRAGMENT: u8 = 2;
+const KIND_VOID: u8 = 3;
 /// Everything before what the kind adds.
 pub const FIXED_LEN: usize = 52;
 /// What follows what the kind adds.
@@ -64,6 +68,7 @@ pub struct Head {
 pub enum Content {
     Init(InitId),
     Fragment(FragmentHead),
+    Void,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +133,7 @@ impl Head {
                 let location = Location { file: place.file, offset, len: body_len };
                 Content::Fragment(FragmentHead::decode(&mut fields, location)?)
             }
+            KIND_VOID => Content::Void,
             _ => return None,
         };
         Some(Self { place, head_len, body_len, body_crc, content })
@@ -260,6 +266,15 @@ pub fn encode_fragment(place: Place, fragment: &NewFragment) -> (Encoded, Fragme
     });
     record.location.offset += encoded.head.len() as u64;
     (encoded, record)
+}
+
+/// The head that makes void what lies from `head` on up to `end`; as long as `head` itself. `None`
+/// where they are further apart than a record is long.
+pub fn encode_void(head: &Head, end: u64) -> Option<Bytes> {
+    let body_len = u32::try_from(end.checked_sub(head.body_offset())?).ok()?;
+    let zeros = (head.head_len as usize).checked_sub(FIXED_LEN + TRAILER_LEN)?;
+    let fill = |out: &mut Vec<u8>| out.resize(zeros, 0);
+    Some(encode(head.place, KIND_VOID, body_len, 0, fill).head)
 }
 
 fn encode(

@@ -9,6 +9,7 @@
 use super::disk::{Disk, DiskFile, read_exact_at};
 use super::index::{FileRow, FileState, FileUpdate, Index, Row};
 use super::record::{Content, FIXED_LEN, Head, MAX_HEAD, Place, TRAILER_LEN};
+use super::removal::Removal;
 use super::writer::{file_path, stream_dir};
 use crate::id::{StreamId, Ulid};
 use crate::storage::embedded::lmdb::io_error;
@@ -52,6 +53,7 @@ pub fn recover(disk: &dyn Disk, root: &Path, index: &Index) -> Result<Recovered>
         recovered.last_number = recovered.last_number.max(row.newest_number.0);
         known.insert((stream, number), row);
     }
+    let removal = Removal { disk, root, index, gone: &|_, _| {} };
     let mut updates = Vec::new();
     let mut waiting_rows = 0;
     for (stream, numbers) in files_on_disk(disk, root)? {
@@ -63,10 +65,7 @@ pub fn recover(disk: &dyn Disk, root: &Path, index: &Index) -> Result<Recovered>
             let from = match row {
                 Some(FileRow { state: FileState::Sealed | FileState::Doubtful, .. }) => continue,
                 Some(FileRow { state: FileState::Expired, .. }) => {
-                    disk.remove(&path).map_err(|error| io_error(&path, &error))?;
-                    disk.sync_dir(&stream_dir(root, stream))
-                        .map_err(|error| io_error(&path, &error))?;
-                    index.forget_file(stream, number)?;
+                    removal.unlink(stream, number)?;
                     continue;
                 }
                 Some(row) => row.len,
@@ -96,12 +95,13 @@ pub fn recover(disk: &dyn Disk, root: &Path, index: &Index) -> Result<Recovered>
     }
     for ((stream, number), row) in known {
         if row.state == FileState::Expired {
-            index.forget_file(stream, number)?;
+            removal.unlink(stream, number)?;
         } else {
             let path = file_path(root, stream, number);
             tracing::error!(file = %path.display(), "a chunk file is missing");
         }
     }
+    removal.finish()?;
     Ok(recovered)
 }
 
@@ -143,7 +143,8 @@ fn take_tail(
     update.state = FileState::Doubtful;
     let mut records = Records::new(file.as_ref(), stream, number, from)?;
     while let Some(head) = records.next_head()? {
-        if check_bodies && !body_is_whole(file.as_ref(), &head)? {
+        let is_void = head.content == Content::Void;
+        if check_bodies && !is_void && !body_is_whole(file.as_ref(), &head)? {
             records.distrust(&head);
             continue;
         }
@@ -154,6 +155,7 @@ fn take_tail(
                     Location { file: number, offset: head.body_offset(), len: head.body_len };
                 update.inits.push((id, location));
             }
+            Content::Void => {}
             Content::Fragment(fragment) => update
                 .rows
                 .push(Row { record: fragment.record, payload_hash: fragment.payload_hash }),

@@ -286,6 +286,13 @@ impl DiskFile for SimulatedFile {
         Ok(())
     }
 
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.spend()?;
+        state.inodes[self.inode].write(offset, &vec![0; len as usize]);
+        Ok(())
+    }
+
     fn sync(&self) -> io::Result<()> {
         let mut state = self.state.lock();
         state.spend()?;

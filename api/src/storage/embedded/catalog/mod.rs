@@ -12,8 +12,9 @@ mod writer;
 use super::lmdb::Durability;
 use crate::account::{Account, RetentionPlan, SignIn, User};
 use crate::device::{Device, DeviceCredential, Stream};
-use crate::id::{AccountId, CredentialId, DeviceId, PlanId, SignInId, StreamId, UserId};
-use crate::segment::{NewSegment, Segment, SegmentId};
+use crate::id::{AccountId, CredentialId, DeviceId, HoldId, PlanId, SignInId, StreamId, UserId};
+use crate::keeping::{Deletion, Hold, Keeping};
+use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
 use crate::storage::{
     Announced, Catalog, CreateError, DeviceQuery, Registered, Registration, Result, SegmentQuery,
 };
@@ -236,27 +237,88 @@ impl Catalog for EmbeddedCatalog {
         &self,
         stream: StreamId,
         before: Timestamp,
+        spare: &[TimeRange],
         limit: usize,
     ) -> Result<usize> {
+        let spare = spare.to_vec();
         let expire = move |tables: &Tables, txn: &mut heed::RwTxn| {
-            segments::expire(tables, txn, stream, before, limit)
+            segments::expire(tables, txn, stream, before, &spare, limit)
         };
         self.writer.write(expire).await
+    }
+
+    async fn delete_segments(
+        &self,
+        stream: StreamId,
+        range: TimeRange,
+        before: Timestamp,
+        spare: &[TimeRange],
+        limit: usize,
+    ) -> Result<usize> {
+        let spare = spare.to_vec();
+        let delete = move |tables: &Tables, txn: &mut heed::RwTxn| {
+            segments::delete(tables, txn, stream, range, before, &spare, limit)
+        };
+        self.writer.write(delete).await
     }
 
     async fn announced_streams(&self) -> Result<Vec<StreamId>> {
         self.read(segments::streams)
     }
 
-    async fn days_in_force(&self, stream: StreamId, days: u32, now: Timestamp) -> Result<u32> {
-        let known = self.read(|tables, txn| retention::days_in_force(tables, txn, stream, days))?;
-        if let Some(days) = known {
-            return Ok(days);
+    async fn keeping_in_force(
+        &self,
+        stream: StreamId,
+        keeping: Keeping,
+        now: Timestamp,
+    ) -> Result<Keeping> {
+        let in_force =
+            self.read(|tables, txn| retention::keeping_in_force(tables, txn, stream, keeping))?;
+        if let Some(keeping) = in_force {
+            return Ok(keeping);
         }
         let note = move |tables: &Tables, txn: &mut heed::RwTxn| {
-            retention::note_days(tables, txn, stream, days, now)
+            retention::note_keeping(tables, txn, stream, keeping, now)
         };
         self.writer.write(note).await
+    }
+
+    async fn put_hold(&self, hold: Hold) -> Result<bool> {
+        self.writer.write(move |tables, txn| retention::put_hold(tables, txn, &hold)).await
+    }
+
+    async fn hold(&self, id: HoldId) -> Result<Option<Hold>> {
+        self.read(|tables, txn| retention::hold(tables, txn, id))
+    }
+
+    async fn holds(&self, stream: StreamId, range: TimeRange) -> Result<Vec<Hold>> {
+        self.read(|tables, txn| retention::holds(tables, txn, stream, range))
+    }
+
+    async fn delete_hold(&self, id: HoldId) -> Result<()> {
+        self.writer.write(move |tables, txn| retention::delete_hold(tables, txn, id)).await
+    }
+
+    async fn put_deletion(&self, deletion: Deletion) -> Result<()> {
+        self.writer.write(move |tables, txn| retention::put_deletion(tables, txn, deletion)).await
+    }
+
+    async fn deletions(&self, stream: StreamId, range: TimeRange) -> Result<Vec<Deletion>> {
+        self.read(|tables, txn| retention::deletions(tables, txn, stream, range))
+    }
+
+    async fn open_deletions(&self, limit: usize) -> Result<Vec<Deletion>> {
+        self.read(|tables, txn| retention::open_deletions(tables, txn, limit))
+    }
+
+    async fn forget_deletions(&self, stream: StreamId, before: Timestamp) -> Result<()> {
+        if self.deletions(stream, TimeRange::ALL).await?.is_empty() {
+            return Ok(());
+        }
+        let forget = move |tables: &Tables, txn: &mut heed::RwTxn| {
+            retention::forget_deletions(tables, txn, stream, before)
+        };
+        self.writer.write(forget).await
     }
 
     async fn close(&self) -> Result<()> {

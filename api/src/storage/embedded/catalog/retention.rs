@@ -1,54 +1,205 @@
-//! For how long each stream is kept: what its plan said when retention last looked.
+//! How each stream is kept: what its plan said when retention last looked; what is held; what was
+//! deleted.
 
-use super::tables::{Tables, get, put};
-use crate::id::StreamId;
+use super::tables::{NOTHING, Tables, decode, get, key, put};
+use super::users::first_keys;
+use crate::account::RetentionMode;
+use crate::id::{HoldId, StreamId, Ulid};
+use crate::keeping::{Deletion, Hold, Keeping, MAX_DELETIONS, MAX_HOLDS};
+use crate::segment::TimeRange;
 use crate::storage::Result;
+use crate::storage::embedded::lmdb::time_key;
 use heed::{RoTxn, RwTxn};
 use lookback_wire::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// See the trait: how long a shorter time waits.
+/// See the trait: how long what keeps less waits.
 const GRACE_MS: i64 = 24 * 3600 * 1000;
 
 #[derive(Serialize, Deserialize)]
 struct Kept {
-    days: u32,
-    /// A shorter time, and when it was first noted.
-    shorter: Option<(u32, Timestamp)>,
+    keeping: Keeping,
+    /// What keeps less, and when it was first noted.
+    less: Option<(Keeping, Timestamp)>,
 }
 
-/// The days in force, where noting `days` changes nothing.
-pub fn days_in_force(
+/// What is in force, where noting `keeping` changes nothing.
+pub fn keeping_in_force(
     tables: &Tables,
     txn: &RoTxn,
     stream: StreamId,
-    days: u32,
-) -> Result<Option<u32>> {
+    keeping: Keeping,
+) -> Result<Option<Keeping>> {
     let kept: Option<Kept> = get(txn, tables.kept, &stream.0.to_be_bytes())?;
-    Ok(kept.filter(|kept| kept.shorter.is_none() && kept.days == days).map(|kept| kept.days))
+    let unchanged = kept.filter(|kept| kept.less.is_none() && kept.keeping == keeping);
+    Ok(unchanged.map(|kept| kept.keeping))
 }
 
-pub fn note_days(
+pub fn note_keeping(
     tables: &Tables,
     txn: &mut RwTxn,
     stream: StreamId,
-    days: u32,
+    keeping: Keeping,
     now: Timestamp,
-) -> Result<u32> {
+) -> Result<Keeping> {
     let key = stream.0.to_be_bytes();
-    let mut kept = get(txn, tables.kept, &key)?.unwrap_or(Kept { days, shorter: None });
-    kept.shorter = match kept.shorter {
-        _ if days >= kept.days => {
-            kept.days = days;
-            None
+    let mut kept = get(txn, tables.kept, &key)?.unwrap_or(Kept { keeping, less: None });
+    kept.less = if keeping.covers(kept.keeping) {
+        kept.keeping = keeping;
+        None
+    } else {
+        kept.keeping = kept.keeping.or(keeping);
+        match kept.less {
+            Some((noted, since)) if noted == keeping && now.millis_since(since) >= GRACE_MS => {
+                kept.keeping = keeping;
+                None
+            }
+            // A clock that was set back does not make it wait for longer.
+            Some((noted, since)) if noted == keeping => Some((noted, since.min(now))),
+            _ => Some((keeping, now)),
         }
-        Some((noted, since)) if noted == days && now.millis_since(since) >= GRACE_MS => {
-            kept.days = days;
-            None
-        }
-        Some((noted, since)) if noted == days => Some((noted, since)),
-        _ => Some((days, now)),
     };
     put(txn, tables.kept, &key, &kept)?;
-    Ok(kept.days)
+    Ok(kept.keeping)
+}
+
+/// Before, days were noted, of everything.
+pub fn count_in_hours(tables: &Tables, txn: &mut RwTxn) -> Result<()> {
+    #[derive(Deserialize)]
+    struct KeptDays {
+        days: u32,
+        shorter: Option<(u32, Timestamp)>,
+    }
+    let of_days =
+        |days: u32| Keeping { hours: days.saturating_mul(24), mode: RetentionMode::Continuous };
+    for stream in first_keys(txn, tables.kept, &[], usize::MAX)? {
+        let Some(kept) = get::<KeptDays>(txn, tables.kept, &stream)? else { continue };
+        let less = kept.shorter.map(|(days, since)| (of_days(days), since));
+        put(txn, tables.kept, &stream, &Kept { keeping: of_days(kept.days), less })?;
+    }
+    Ok(())
+}
+
+fn hold_key(hold: &Hold) -> Vec<u8> {
+    let start = time_key(hold.range.start.as_millis());
+    key(&[&hold.stream.0.to_be_bytes(), &start, &hold.id.0.to_be_bytes()])
+}
+
+pub fn hold(tables: &Tables, txn: &RoTxn, id: HoldId) -> Result<Option<Hold>> {
+    get(txn, tables.holds, &id.0.to_be_bytes())
+}
+
+pub fn put_hold(tables: &Tables, txn: &mut RwTxn, hold: &Hold) -> Result<bool> {
+    let placed = first_keys(txn, tables.stream_holds, &hold.stream.0.to_be_bytes(), MAX_HOLDS)?;
+    if placed.len() >= MAX_HOLDS {
+        let mut ended = 0;
+        for placed in holds_under(tables, txn, &placed)? {
+            if !placed.is_in_force(hold.created_at) {
+                delete_hold(tables, txn, placed.id)?;
+                ended += 1;
+            }
+        }
+        if ended == 0 {
+            return Ok(false);
+        }
+    }
+    tables.stream_holds.put(txn, &hold_key(hold), NOTHING)?;
+    put(txn, tables.holds, &hold.id.0.to_be_bytes(), hold)?;
+    Ok(true)
+}
+
+pub fn delete_hold(tables: &Tables, txn: &mut RwTxn, id: HoldId) -> Result<()> {
+    if let Some(hold) = hold(tables, txn, id)? {
+        tables.stream_holds.delete(txn, &hold_key(&hold))?;
+        tables.holds.delete(txn, &id.0.to_be_bytes())?;
+    }
+    Ok(())
+}
+
+pub fn holds(
+    tables: &Tables,
+    txn: &RoTxn,
+    stream: StreamId,
+    range: TimeRange,
+) -> Result<Vec<Hold>> {
+    let placed = first_keys(txn, tables.stream_holds, &stream.0.to_be_bytes(), MAX_HOLDS)?;
+    let mut holds = holds_under(tables, txn, &placed)?;
+    holds.retain(|hold| hold.range.overlaps(&range));
+    Ok(holds)
+}
+
+fn holds_under(tables: &Tables, txn: &RoTxn, keys: &[Vec<u8>]) -> Result<Vec<Hold>> {
+    let mut holds = Vec::new();
+    for id in keys.iter().filter_map(|key| key.last_chunk::<16>()) {
+        holds.extend(hold(tables, txn, HoldId(Ulid::from_be_bytes(*id)))?);
+    }
+    Ok(holds)
+}
+
+fn deletion_key(deletion: &Deletion) -> Vec<u8> {
+    key(&[&deletion.stream.0.to_be_bytes(), &deletion.last.0.to_be_bytes()])
+}
+
+pub fn put_deletion(tables: &Tables, txn: &mut RwTxn, mut deletion: Deletion) -> Result<()> {
+    let key = deletion_key(&deletion);
+    if !deletion.is_done {
+        tables.open_deletions.put(txn, &key, NOTHING)?;
+        return put(txn, tables.deletions, &key, &deletion);
+    }
+    tables.open_deletions.delete(txn, &key)?;
+    let mut others: Vec<Deletion> = of_stream(tables, txn, deletion.stream)?;
+    others.retain(|other| other.is_done && other.last != deletion.last);
+    // Taking one in may make it touch the next.
+    let touches =
+        |one: &TimeRange, other: &TimeRange| one.start <= other.end && other.start <= one.end;
+    while let Some(place) = others.iter().position(|o| touches(&o.range, &deletion.range)) {
+        let other = others.swap_remove(place);
+        deletion.range.start = deletion.range.start.min(other.range.start);
+        deletion.range.end = deletion.range.end.max(other.range.end);
+        tables.deletions.delete(txn, &deletion_key(&other))?;
+    }
+    others.sort_by_key(|other| other.last);
+    let too_many = (others.len() + 1).saturating_sub(MAX_DELETIONS);
+    for other in others.iter().take(too_many) {
+        tables.deletions.delete(txn, &deletion_key(other))?;
+    }
+    put(txn, tables.deletions, &key, &deletion)
+}
+
+pub fn deletions(
+    tables: &Tables,
+    txn: &RoTxn,
+    stream: StreamId,
+    range: TimeRange,
+) -> Result<Vec<Deletion>> {
+    let mut deletions = of_stream(tables, txn, stream)?;
+    deletions.retain(|deletion| deletion.range.overlaps(&range));
+    Ok(deletions)
+}
+
+fn of_stream(tables: &Tables, txn: &RoTxn, stream: StreamId) -> Result<Vec<Deletion>> {
+    let found = tables.deletions.prefix_iter(txn, &stream.0.to_be_bytes())?;
+    found.map(|entry| decode(entry?.1)).collect()
+}
+
+pub fn open_deletions(tables: &Tables, txn: &RoTxn, limit: usize) -> Result<Vec<Deletion>> {
+    let mut open = Vec::new();
+    for key in first_keys(txn, tables.open_deletions, &[], limit)? {
+        open.extend(get::<Deletion>(txn, tables.deletions, &key)?);
+    }
+    Ok(open)
+}
+
+pub fn forget_deletions(
+    tables: &Tables,
+    txn: &mut RwTxn,
+    stream: StreamId,
+    before: Timestamp,
+) -> Result<()> {
+    for deletion in of_stream(tables, txn, stream)? {
+        if deletion.is_done && deletion.range.end < before {
+            tables.deletions.delete(txn, &deletion_key(&deletion))?;
+        }
+    }
+    Ok(())
 }

@@ -216,28 +216,70 @@ pub fn expire(
     txn: &mut RwTxn,
     stream: StreamId,
     before: Timestamp,
+    spare: &[TimeRange],
     limit: usize,
 ) -> Result<usize> {
-    let Some(mut of_stream) = of_stream(tables, txn, stream)? else { return Ok(0) };
     let prefix = stream.0.to_be_bytes();
-    let mut gone = 0;
-    for arrival in first_keys(txn, tables.segment_arrivals, &prefix, limit)? {
+    let mut due = Vec::new();
+    for entry in tables.segment_arrivals.prefix_iter(txn, &prefix)? {
+        let (arrival, _) = entry?;
         let Some((at, name)) = arrival.get(16..).and_then(|rest| rest.split_first_chunk::<8>())
         else {
             continue;
         };
-        if *at >= time_key(before.as_millis()) {
+        if due.len() >= limit || *at >= time_key(before.as_millis()) {
             break;
         }
-        let id = key(&[&prefix, name]);
-        if let Some(segment) = get::<Segment>(txn, tables.segments, &id)? {
-            tables.segment_starts.delete(txn, &at_key(segment.range.start, segment.id))?;
-        }
-        tables.segments.delete(txn, &id)?;
-        tables.segment_arrivals.delete(txn, &arrival)?;
-        gone += 1;
+        let segment: Option<Segment> = get(txn, tables.segments, &key(&[&prefix, name]))?;
+        due.extend(segment.filter(|segment| !overlaps_any(&segment.range, spare)));
     }
-    if gone > 0 {
+    remove(tables, txn, stream, &due)
+}
+
+pub fn delete(
+    tables: &Tables,
+    txn: &mut RwTxn,
+    stream: StreamId,
+    range: TimeRange,
+    before: Timestamp,
+    spare: &[TimeRange],
+    limit: usize,
+) -> Result<usize> {
+    let Some(of_stream) = of_stream(tables, txn, stream)? else { return Ok(0) };
+    let (from, to) = around(stream, range, &of_stream);
+    let bounds = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
+    let mut inside = Vec::new();
+    for entry in tables.segment_starts.range(txn, &bounds)? {
+        let (span, id) = decode_span(entry?)?;
+        let lies_in_range = range.start <= span.start && span.end <= range.end;
+        if lies_in_range && !overlaps_any(&span, spare) {
+            let found = segment(tables, txn, id)?;
+            inside.extend(found.filter(|segment| segment.ingested_at < before));
+        }
+        if inside.len() >= limit {
+            break;
+        }
+    }
+    remove(tables, txn, stream, &inside)
+}
+
+fn overlaps_any(range: &TimeRange, spans: &[TimeRange]) -> bool {
+    spans.iter().any(|span| span.overlaps(range))
+}
+
+fn remove(
+    tables: &Tables,
+    txn: &mut RwTxn,
+    stream: StreamId,
+    segments: &[Segment],
+) -> Result<usize> {
+    for segment in segments {
+        tables.segments.delete(txn, &segment_key(segment.id))?;
+        tables.segment_starts.delete(txn, &at_key(segment.range.start, segment.id))?;
+        tables.segment_arrivals.delete(txn, &at_key(segment.ingested_at, segment.id))?;
+    }
+    if let Some(mut of_stream) = of_stream(tables, txn, stream)?.filter(|_| !segments.is_empty()) {
+        let prefix = stream.0.to_be_bytes();
         match newest_end_of_rest(tables, txn, stream, of_stream.longest_ms)? {
             Some(newest_end) => {
                 of_stream.newest_end = newest_end;
@@ -248,7 +290,7 @@ pub fn expire(
             }
         }
     }
-    Ok(gone)
+    Ok(segments.len())
 }
 
 fn newest_end_of_rest(

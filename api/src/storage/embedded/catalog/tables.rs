@@ -85,6 +85,14 @@ tables! {
     announced,
     /// stream → how long it is kept
     kept,
+    /// hold → Hold
+    holds,
+    /// stream, start, hold → nothing
+    stream_holds,
+    /// stream, number → Deletion
+    deletions,
+    /// stream, number → nothing; of those that are not done
+    open_deletions,
 }
 
 /// Opens the tables, and brings what an earlier version wrote up to date.
@@ -95,7 +103,8 @@ pub fn open(dir: &Path, durability: Durability) -> Result<(Env, Tables)> {
 }
 
 /// Step `i` makes version `i + 1` of version `i`. Version 0 is an empty catalog.
-const MIGRATIONS: [fn(&Tables, &mut RwTxn) -> Result<()>; 1] = [|_, _| Ok(())];
+const MIGRATIONS: [fn(&Tables, &mut RwTxn) -> Result<()>; 2] =
+    [|_, _| Ok(()), super::retention::count_in_hours];
 
 impl Tables {
     fn migrate(&self, env: &Env) -> Result<()> {
@@ -165,6 +174,6 @@ mod tests {
             txn.commit().unwrap();
         }
         let refused = open(dir.path(), Durability::None).unwrap_err();
-        assert!(refused.to_string().contains("version 2"), "{refused}");
+        assert!(refused.to_string().contains("version 3"), "{refused}");
     }
 }
