@@ -70,6 +70,8 @@ pub struct Limits {
 pub struct Playback {
     /// The longest life of a playback session, whatever was asked for.
     pub max_session_seconds: u32,
+    /// What thumbnails and snapshots that were made may take of the disk.
+    pub picture_cache_bytes: u64,
 }
 
 /// What uploads by the Kinesis Video Streams API may be.
@@ -121,7 +123,8 @@ impl Default for Limits {
 
 impl Default for Playback {
     fn default() -> Self {
-        Self { max_session_seconds: 43_200 }
+        // Some 25,000 thumbnails.
+        Self { max_session_seconds: 43_200, picture_cache_bytes: 256 << 20 }
     }
 }
 

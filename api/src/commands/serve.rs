@@ -9,6 +9,7 @@ use crate::ingest::Uploads;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::playback::Playback;
+use crate::playback::picture::Pictures;
 use crate::retention::Retention;
 use crate::service::Service;
 use crate::sign_in::{self, DEFAULT_ACCOUNT, SignIns};
@@ -174,11 +175,15 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
         .map_err(|e| format!("cannot listen on {}: {e}", config.listen))?;
     let address = listener.local_addr()?;
     let scheme = if certificates.is_some() { "https" } else { "http" };
+    let pictures = config.data_dir.join("pictures");
+    let pictures = Pictures::open(&pictures, config.playback.picture_cache_bytes)
+        .map_err(|e| format!("{}: {e}", pictures.display()))?;
     let playback = Playback::new(
         storage.clone(),
         clock.clone(),
         keys.derive("playback sessions").expose_secret(),
         config.playback.max_session_seconds,
+        pictures,
     );
     let throttle = Throttle::new(config.kinesis.quotas);
     let access_keys = AccessKeys::new(&keys);
@@ -203,6 +208,9 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
     let server = tokio::spawn(server);
     let sweep = async move { retention.run().await };
     let mut background = vec![tokio::spawn(sweep).abort_handle()];
+    let pictured = service.clone();
+    let sweep = async move { pictured.playback.sweep_pictures().await };
+    background.push(tokio::spawn(sweep).abort_handle());
     if let Some(certificates) = certificates.clone() {
         let follow = async move { certificates.follow().await };
         background.push(tokio::spawn(follow).abort_handle());

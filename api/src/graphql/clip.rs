@@ -1,7 +1,8 @@
 //! `Clip`: continuous footage, as it was asked for.
 
 use super::asked::asked;
-use super::fault::Fault;
+use super::fault::{Fault, Maybe};
+use super::image::{self, Image};
 use super::pagination::connection;
 use super::scalar::ByteCount;
 use super::segment::RecordingTrigger;
@@ -47,6 +48,15 @@ impl Clip {
         let storage = &asked(ctx)?.service.storage;
         let found = timeline::triggers(storage, self.stream.id, self.clip.range).await?;
         Ok(found.into_iter().map(Into::into).collect())
+    }
+
+    async fn thumbnail(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(default = 320)] max_width: Option<i32>,
+    ) -> Maybe<Image> {
+        let first = image::thumbnails(ctx, &self.stream, self.clip.range, Some(1), max_width).await;
+        first.map(|images| images.into_iter().next()).transpose()
     }
 }
 

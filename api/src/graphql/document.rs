@@ -35,7 +35,13 @@ pub const MAX_PLAYBACK_SESSIONS: usize = 4;
 /// Connections, and how long their page is unless said otherwise.
 const PAGES: [(&str, usize); 3] = [("devices", 20), ("clips", 50), ("segments", 50)];
 /// Fields that read much for one small answer.
-const HEAVY: [(&str, usize); 3] = [("coverage", 10), ("calendar", 20), ("playbackSession", 10)];
+const HEAVY: [(&str, usize); 5] = [
+    ("coverage", 10),
+    ("calendar", 20),
+    ("playbackSession", 10),
+    ("snapshot", 5),
+    ("thumbnails", 20),
+];
 
 /// A document over a limit, with the `extensions.code` of that limit.
 fn over(code: &'static str, pos: Option<Pos>, message: impl Into<String>) -> ServerError {

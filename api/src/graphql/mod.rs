@@ -10,6 +10,7 @@ pub mod device;
 pub mod document;
 pub mod execute;
 pub mod fault;
+pub mod image;
 pub mod ingest;
 pub mod loader;
 pub mod mutation;

@@ -6,6 +6,7 @@ use super::clip::{Clip, ClipConnection};
 use super::coverage::Coverage;
 use super::device::{Device, time_zone};
 use super::fault::{Fault, Maybe};
+use super::image::{self, Image, ImageResult};
 use super::pagination::{Cursor, MAX_TIMELINE_PAGE, Page, page_size};
 use super::scalar::{DateTime, LocalDate, TimeZone};
 use super::segment::{RecordingTrigger, Segment, SegmentConnection};
@@ -118,6 +119,30 @@ impl Stream {
         time_zone: Option<TimeZone>,
     ) -> Maybe<Vec<CalendarDay>> {
         Some(self.find_calendar(ctx, from, to, time_zone).await)
+    }
+
+    /// The picture at or just before `at`, or the newest one.
+    async fn snapshot(
+        &self,
+        ctx: &Context<'_>,
+        at: Option<DateTime>,
+        #[graphql(default = 1280)] max_width: Option<i32>,
+    ) -> Maybe<ImageResult> {
+        Some(image::snapshot(ctx, &self.0, at, max_width).await)
+    }
+
+    /// Small pictures at even distances, for scrubbing, fewer where footage is missing; at most 100.
+    async fn thumbnails(
+        &self,
+        ctx: &Context<'_>,
+        range: TimeRangeInput,
+        #[graphql(default = 12)] count: Option<i32>,
+        #[graphql(default = 320)] max_width: Option<i32>,
+    ) -> Maybe<Vec<Image>> {
+        Some(match range.check() {
+            Ok(range) => image::thumbnails(ctx, &self.0, range, count, max_width).await,
+            Err(fault) => Err(fault),
+        })
     }
 }
 

@@ -54,6 +54,12 @@ fn routes(routes: &mut ServiceConfig) {
                 .route(web::head().to(media::hls::serve))
                 .route(web::method(Method::OPTIONS).to(media::preflight)),
         )
+        .service(
+            web::resource("/images/v1/s/{token}/{file}")
+                .route(get().to(media::image::serve))
+                .route(web::head().to(media::image::serve))
+                .route(web::method(Method::OPTIONS).to(media::preflight)),
+        )
         .route("/livez", get().to(health::livez))
         .route("/readyz", get().to(health::readyz))
         .route("/metrics", get().to(health::metrics))

@@ -4,6 +4,7 @@ pub mod describe;
 pub mod hls;
 pub mod listing;
 pub mod live;
+pub mod picture;
 pub mod segments;
 pub mod session;
 mod sound;
@@ -19,6 +20,7 @@ use crate::storage::{InitId, Storage, StorageError};
 use lookback_packaging::TrackInit;
 use lookback_wire::Timestamp;
 use parking_lot::Mutex;
+use picture::Pictures;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -123,6 +125,10 @@ pub enum MediaError {
     Refused,
     /// The session may ask for it, and it is not there (any more).
     NotFound,
+    /// Too much is asked for at once; later it may be there.
+    Busy,
+    /// The footage is there, and no picture can be made of it: why.
+    NoPicture(String),
     /// The store failed: a message for the log.
     Storage(String),
 }
@@ -161,6 +167,7 @@ pub struct Playback {
     encoders: Semaphore,
     /// When a live session last asked for a stream.
     watched: Mutex<HashMap<StreamId, Timestamp>>,
+    pictures: Pictures,
 }
 
 /// Whether a holder may watch a stream, as the catalog said then.
@@ -172,7 +179,13 @@ struct Rights {
 
 impl Playback {
     /// `secret` is used for nothing else.
-    pub fn new(storage: Storage, clock: Arc<Clock>, secret: &[u8; 32], max_session_s: u32) -> Self {
+    pub fn new(
+        storage: Storage,
+        clock: Arc<Clock>,
+        secret: &[u8; 32],
+        max_session_s: u32,
+        pictures: Pictures,
+    ) -> Self {
         Self {
             storage,
             clock,
@@ -183,6 +196,7 @@ impl Playback {
             live: live::Windows::default(),
             encoders: Semaphore::new(sound::ENCODERS),
             watched: Mutex::default(),
+            pictures,
         }
     }
 

@@ -225,7 +225,7 @@ impl Playback {
     }
 
     /// The run of footage that is nearest to an empty range.
-    async fn nearest(
+    pub(super) async fn nearest(
         &self,
         stream: StreamId,
         empty: TimeRange,
@@ -262,7 +262,7 @@ impl Playback {
         Ok(runs.first().map(|run| run.range))
     }
 
-    async fn one(
+    pub(super) async fn one(
         &self,
         stream: StreamId,
         range: TimeRange,

@@ -8,6 +8,7 @@ mod camera;
 mod crash;
 mod graphql;
 mod house;
+mod pictures;
 mod playback;
 mod putmedia;
 mod recording;

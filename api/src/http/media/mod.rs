@@ -2,6 +2,7 @@
 //! session expires, and what a token does not open is refused alike.
 
 pub mod hls;
+pub mod image;
 
 use crate::playback::MediaError;
 use crate::service::Service;
@@ -97,6 +98,11 @@ pub fn refuse(error: MediaError) -> HttpResponse {
         // KVS says this of every token that it does not take.
         MediaError::Refused => (StatusCode::FORBIDDEN, "Streaming session token is expired"),
         MediaError::NotFound => (StatusCode::NOT_FOUND, "the session has no such file"),
+        MediaError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "try again later"),
+        MediaError::NoPicture(cause) => {
+            tracing::debug!(cause, "no picture");
+            (StatusCode::NOT_FOUND, "no picture can be made of this footage")
+        }
         MediaError::Storage(error) => {
             tracing::error!(%error, "media was not served");
             (StatusCode::SERVICE_UNAVAILABLE, "try again later")

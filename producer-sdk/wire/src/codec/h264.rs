@@ -22,6 +22,21 @@ pub struct AvcConfig {
     pub reorder_frames: Option<u32>,
 }
 
+/// How a picture's samples are colours (§E.2.1), as video_signal_type of the VUI says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Colour {
+    /// Whether luma goes from 0 to 255, rather than from 16 to 235.
+    pub full_range: bool,
+    /// matrix_coefficients (Table E-5); 2 where it is not said.
+    pub matrix: u8,
+}
+
+impl Default for Colour {
+    fn default() -> Self {
+        Self { full_range: false, matrix: 2 }
+    }
+}
+
 const NAL_TYPE_SPS: u8 = 7;
 const NAL_TYPE_PPS: u8 = 8;
 
@@ -72,6 +87,31 @@ impl AvcConfig {
         format!("avc1.{:02x}{:02x}{:02x}", self.profile, self.compatibility, self.level)
     }
 
+    /// The record's sequence parameter sets, then its picture parameter sets, as NAL units. Ends
+    /// early where the record does.
+    pub fn parameter_sets(&self) -> Vec<&[u8]> {
+        let mut units = Vec::new();
+        let mut rest = self.record.get(5..).unwrap_or_default();
+        for count_bits in [0x1F, 0xFF] {
+            let [count, sets @ ..] = rest else { break };
+            rest = sets;
+            for _ in 0..count & count_bits {
+                let [high, low, sets @ ..] = rest else { return units };
+                let len = usize::from(u16::from_be_bytes([*high, *low]));
+                let Some((unit, after)) = sets.split_at_checked(len) else { return units };
+                units.push(unit);
+                rest = after;
+            }
+        }
+        units
+    }
+
+    /// What the first sequence parameter set says of colours.
+    pub fn colour(&self) -> Colour {
+        let sets = self.parameter_sets();
+        sets.first().and_then(|sps| Sps::parse(sps).ok()).unwrap_or_default().colour
+    }
+
     fn read(record: &[u8]) -> Result<Self, String> {
         if starts_with_start_code(record) {
             return Err("parameter sets between start codes, not an avcC record".into());
@@ -109,13 +149,14 @@ impl AvcConfig {
 }
 
 /// What is needed of a sequence parameter set (H.264 §7.3.2.1.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Sps {
     width: u32,
     height: u32,
     reorder_frames: Option<u32>,
     /// chroma_format_idc, bit_depth_luma_minus8, bit_depth_chroma_minus8.
     format: [u8; 3],
+    colour: Colour,
 }
 
 impl Sps {
@@ -201,7 +242,8 @@ impl Sps {
         let width = cropped(coded(width_blocks, 16), [left, right], crop_x)?;
         let height = cropped(coded(height_units, 16 * fields), [top, bottom], crop_y * fields)?;
         // Some cameras' VUI is broken; the rest of the SPS then counts.
-        let stated = if has_vui { read_vui_reorder(bits).unwrap_or(None) } else { None };
+        let mut colour = Colour::default();
+        let stated = if has_vui { read_vui(bits, &mut colour).unwrap_or(None) } else { None };
         // Inferred as in §E.2.1 for intra-only profiles; type 2 makes output order decode order.
         let intra_only =
             matches!(profile, 44 | 86 | 100 | 110 | 122 | 244) && constraints & 0x10 != 0;
@@ -211,6 +253,7 @@ impl Sps {
             height,
             reorder_frames: stated.or(inferred),
             format: [chroma as u8, depths[0] as u8, depths[1] as u8],
+            colour,
         })
     }
 }
@@ -229,8 +272,9 @@ fn skip_scaling_list(bits: &mut Bits<'_>, size: usize) -> Result<(), CutShort> {
     Ok(())
 }
 
-/// max_num_reorder_frames of the VUI (§E.1.1), where it has bitstream restrictions.
-fn read_vui_reorder(bits: &mut Bits<'_>) -> Result<Option<u32>, CutShort> {
+/// max_num_reorder_frames of the VUI (§E.1.1), where it has bitstream restrictions; its colours
+/// come earlier and go to `colour`.
+fn read_vui(bits: &mut Bits<'_>, colour: &mut Colour) -> Result<Option<u32>, CutShort> {
     const EXTENDED_SAR: u32 = 255;
     /// §A.3: no level allows a larger decoded picture buffer.
     const FRAMES_MAX: u32 = 16;
@@ -241,9 +285,11 @@ fn read_vui_reorder(bits: &mut Bits<'_>) -> Result<Option<u32>, CutShort> {
         bits.skip(1)?;
     }
     if bits.flag()? {
-        bits.skip(4)?;
+        bits.skip(3)?;
+        colour.full_range = bits.flag()?;
         if bits.flag()? {
-            bits.skip(24)?;
+            bits.skip(16)?;
+            colour.matrix = bits.unsigned(8)? as u8;
         }
     }
     if bits.flag()? {

@@ -288,6 +288,18 @@ mod tests {
             assert_eq!((avc.width, avc.height), (width, height), "{hex}");
             assert_eq!(avc.reorder_frames, reorder, "{hex}");
             assert_eq!((avc.nal_length_size, &avc.record[..]), (4, &bytes(hex)[..]));
+            let kinds: Vec<_> = avc.parameter_sets().iter().map(|unit| unit[0] & 0x1F).collect();
+            assert_eq!(kinds, [7, 8], "{hex}");
+        }
+    }
+
+    #[test]
+    fn reads_what_h264_says_of_colours() {
+        let full = "0142c01effe1001b6742c01eda0280bfe5c05b810100a0000003002000000641e2c5d401\
+                    000468ce0fc8";
+        for (hex, full_range, matrix) in [(full, true, 1), (AVC[1].0, false, 2)] {
+            let avc = h264::AvcConfig::parse(bytes(hex).into()).unwrap();
+            assert_eq!(avc.colour(), h264::Colour { full_range, matrix }, "{hex}");
         }
     }
 

@@ -1,0 +1,95 @@
+//! `Image`: links to pictures that are made when they are fetched.
+
+use super::asked::{Asked, asked};
+use super::fault::Fault;
+use super::playback::MediaUnavailable;
+use super::scalar::{DateTime, Url};
+use crate::device::Stream;
+use crate::playback::SessionError;
+use crate::playback::picture::{MAX_THUMBNAILS, PictureLink, WIDTHS};
+use crate::segment::TimeRange;
+use async_graphql::{Context, SimpleObject, Union};
+
+const DEFAULT_SNAPSHOT_WIDTH: i32 = 1_280;
+const DEFAULT_THUMBNAIL_WIDTH: i32 = 320;
+const DEFAULT_THUMBNAILS: i32 = 12;
+
+/// A signed link to a JPEG, which is made when the link is fetched.
+#[derive(Debug, SimpleObject)]
+pub struct Image {
+    /// The instant it shows.
+    at: DateTime,
+    url: Url,
+    /// Null where the size is not known before the picture is made.
+    width: Option<u32>,
+    height: Option<u32>,
+    expires_at: DateTime,
+}
+
+impl Image {
+    fn of(asked: &Asked, link: PictureLink) -> Self {
+        Self {
+            at: DateTime(link.at),
+            url: Url(format!("{}/{}", asked.base_url, link.path)),
+            width: Some(link.width),
+            height: Some(link.height),
+            expires_at: DateTime(link.expires_at),
+        }
+    }
+}
+
+/// A picture, or why there is none.
+#[derive(Union)]
+pub enum ImageResult {
+    Image(Image),
+    MediaUnavailable(MediaUnavailable),
+}
+
+/// The picture of a stream at or just before an instant, or its newest.
+pub async fn snapshot(
+    ctx: &Context<'_>,
+    stream: &Stream,
+    at: Option<DateTime>,
+    max_width: Option<i32>,
+) -> Result<ImageResult, Fault> {
+    let asked = asked(ctx)?;
+    let max_width = width(max_width, DEFAULT_SNAPSHOT_WIDTH)?;
+    let playback = &asked.service.playback;
+    let at = at.map(|DateTime(at)| at);
+    match playback.snapshot(asked.principal()?, stream, at, max_width).await {
+        Ok(link) => Ok(ImageResult::Image(Image::of(asked, link))),
+        Err(SessionError::Unavailable(unavailable)) => {
+            Ok(ImageResult::MediaUnavailable(unavailable.into()))
+        }
+        Err(SessionError::Storage(error)) => Err(error.into()),
+    }
+}
+
+/// Pictures at even distances over a range.
+pub async fn thumbnails(
+    ctx: &Context<'_>,
+    stream: &Stream,
+    range: TimeRange,
+    count: Option<i32>,
+    max_width: Option<i32>,
+) -> Result<Vec<Image>, Fault> {
+    let asked = asked(ctx)?;
+    let count = usize::try_from(count.unwrap_or(DEFAULT_THUMBNAILS))
+        .ok()
+        .filter(|count| (1..=MAX_THUMBNAILS).contains(count))
+        .ok_or_else(|| Fault::BadInput(format!("count must be 1 to {MAX_THUMBNAILS}")))?;
+    let max_width = width(max_width, DEFAULT_THUMBNAIL_WIDTH)?;
+    let playback = &asked.service.playback;
+    let links = playback.thumbnails(asked.principal()?, stream, range, count, max_width).await?;
+    Ok(links.into_iter().map(|link| Image::of(asked, link)).collect())
+}
+
+fn width(max_width: Option<i32>, default: i32) -> Result<u32, Fault> {
+    u32::try_from(max_width.unwrap_or(default))
+        .ok()
+        .filter(|width| WIDTHS.contains(width))
+        .ok_or_else(|| {
+            let (min, max) = (WIDTHS.start(), WIDTHS.end());
+            Fault::BadInput(format!("maxWidth must be {min} to {max}"))
+        })
+}
