@@ -13,6 +13,7 @@ pub mod id;
 pub mod ingest;
 pub mod keeping;
 pub mod keys;
+pub mod media_stream;
 pub mod metrics;
 pub mod playback;
 pub mod retention;

@@ -434,6 +434,10 @@ pub async fn check_catalog(catalog: &dyn Catalog) {
     devices_are_paged_by_name(catalog).await;
     devices_are_seen(catalog).await;
     credentials_are_kept(catalog).await;
+    media_settings_change_one_by_one(catalog).await;
+    media_streams_are_paged_by_name(catalog).await;
+    unclaimed_media_streams_are_adopted(catalog).await;
+    media_streams_are_deleted(catalog).await;
     segments_are_stored_once(catalog).await;
     segments_are_judged(catalog).await;
     segments_are_paged(catalog).await;
@@ -754,6 +758,149 @@ async fn credentials_are_kept(catalog: &dyn Catalog) {
     assert_eq!(of_device, [revoked, second]);
     assert_eq!(catalog.credentials_of(DeviceId::new(NOW)).await.expect("credentials_of"), []);
     assert_eq!(catalog.credential(CredentialId::new(NOW)).await.expect("credential"), None);
+}
+
+/// A media stream as `CreateStream` makes one, with the device that stands in.
+fn unclaimed(account: AccountId, name: &str) -> (Device, Stream, MediaSettings) {
+    let Registration { mut device, mut streams, .. } = registration(account, name, name);
+    device.external_id = name.into();
+    let mut stream = streams.remove(0);
+    stream.media_stream_name = name.into();
+    let settings =
+        MediaSettings { unclaimed: true, retention_hours: Some(2), ..MediaSettings::default() };
+    (device, stream, settings)
+}
+
+async fn media_settings_change_one_by_one(catalog: &dyn Catalog) {
+    let stream = StreamId::new(NOW);
+    let read = async || catalog.media_settings(&[stream]).await.expect("media_settings").remove(0);
+    let put = async |settings: &MediaSettings| {
+        catalog.put_media_settings(stream, settings.clone()).await.expect("put_media_settings")
+    };
+    let first = read().await;
+    assert_eq!(first, MediaSettings::default());
+    let second = MediaSettings { changes: 1, device_name: Some("a".into()), ..first.clone() };
+    let third = MediaSettings { changes: 2, device_name: Some("b".into()), ..first.clone() };
+    let versions = [&first, &second, &third].map(|settings| settings.version(stream));
+    assert!(versions[0] != versions[1] && versions[1] != versions[2]);
+    for (settings, expected) in
+        [(&first, false), (&third, false), (&second, true), (&second, false), (&third, true)]
+    {
+        assert_eq!(put(settings).await, expected, "{settings:?}");
+    }
+    assert_eq!(read().await, third);
+}
+
+async fn media_streams_are_paged_by_name(catalog: &dyn Catalog) {
+    let account = new_account(catalog).await.id;
+    let long = |end: char| format!("b{}{end}", "x".repeat(254));
+    let mut names = vec!["a".to_owned(), "b-1".into(), "b-2".into(), "c".into()];
+    names.extend([long('y'), long('z')]);
+    for name in &names {
+        let (device, stream, settings) = unclaimed(account, name);
+        catalog.create_media_stream(device, stream, settings).await.expect("create_media_stream");
+    }
+    let page = async |prefix: &str, after: Option<String>, limit| {
+        let query = MediaStreamQuery { name_prefix: Some(prefix.into()), after, limit };
+        let found = catalog.media_streams(account, &query).await.expect("media_streams");
+        found.into_iter().map(|stream| stream.media_stream_name).collect::<Vec<_>>()
+    };
+    let mut paged = Vec::new();
+    loop {
+        let found = page("", paged.last().cloned(), 2).await;
+        if found.is_empty() {
+            break;
+        }
+        paged.extend(found);
+    }
+    paged.sort();
+    names.sort();
+    assert_eq!(paged, names);
+    assert_eq!(page("b-", None, 10).await, ["b-1", "b-2"]);
+    assert_eq!(page("b-", Some("b-1".into()), 10).await, ["b-2"]);
+    assert_eq!(page("b-", Some("a".into()), 1).await, ["b-1"]);
+    assert_eq!(page(&long('z'), None, 10).await, [long('z')]);
+    let elsewhere = new_account(catalog).await.id;
+    let nothing = MediaStreamQuery { limit: 10, ..MediaStreamQuery::default() };
+    assert_eq!(catalog.media_streams(elsewhere, &nothing).await.expect("media_streams"), []);
+}
+
+async fn unclaimed_media_streams_are_adopted(catalog: &dyn Catalog) {
+    let account = new_account(catalog).await.id;
+    let (stand_in, stream, settings) = unclaimed(account, "cam");
+    let create = async |device: Device, stream: Stream| {
+        catalog.create_media_stream(device, stream, settings.clone()).await
+    };
+    create(stand_in.clone(), stream.clone()).await.expect("create_media_stream");
+    let taken = create(stand_in.clone(), stream.clone()).await;
+    assert!(matches!(taken, Err(CreateError::Taken { field: "mediaStreamName" })), "{taken:?}");
+    let devices = async |ids: &[DeviceId]| catalog.devices_by_id(ids).await.expect("devices_by_id");
+    assert_eq!(devices(&[stand_in.id]).await, [Some(stand_in.clone())]);
+
+    // The external identifier of the device that stands in is free for the one that comes.
+    let mut registration = registration(account, "cam", "Door");
+    registration.streams.truncate(1);
+    registration.streams[0].media_stream_name = "cam".into();
+    let made = register(catalog, registration).await;
+    let adopted = Stream {
+        device: made.device.id,
+        name: made.streams[0].name.clone(),
+        position: 0,
+        ..stream.clone()
+    };
+    assert_eq!(made.streams, [adopted.clone()]);
+    assert_eq!(devices(&[stand_in.id]).await, [None]);
+    let of_devices = catalog.streams_of(&[stand_in.id, made.device.id]).await.expect("streams_of");
+    assert_eq!(of_devices, [vec![], vec![adopted.clone()]]);
+    let by_name = catalog.stream_by_media_name(account, "cam").await;
+    assert_eq!(by_name.expect("stream_by_media_name"), Some(adopted));
+    let settings = catalog.media_settings(&[stream.id]).await.expect("media_settings").remove(0);
+    assert_eq!((settings.unclaimed, settings.retention_hours, settings.changes), (false, None, 1));
+
+    // What a device has is nobody else's to take, nor is what was given a key of its own.
+    let (stand_in, stream, settings) = unclaimed(account, "other");
+    let credential = DeviceCredential { device: stand_in.id, ..made.credential };
+    catalog.create_media_stream(stand_in, stream, settings).await.expect("create_media_stream");
+    catalog.put_credential(credential).await.expect("put_credential");
+    for name in ["cam", "other"] {
+        let mut registration = self::registration(account, "SN-2", "Gate");
+        registration.streams[0].media_stream_name = name.into();
+        let taken = catalog.register_device(registration, NOW).await;
+        assert!(matches!(taken, Err(CreateError::Taken { .. })), "{name}: {taken:?}");
+    }
+}
+
+async fn media_streams_are_deleted(catalog: &dyn Catalog) {
+    let account = new_account(catalog).await.id;
+    let (stand_in, stream, settings) = unclaimed(account, "cam");
+    catalog
+        .create_media_stream(stand_in.clone(), stream.clone(), settings)
+        .await
+        .expect("create_media_stream");
+    let registered = register(catalog, registration(account, "SN-1", "Door")).await;
+    let owned = &registered.streams[0];
+    let delete = async |stream: &Stream, changes| {
+        catalog.delete_media_stream(stream.id, changes).await.expect("delete_media_stream")
+    };
+    assert!(!delete(&stream, Some(1)).await);
+    for (stream, device_left) in [(&stream, false), (owned, true)] {
+        assert!(delete(stream, Some(0)).await);
+        assert!(delete(stream, None).await, "what is gone may be taken away again");
+        let name = &stream.media_stream_name;
+        let by_name = catalog.stream_by_media_name(account, name).await;
+        assert_eq!(by_name.expect("stream_by_media_name"), None);
+        let by_id = catalog.streams_by_id(&[stream.id]).await;
+        assert_eq!(by_id.expect("streams_by_id"), [None]);
+        let device = catalog.devices_by_id(&[stream.device]).await.expect("devices_by_id");
+        assert_eq!(device[0].is_some(), device_left, "{name}");
+        assert!(catalog.removed_streams().await.expect("removed_streams").contains(&stream.id));
+        catalog.forget_removed_stream(stream.id).await.expect("forget_removed_stream");
+        assert!(!catalog.removed_streams().await.expect("removed_streams").contains(&stream.id));
+    }
+    let external_id = catalog.device_by_external_id(account, "cam").await;
+    assert_eq!(external_id.expect("device_by_external_id"), None);
+    let (again, stream, settings) = unclaimed(account, "cam");
+    catalog.create_media_stream(again, stream, settings).await.expect("its name is free again");
 }
 
 fn new_segment(id: &str, from_ms: i64, to_ms: i64) -> NewSegment {

@@ -11,6 +11,7 @@ use crate::account::{Account, RetentionPlan, SignIn, User};
 use crate::device::{Device, DeviceCredential, Stream};
 use crate::id::{AccountId, CredentialId, DeviceId, HoldId, PlanId, SignInId, StreamId, UserId};
 use crate::keeping::{Deletion, Hold, Keeping};
+use crate::media_stream::MediaSettings;
 use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -92,6 +93,16 @@ pub struct DeviceQuery {
     pub limit: usize,
 }
 
+/// A page of an account's streams, by the name of their media stream.
+#[derive(Clone, Debug, Default)]
+pub struct MediaStreamQuery {
+    /// Only those whose media stream's name begins with this.
+    pub name_prefix: Option<String>,
+    /// Only after this name.
+    pub after: Option<String>,
+    pub limit: usize,
+}
+
 /// A page of announced segments, by (start, id).
 #[derive(Clone, Debug)]
 pub struct SegmentQuery {
@@ -138,7 +149,9 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
     async fn put_plan(&self, plan: RetentionPlan) -> Result<()>;
 
     /// Makes a device, its streams and its first credential. A `RETIRED` device of the same
-    /// external identifier is revived under its old identifier with the new credential. With an
+    /// external identifier is revived under its old identifier with the new credential. A listed
+    /// media stream that is unclaimed becomes the device's, with its footage and without its own
+    /// retention; the device that stood in for it goes. With an
     /// idempotency key seen in the last 24 hours and the same digest: the same device, with the new
     /// credential, and the earlier first credential revoked.
     async fn register_device(
@@ -168,6 +181,31 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
     /// Each device's, the main one first.
     async fn streams_of(&self, devices: &[DeviceId]) -> Result<Vec<Vec<Stream>>>;
     async fn stream_by_media_name(&self, account: AccountId, name: &str) -> Result<Option<Stream>>;
+
+    async fn media_streams(
+        &self,
+        account: AccountId,
+        query: &MediaStreamQuery,
+    ) -> Result<Vec<Stream>>;
+    /// Each stream's; the default ones where none were written.
+    async fn media_settings(&self, streams: &[StreamId]) -> Result<Vec<MediaSettings>>;
+    /// Replaces a stream's settings, where `changes` is one more than theirs; answers whether it did.
+    async fn put_media_settings(&self, stream: StreamId, settings: MediaSettings) -> Result<bool>;
+    /// Makes a media stream, and the device that stands in for the one to come. Where its external
+    /// identifier is taken, that device gets its own identifier as one.
+    async fn create_media_stream(
+        &self,
+        device: Device,
+        stream: Stream,
+        settings: MediaSettings,
+    ) -> Result<(), CreateError>;
+    /// Takes a media stream away, with the device that stands in where it is unclaimed; its footage
+    /// is left to whoever follows [`Catalog::removed_streams`]. Answers false where the settings have
+    /// not been changed `changes` times.
+    async fn delete_media_stream(&self, stream: StreamId, changes: Option<u64>) -> Result<bool>;
+    /// Streams that were taken away and not forgotten yet.
+    async fn removed_streams(&self) -> Result<Vec<StreamId>>;
+    async fn forget_removed_stream(&self, stream: StreamId) -> Result<()>;
 
     async fn put_credential(&self, credential: DeviceCredential) -> Result<()>;
     async fn credential(&self, id: CredentialId) -> Result<Option<DeviceCredential>>;

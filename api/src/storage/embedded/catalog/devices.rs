@@ -1,5 +1,6 @@
 //! Devices, their streams and credentials.
 
+use super::media_streams;
 use super::sightings::Sightings;
 use super::tables::{NOTHING, Tables, get, key, text};
 use super::users::first_keys;
@@ -45,14 +46,14 @@ pub fn by_external_id(
     account: AccountId,
     external_id: &str,
 ) -> Result<Option<Device>> {
-    match get(txn, tables.external_ids, &external_id_key(account, external_id))? {
+    match get(txn, tables.external_ids, &key(&[&account.0.to_be_bytes(), &text(external_id)]))? {
         Some(id) => device(tables, txn, id),
         None => Ok(None),
     }
 }
 
-fn external_id_key(account: AccountId, external_id: &str) -> Vec<u8> {
-    key(&[&account.0.to_be_bytes(), &text(external_id)])
+pub fn external_id_key(device: &Device) -> Vec<u8> {
+    key(&[&device.account.0.to_be_bytes(), &text(&device.external_id)])
 }
 
 fn name_key(account: AccountId, name: &str, id: DeviceId) -> Vec<u8> {
@@ -121,6 +122,7 @@ fn register_new(
     now: Timestamp,
 ) -> Result<Registered, CreateError> {
     let Registration { mut device, streams, mut credential, .. } = registration;
+    let mut adopted = media_streams::adopt(tables, txn, sightings, &device, &streams)?;
     let earlier = by_external_id(tables, txn, device.account, &device.external_id)?;
     if let Some(earlier) = &earlier {
         if earlier.state != DeviceState::Retired {
@@ -137,9 +139,8 @@ fn register_new(
         }
     }
     update(tables, txn, &device)?;
-    let external_id = external_id_key(device.account, &device.external_id);
-    super::tables::put(txn, tables.external_ids, &external_id, &device.id)?;
-    let streams = put_streams(tables, txn, &device, streams)?;
+    super::tables::put(txn, tables.external_ids, &external_id_key(&device), &device.id)?;
+    let streams = put_streams(tables, txn, &device, streams, &mut adopted)?;
     credential.device = device.id;
     put_credential(tables, txn, &credential)?;
     Ok(Registered { device, streams, credential })
@@ -152,6 +153,7 @@ fn put_streams(
     txn: &mut RwTxn,
     device: &Device,
     listed: Vec<Stream>,
+    adopted: &mut Vec<Stream>,
 ) -> Result<Vec<Stream>, CreateError> {
     let mut kept = streams_of(tables, txn, device.id)?;
     for stream in &kept {
@@ -162,9 +164,13 @@ fn put_streams(
         if streams.iter().any(|earlier| earlier.name == stream.name) {
             return Err(CreateError::Taken { field: "name" });
         }
-        match kept.iter().position(|old| old.name == stream.name) {
-            Some(position) => streams.push(kept.remove(position)),
-            None => {
+        let found = |known: &[Stream]| known.iter().position(|known| known.name == stream.name);
+        match (found(&kept), found(adopted)) {
+            (Some(position), _) => streams.push(kept.remove(position)),
+            (None, Some(position)) => {
+                streams.push(Stream { device: device.id, ..adopted.remove(position) });
+            }
+            (None, None) => {
                 let name =
                     key(&[&device.account.0.to_be_bytes(), &text(&stream.media_stream_name)]);
                 if get::<StreamId>(txn, tables.media_names, &name)?.is_some() {
@@ -178,10 +184,21 @@ fn put_streams(
     streams.append(&mut kept);
     for (position, stream) in streams.iter_mut().enumerate() {
         stream.position = u8::try_from(position).unwrap_or(u8::MAX);
-        super::tables::put(txn, tables.streams, &stream.id.0.to_be_bytes(), stream)?;
-        tables.device_streams.put(txn, &stream_key(stream), NOTHING).map_err(StorageError::from)?;
+        put_stream(tables, txn, stream)?;
     }
     Ok(streams)
+}
+
+pub fn put_stream(tables: &Tables, txn: &mut RwTxn, stream: &Stream) -> Result<()> {
+    tables.device_streams.put(txn, &stream_key(stream), NOTHING)?;
+    super::tables::put(txn, tables.streams, &stream.id.0.to_be_bytes(), stream)
+}
+
+/// Takes a stream from its device; its media stream's name stays taken.
+pub fn remove_stream(tables: &Tables, txn: &mut RwTxn, stream: &Stream) -> Result<()> {
+    tables.device_streams.delete(txn, &stream_key(stream))?;
+    tables.streams.delete(txn, &stream.id.0.to_be_bytes())?;
+    Ok(())
 }
 
 fn stream_key(stream: &Stream) -> Vec<u8> {
@@ -207,6 +224,21 @@ pub fn update(tables: &Tables, txn: &mut RwTxn, new: &Device) -> Result<()> {
     }
     tables.device_names.put(txn, &name_key(new.account, &new.name, new.id), NOTHING)?;
     put(tables, txn, new)
+}
+
+/// Takes a device away that has no streams left, with its credentials.
+pub fn remove(tables: &Tables, txn: &mut RwTxn, sightings: &Sightings, id: DeviceId) -> Result<()> {
+    let Some(device) = device(tables, txn, id)? else { return Ok(()) };
+    for credential in credentials_of(tables, txn, id)? {
+        let of_device = key(&[&id.0.to_be_bytes(), &credential.id.0.to_be_bytes()]);
+        tables.device_credentials.delete(txn, &of_device)?;
+        tables.credentials.delete(txn, &credential.id.0.to_be_bytes())?;
+    }
+    tables.device_names.delete(txn, &name_key(device.account, &device.name, id))?;
+    tables.external_ids.delete(txn, &external_id_key(&device))?;
+    tables.devices.delete(txn, &id.0.to_be_bytes())?;
+    sightings.forget(id);
+    Ok(())
 }
 
 pub fn page(

@@ -2,6 +2,7 @@
 //! gathered in one transaction.
 
 mod devices;
+mod media_streams;
 mod retention;
 mod segments;
 mod sightings;
@@ -14,9 +15,11 @@ use crate::account::{Account, RetentionPlan, SignIn, User};
 use crate::device::{Device, DeviceCredential, Stream};
 use crate::id::{AccountId, CredentialId, DeviceId, HoldId, PlanId, SignInId, StreamId, UserId};
 use crate::keeping::{Deletion, Hold, Keeping};
+use crate::media_stream::MediaSettings;
 use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
 use crate::storage::{
-    Announced, Catalog, CreateError, DeviceQuery, Registered, Registration, Result, SegmentQuery,
+    Announced, Catalog, CreateError, DeviceQuery, MediaStreamQuery, Registered, Registration,
+    Result, SegmentQuery,
 };
 use async_trait::async_trait;
 use heed::{Env, RoTxn};
@@ -192,6 +195,55 @@ impl Catalog for EmbeddedCatalog {
 
     async fn stream_by_media_name(&self, account: AccountId, name: &str) -> Result<Option<Stream>> {
         self.read(|tables, txn| devices::stream_by_media_name(tables, txn, account, name))
+    }
+
+    async fn media_streams(
+        &self,
+        account: AccountId,
+        query: &MediaStreamQuery,
+    ) -> Result<Vec<Stream>> {
+        self.read(|tables, txn| media_streams::page(tables, txn, account, query))
+    }
+
+    async fn media_settings(&self, streams: &[StreamId]) -> Result<Vec<MediaSettings>> {
+        self.read_each(streams, media_streams::settings)
+    }
+
+    async fn put_media_settings(&self, stream: StreamId, settings: MediaSettings) -> Result<bool> {
+        let write = move |tables: &Tables, txn: &mut heed::RwTxn| {
+            media_streams::put_settings(tables, txn, stream, &settings)
+        };
+        self.writer.write(write).await
+    }
+
+    async fn create_media_stream(
+        &self,
+        device: Device,
+        stream: Stream,
+        settings: MediaSettings,
+    ) -> Result<(), CreateError> {
+        let create = move |tables: &Tables, txn: &mut heed::RwTxn| {
+            media_streams::create(tables, txn, device, &stream, &settings)
+        };
+        self.writer.write(create).await
+    }
+
+    async fn delete_media_stream(&self, stream: StreamId, changes: Option<u64>) -> Result<bool> {
+        let sightings = self.sightings.clone();
+        let delete = move |tables: &Tables, txn: &mut heed::RwTxn| {
+            media_streams::delete(tables, txn, &sightings, stream, changes)
+        };
+        self.writer.write(delete).await
+    }
+
+    async fn removed_streams(&self) -> Result<Vec<StreamId>> {
+        self.read(media_streams::removed)
+    }
+
+    async fn forget_removed_stream(&self, stream: StreamId) -> Result<()> {
+        self.writer
+            .write(move |tables, txn| media_streams::forget_removed(tables, txn, stream))
+            .await
     }
 
     async fn put_credential(&self, credential: DeviceCredential) -> Result<()> {

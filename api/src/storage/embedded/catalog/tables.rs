@@ -67,6 +67,10 @@ tables! {
     device_streams,
     /// account, media stream name → stream
     media_names,
+    /// stream → MediaSettings
+    media_settings,
+    /// stream whose footage is to go → nothing
+    removed_streams,
     /// credential → DeviceCredential
     credentials,
     /// device, credential → nothing
