@@ -3,6 +3,7 @@
 //! The boxes are written here rather than by a library, so that the codec's record stands in them
 //! byte for byte as it was uploaded.
 
+use crate::movie::{MovieHeader, TrackBox, saturate};
 use crate::mp4::{self, put_box, put_full_box, put_u16, put_u32, put_u64};
 use bytes::Bytes;
 use lookback_wire::codec::{CodecConfig, CodecError, g711::Law};
@@ -90,81 +91,42 @@ impl TrackInit {
             out.extend_from_slice(b"iso6");
         });
         put_box(&mut out, b"moov", |out| {
-            put_full_box(out, b"mvhd", 0, 0, |out| {
-                put_u64(out, 0);
-                put_u32(out, self.timescale);
-                put_u32(out, 0);
-                put_u32(out, 0x0001_0000);
-                put_u16(out, 0x0100);
-                out.extend_from_slice(&[0; 10]);
-                put_matrix(out);
-                out.extend_from_slice(&[0; 24]);
-                put_u32(out, mp4::TRACK_ID + 1);
-            });
-            put_box(out, b"trak", |out| {
-                // Enabled, in the movie, in previews.
-                put_full_box(out, b"tkhd", 0, 7, |out| {
-                    put_u64(out, 0);
-                    put_u32(out, mp4::TRACK_ID);
-                    put_u64(out, 0);
-                    put_u64(out, 0);
-                    put_u32(out, 0);
-                    put_u16(out, if self.kind == TrackKind::Audio { 0x0100 } else { 0 });
-                    put_u16(out, 0);
-                    put_matrix(out);
-                    put_u32(out, u32::from(saturate(self.width)) << 16);
-                    put_u32(out, u32::from(saturate(self.height)) << 16);
-                });
-                put_box(out, b"mdia", |out| self.put_media(out, put_sample_entry));
-            });
-            put_box(out, b"mvex", |out| {
-                put_full_box(out, b"trex", 0, 0, |out| {
-                    put_u32(out, mp4::TRACK_ID);
-                    put_u32(out, 1);
-                    out.extend_from_slice(&[0; 12]);
-                });
-            });
-        });
-        out
-    }
-
-    fn put_media(&self, out: &mut Vec<u8>, put_sample_entry: impl FnOnce(&mut Vec<u8>)) {
-        put_full_box(out, b"mdhd", 0, 0, |out| {
-            put_u64(out, 0);
-            put_u32(out, self.timescale);
-            put_u32(out, 0);
-            // "und", three letters of five bits.
-            put_u16(out, 0x55c4);
-            put_u16(out, 0);
-        });
-        put_full_box(out, b"hdlr", 0, 0, |out| {
-            put_u32(out, 0);
-            out.extend_from_slice(if self.kind == TrackKind::Video { b"vide" } else { b"soun" });
-            out.extend_from_slice(&[0; 13]);
-        });
-        put_box(out, b"minf", |out| {
-            match self.kind {
-                TrackKind::Video => put_full_box(out, b"vmhd", 0, 1, |out| put_u64(out, 0)),
-                TrackKind::Audio => put_full_box(out, b"smhd", 0, 0, |out| put_u32(out, 0)),
-            }
-            put_box(out, b"dinf", |out| {
-                put_full_box(out, b"dref", 0, 0, |out| {
-                    put_u32(out, 1);
-                    // The media is in the same file.
-                    put_full_box(out, b"url ", 0, 1, |_| {});
-                });
-            });
-            put_box(out, b"stbl", |out| {
+            let header = MovieHeader {
+                timescale: self.timescale,
+                duration: 0,
+                next_track_id: mp4::TRACK_ID + 1,
+            };
+            header.put(out);
+            self.track_box(mp4::TRACK_ID).put(out, |out| {
                 put_full_box(out, b"stsd", 0, 0, |out| {
                     put_u32(out, 1);
                     put_sample_entry(out);
                 });
-                put_full_box(out, b"stts", 0, 0, |out| put_u32(out, 0));
-                put_full_box(out, b"stsc", 0, 0, |out| put_u32(out, 0));
-                put_full_box(out, b"stsz", 0, 0, |out| put_u64(out, 0));
-                put_full_box(out, b"stco", 0, 0, |out| put_u32(out, 0));
+                put_no_samples(out);
             });
+            put_box(out, b"mvex", |out| put_track_extends(out, mp4::TRACK_ID));
         });
+        out
+    }
+
+    /// The track's box, without durations.
+    pub(crate) fn track_box(&self, id: u32) -> TrackBox {
+        TrackBox {
+            id,
+            kind: self.kind,
+            width: self.width,
+            height: self.height,
+            timescale: self.timescale,
+            media_duration: 0,
+            duration: 0,
+            edits: Vec::new(),
+        }
+    }
+
+    /// The body of `stsd`, as it stands in the segment.
+    pub(crate) fn sample_description(&self) -> Option<&[u8]> {
+        let path = [b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd"];
+        path.iter().try_fold(&self.segment[..], |boxes, kind| mp4::find_box(boxes, kind))
     }
 
     fn put_sample_entry(&self, out: &mut Vec<u8>, config: &CodecConfig) {
@@ -222,15 +184,21 @@ fn stated(by_record: u32, by_track: u32) -> u32 {
     if by_record > 0 { by_record } else { by_track }
 }
 
-fn saturate(value: u32) -> u16 {
-    u16::try_from(value).unwrap_or(u16::MAX)
+/// The tables of a track whose samples are in fragments.
+pub(crate) fn put_no_samples(out: &mut Vec<u8>) {
+    put_full_box(out, b"stts", 0, 0, |out| put_u32(out, 0));
+    put_full_box(out, b"stsc", 0, 0, |out| put_u32(out, 0));
+    put_full_box(out, b"stsz", 0, 0, |out| put_u64(out, 0));
+    put_full_box(out, b"stco", 0, 0, |out| put_u32(out, 0));
 }
 
-/// The identity transformation.
-fn put_matrix(out: &mut Vec<u8>) {
-    for value in [0x0001_0000, 0, 0, 0, 0x0001_0000, 0, 0, 0, 0x4000_0000] {
-        put_u32(out, value);
-    }
+/// `trex`: fragments of the track say all by themselves.
+pub(crate) fn put_track_extends(out: &mut Vec<u8>, id: u32) {
+    put_full_box(out, b"trex", 0, 0, |out| {
+        put_u32(out, id);
+        put_u32(out, 1);
+        out.extend_from_slice(&[0; 12]);
+    });
 }
 
 /// ES_Descriptor (ISO/IEC 14496-1 §7.2.6.5) around an AudioSpecificConfig.

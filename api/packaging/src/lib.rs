@@ -8,7 +8,9 @@ pub mod chunk;
 pub mod flac;
 pub mod hls;
 pub mod init;
+mod movie;
 pub mod mp4;
+pub mod progressive;
 
 pub use chunk::{Chunk, Packager, TimedFrame};
 pub use init::TrackInit;

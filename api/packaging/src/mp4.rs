@@ -239,8 +239,43 @@ fn box_len(bytes: &[u8], kind: &[u8; 4]) -> Option<(usize, usize)> {
     Some((usize::try_from(len).ok().filter(|len| *len >= header_len)?, header_len))
 }
 
+/// A chunk as its first bytes tell of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChunkHead {
+    /// Bytes before the first sample.
+    pub len: u32,
+    /// Bytes of head and samples.
+    pub chunk_len: u32,
+    pub samples: Vec<Sample>,
+}
+
+/// The longest head that [`crate::Packager`] writes: 2,048 samples of 16 bytes, and boxes around.
+pub const MAX_HEAD_LEN: u32 = 64 * 1024;
+
+impl ChunkHead {
+    /// How many of a chunk's bytes [`ChunkHead::read`] needs, from its first four; at most
+    /// [`MAX_HEAD_LEN`], None where it is more.
+    pub fn needed(start: &[u8]) -> Option<u32> {
+        // The header of an `mdat` of less than 4 GiB: no fragment is larger.
+        Rest(start).u32()?.checked_add(8).filter(|len| *len <= MAX_HEAD_LEN)
+    }
+
+    /// Reads the head at the front of `bytes`. None where [`crate::Packager`] did not write it.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let samples = read_samples(bytes)?;
+        let moof_len = box_len(bytes, b"moof")?.0;
+        let (mdat_len, header_len) = box_len(bytes.get(moof_len..)?, b"mdat")?;
+        let size = samples.iter().map(|sample| sample.size as usize).sum::<usize>();
+        (mdat_len == header_len.checked_add(size)?).then_some(Self {
+            len: u32::try_from(moof_len.checked_add(header_len)?).ok()?,
+            chunk_len: u32::try_from(moof_len.checked_add(mdat_len)?).ok()?,
+            samples,
+        })
+    }
+}
+
 /// The body of the first box of this type among `boxes`.
-fn find_box<'a>(boxes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
+pub(crate) fn find_box<'a>(boxes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
     let mut rest = Rest(boxes);
     loop {
         let size = rest.u32()? as usize;
@@ -304,7 +339,12 @@ mod tests {
                 sample
             }).collect();
             let head = write_head(7, &samples);
-            prop_assert_eq!(read_samples(&head), Some(samples));
+            prop_assert_eq!(read_samples(&head), Some(samples.clone()));
+            let size: u32 = samples.iter().map(|s| s.size).sum();
+            let len = head.len() as u32;
+            let chunk_len = len + size;
+            prop_assert_eq!(ChunkHead::needed(&head), Some(len));
+            prop_assert_eq!(ChunkHead::read(&head), Some(ChunkHead { len, chunk_len, samples }));
             for len in 0..head.len() - 8 {
                 prop_assert_eq!(read_samples(&head[..len]), None, "cut at {}", len);
             }
@@ -318,8 +358,8 @@ mod tests {
             let mut head = write_head(7, &[same; 5]);
             let at = at.index(head.len());
             head[at] = byte;
-            read_samples(&head);
-            read_samples(&noise);
+            ChunkHead::read(&head);
+            ChunkHead::read(&noise);
             split_chunks(&head).count();
             split_chunks(&noise).count();
         }
