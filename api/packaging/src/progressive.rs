@@ -133,7 +133,9 @@ impl<'a> Layout<'a> {
                 presentation_time: place(sample.presentation_time),
                 ..*sample
             };
-            let wanted = table.is_wanted(sample);
+            let wanted = table
+                .wanted(sample)
+                .map(|wanted| Shown { start: place(wanted.start), end: place(wanted.end) });
             table.push(Queued { sample: shown, stored, wanted }, &mut self.stored, &mut self.len);
         }
     }
@@ -210,7 +212,8 @@ struct Queued {
     /// With times of the file.
     sample: Sample,
     stored: Stored,
-    wanted: bool,
+    /// When it is shown, if it is.
+    wanted: Option<Shown>,
 }
 
 /// What is shown of a track, in ticks of it.
@@ -272,14 +275,15 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Pictures that begin in the span; sound of which any is in it.
-    fn is_wanted(&self, recorded: &Sample) -> bool {
+    /// When a sample is to be shown: pictures that begin in the span; sound of which any is in it.
+    fn wanted(&self, recorded: &Sample) -> Option<Shown> {
         let time = recorded.presentation_time;
-        let from = match self.init.kind {
+        let end = time.saturating_add(u64::from(recorded.duration)).min(self.span.end);
+        let start = match self.init.kind {
             TrackKind::Video => time,
-            TrackKind::Audio => time.saturating_add(u64::from(recorded.duration).saturating_sub(1)),
+            TrackKind::Audio => time.max(self.span.start),
         };
-        from >= self.span.start && time < self.span.end
+        (start >= self.span.start && start < end).then_some(Shown { start, end })
     }
 
     fn push(&mut self, queued: Queued, stored: &mut Vec<Stored>, len: &mut u64) {
@@ -294,12 +298,10 @@ impl<'a> Table<'a> {
             waiting.drain(..gone);
         }
         waiting.push(queued);
-        if queued.wanted {
-            let end = queued.sample.presentation_time + u64::from(queued.sample.duration);
-            let time = queued.sample.presentation_time;
-            let shown = self.shown.get_or_insert(Shown { start: time, end });
-            shown.start = shown.start.min(time);
-            shown.end = shown.end.max(end);
+        if let Some(wanted) = queued.wanted {
+            let shown = self.shown.get_or_insert(wanted);
+            shown.start = shown.start.min(wanted.start);
+            shown.end = shown.end.max(wanted.end);
             for queued in std::mem::take(waiting) {
                 self.add(queued, stored, len);
             }

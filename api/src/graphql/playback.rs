@@ -31,6 +31,8 @@ pub struct PlaybackSessionInput {
     /// How long the URL works, 300 to 43200 s.
     #[graphql(default_with = "DEFAULT_LIFE_S")]
     expires_in_seconds: i32,
+    /// For `MP4`: the name that a browser saves the file under.
+    file_name: Option<String>,
 }
 
 /// How a player fetches media.
@@ -40,6 +42,8 @@ pub enum PlaybackProtocol {
     /// HTTP Live Streaming, fragmented MP4.
     #[default]
     Hls,
+    /// One MP4 file, resumable by byte range; a finished range only.
+    Mp4,
 }
 
 /// Which part of a stream a session plays.
@@ -80,7 +84,12 @@ impl PlaybackSessionInput {
             .ok()
             .filter(|life_s| playback::session::LIFE_S.contains(life_s))
             .ok_or_else(|| Fault::BadInput(format!("expiresInSeconds must be {min} to {max}")))?;
-        Ok(SessionRequest { mode: self.mode()?, protocol: self.protocol.into(), expires_in_s })
+        Ok(SessionRequest {
+            mode: self.mode()?,
+            protocol: self.protocol.into(),
+            expires_in_s,
+            file_name: self.file_name.clone(),
+        })
     }
 }
 
@@ -178,6 +187,7 @@ impl From<Unavailable> for MediaUnavailable {
                 Code::Expired => MediaUnavailableCode::Expired,
                 Code::RangeTooLong => MediaUnavailableCode::RangeTooLong,
                 Code::CodecNotSupported => MediaUnavailableCode::CodecNotSupported,
+                Code::MixedCodecs => MediaUnavailableCode::MixedCodecs,
             },
             message: unavailable.message,
             nearest: unavailable.nearest.map(Into::into),
@@ -195,6 +205,8 @@ pub enum MediaUnavailableCode {
     RangeTooLong,
     /// The codec cannot be carried by this protocol.
     CodecNotSupported,
+    /// The codec changes inside the range; ask per clip.
+    MixedCodecs,
     /// The media backend did not answer or is throttling; try again.
     BackendUnavailable,
 }

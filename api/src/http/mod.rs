@@ -60,6 +60,12 @@ fn routes(routes: &mut ServiceConfig) {
                 .route(web::head().to(media::image::serve))
                 .route(web::method(Method::OPTIONS).to(media::preflight)),
         )
+        .service(
+            web::resource("/mp4/v1/s/{token}/{file}")
+                .route(get().to(media::mp4::serve))
+                .route(web::head().to(media::mp4::serve))
+                .route(web::method(Method::OPTIONS).to(media::preflight)),
+        )
         .route("/livez", get().to(health::livez))
         .route("/readyz", get().to(health::readyz))
         .route("/metrics", get().to(health::metrics))

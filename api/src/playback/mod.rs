@@ -1,9 +1,11 @@
 //! From a time range to what players ask for. No HTTP.
 
 pub mod describe;
+pub mod file_name;
 pub mod hls;
 pub mod listing;
 pub mod live;
+pub mod mp4;
 pub mod picture;
 pub mod segments;
 pub mod session;
@@ -42,6 +44,8 @@ const MAX_INITS: usize = 4_096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     Hls,
+    /// One file of a finished range, cut to the frame.
+    Mp4,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,12 +57,14 @@ pub enum Mode {
 }
 
 /// What a caller asks to play.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRequest {
     pub mode: Mode,
     pub protocol: Protocol,
     /// 300 to 43,200; others are brought into that range, and the configuration may cap them lower.
     pub expires_in_s: u32,
+    /// What a browser saves an MP4 file under.
+    pub file_name: Option<String>,
 }
 
 /// A signed way to play something.
@@ -97,6 +103,7 @@ pub enum UnavailableCode {
     Expired,
     RangeTooLong,
     CodecNotSupported,
+    MixedCodecs,
 }
 
 /// Why there is no session.
@@ -162,6 +169,7 @@ pub struct Playback {
     max_session_s: u32,
     rights: Mutex<HashMap<(Holder, StreamId), Rights>>,
     inits: Mutex<HashMap<(StreamId, InitId), Arc<TrackInit>>>,
+    layouts: mp4::Layouts,
     live: live::Windows,
     /// Turns at making FLAC.
     encoders: Semaphore,
@@ -193,6 +201,7 @@ impl Playback {
             max_session_s,
             rights: Mutex::default(),
             inits: Mutex::default(),
+            layouts: mp4::Layouts::default(),
             live: live::Windows::default(),
             encoders: Semaphore::new(sound::ENCODERS),
             watched: Mutex::default(),

@@ -3,18 +3,21 @@
 use super::sound::played;
 use super::token::{Holder, MediaToken, Span};
 use super::{
-    Mode, Playback, Session, SessionError, SessionRequest, Unavailable, UnavailableCode, listing,
-    live,
+    Mode, Playback, Protocol, Session, SessionError, SessionRequest, Unavailable, UnavailableCode,
+    file_name, listing, live, mp4,
 };
 use crate::access::Principal;
 use crate::device::Stream;
 use crate::id::{SessionId, StreamId};
 use crate::segment::TimeRange;
 use crate::storage::{FragmentQuery, FragmentRecord, RangeBy, StorageError, TimeOrder};
+use chrono::DateTime;
 use lookback_packaging::TrackInit;
 use lookback_wire::{FragmentNumber, Timestamp, TrackKind};
 use std::sync::Arc;
 
+/// The media type of a playlist (RFC 8216 §10).
+const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 /// What one session may span.
 pub const MAX_RANGE_MS: i64 = 24 * 3_600 * 1_000;
 /// Lives that may be asked for, in seconds.
@@ -40,10 +43,14 @@ impl Playback {
         let now = self.clock.now();
         let life_s = request.expires_in_s.clamp(*LIFE_S.start(), *LIFE_S.end());
         let expires_at = now.plus_millis(i64::from(life_s.min(self.max_session_s)) * 1_000);
-        let found = match request.mode {
-            Mode::OnDemand(range) => self.on_demand(stream, range, now).await?,
-            Mode::LiveReplay(start) => self.live_replay(stream, start, now).await?,
-            Mode::Live => self.live_now(stream, now).await?,
+        let found = match (request.protocol, request.mode) {
+            (Protocol::Hls, Mode::OnDemand(range)) => self.on_demand(stream, range, now).await?,
+            (Protocol::Hls, Mode::LiveReplay(start)) => {
+                self.live_replay(stream, start, now).await?
+            }
+            (Protocol::Hls, Mode::Live) => self.live_now(stream, now).await?,
+            (Protocol::Mp4, Mode::OnDemand(range)) => self.one_file(stream, range, now).await?,
+            (Protocol::Mp4, Mode::LiveReplay(_) | Mode::Live) => return Err(endless_file().into()),
         };
         let token = MediaToken {
             session: SessionId::new(now),
@@ -53,11 +60,21 @@ impl Playback {
             span: found.span,
             expires_at,
         };
+        let signed = self.signer.sign(&token);
+        let (path, mime_type) = match request.protocol {
+            Protocol::Hls => (format!("hls/v1/s/{signed}/main.m3u8"), PLAYLIST),
+            Protocol::Mp4 => {
+                let name = request.file_name.as_deref().and_then(file_name::clean);
+                let name = name.unwrap_or_else(|| default_name(stream, &token));
+                let name = file_name::percent_encode(&name);
+                (format!("mp4/v1/s/{signed}/{name}.mp4"), "video/mp4")
+            }
+        };
         Ok(Session {
             id: token.session,
             protocol: request.protocol,
-            path: format!("hls/v1/s/{}/main.m3u8", self.signer.sign(&token)),
-            mime_type: "application/vnd.apple.mpegurl",
+            path,
+            mime_type,
             range: found.range,
             start_offset_s: found.start_offset_s,
             gaps: found.gaps,
@@ -72,7 +89,7 @@ impl Playback {
         asked: TimeRange,
         now: Timestamp,
     ) -> Result<Found, SessionError> {
-        let footage = self.footage(stream, asked, now).await?;
+        let footage = self.footage(stream, asked, MAX_RANGE_MS, now).await?;
         let span =
             Span::OnDemand { range: footage.range, start_offset_ms: footage.start_offset_ms };
         Ok(footage.found(span))
@@ -85,7 +102,7 @@ impl Playback {
         now: Timestamp,
     ) -> Result<Found, SessionError> {
         let end = now.max(start.plus_millis(1));
-        let footage = self.footage(stream, TimeRange { start, end }, now).await?;
+        let footage = self.footage(stream, TimeRange { start, end }, MAX_RANGE_MS, now).await?;
         let query = FragmentQuery {
             by: RangeBy::Timeline,
             range: footage.range,
@@ -107,20 +124,56 @@ impl Playback {
         Ok(footage.found(span))
     }
 
+    /// A range that is played to the frame, as one file.
+    async fn one_file(
+        &self,
+        stream: &Stream,
+        asked: TimeRange,
+        now: Timestamp,
+    ) -> Result<Found, SessionError> {
+        let footage = self.footage(stream, asked, mp4::MAX_RANGE_MS, now).await?;
+        let range = footage.range.intersection(&asked).unwrap_or(footage.range);
+        let listed = self.fragments_in(stream.id, range).await?;
+        let (tracks, same) = self.file_tracks(stream.id, &listed).await?;
+        if let Some(other) = listed.get(same) {
+            return Err(Unavailable {
+                code: UnavailableCode::MixedCodecs,
+                message: "the codec or the resolution changes in the range".into(),
+                nearest: TimeRange::new(range.start, other.fragment.start),
+            }
+            .into());
+        }
+        let Some(first) = listed.first() else {
+            return Err(self.nothing_in(stream, asked, now).await?.into());
+        };
+        if tracks.is_empty() {
+            return Err(self.not_supported(stream.id, &first.fragment, "MP4").await?.into());
+        }
+        let codecs: Vec<&str> = tracks.iter().map(|track| track.init.codecs.as_str()).collect();
+        Ok(Found {
+            span: Span::OnDemand { range, start_offset_ms: 0 },
+            range: Some(range),
+            start_offset_s: 0.0,
+            gaps: footage.gaps.iter().filter_map(|gap| gap.intersection(&range)).collect(),
+            codecs: codecs.join(","),
+        })
+    }
+
     /// What there is of a range, widened to whole fragments.
     async fn footage(
         &self,
         stream: &Stream,
         asked: TimeRange,
+        max_range_ms: i64,
         now: Timestamp,
     ) -> Result<Footage, SessionError> {
-        if asked.millis() > MAX_RANGE_MS {
+        if asked.millis() > max_range_ms {
             return Err(Unavailable {
                 code: UnavailableCode::RangeTooLong,
                 message: format!(
                     "the range is {} s long; one session plays at most {} s",
                     asked.millis() / 1_000,
-                    MAX_RANGE_MS / 1_000
+                    max_range_ms / 1_000
                 ),
                 nearest: None,
             }
@@ -283,15 +336,25 @@ impl Playback {
         let playable: Vec<&str> =
             inits.iter().filter(|init| init.playable).map(|init| init.codecs.as_str()).collect();
         if playable.is_empty() {
-            let all: Vec<&str> = inits.iter().map(|init| init.codecs.as_str()).collect();
-            return Err(Unavailable {
-                code: UnavailableCode::CodecNotSupported,
-                message: format!("HLS cannot carry {}", all.join(", ")),
-                nearest: None,
-            }
-            .into());
+            return Err(self.not_supported(stream, fragment, "HLS").await?.into());
         }
         Ok(playable.join(","))
+    }
+
+    /// Says of a fragment's codecs that a protocol cannot carry them.
+    async fn not_supported(
+        &self,
+        stream: StreamId,
+        fragment: &FragmentRecord,
+        protocol: &str,
+    ) -> Result<Unavailable, StorageError> {
+        let inits = self.inits_of(stream, fragment).await?;
+        let all: Vec<&str> = inits.iter().map(|init| init.codecs.as_str()).collect();
+        Ok(Unavailable {
+            code: UnavailableCode::CodecNotSupported,
+            message: format!("{protocol} cannot carry {}", all.join(", ")),
+            nearest: None,
+        })
     }
 
     /// What is known of a fragment's tracks, video first.
@@ -326,6 +389,25 @@ impl Footage {
             gaps: self.gaps,
             codecs: self.codecs,
         }
+    }
+}
+
+/// The name of a file that was given none: the stream's, and when it begins.
+fn default_name(stream: &Stream, token: &MediaToken) -> String {
+    let start = match token.span {
+        Span::OnDemand { range, .. } => range.start,
+        Span::LiveReplay { start, .. } | Span::Live { origin: start, .. } => start,
+    };
+    let start = DateTime::from_timestamp_millis(start.as_millis()).unwrap_or_default();
+    let name = format!("{} {}", stream.name, start.format("%Y-%m-%d %H.%M.%S"));
+    file_name::clean(&name).unwrap_or_default()
+}
+
+fn endless_file() -> Unavailable {
+    Unavailable {
+        code: UnavailableCode::RangeTooLong,
+        message: "an MP4 file holds a finished range".into(),
+        nearest: None,
     }
 }
 

@@ -6,6 +6,7 @@
 mod auth;
 mod camera;
 mod crash;
+mod files;
 mod graphql;
 mod house;
 mod pictures;

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 const FRAGMENT_MS: u64 = 800;
 
-fn now_ms() -> u64 {
+pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
@@ -20,8 +20,13 @@ fn rfc3339(ms: u64) -> String {
     at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
+pub fn at_ms(time: &Value) -> u64 {
+    let time = chrono::DateTime::parse_from_rfc3339(time.as_str().unwrap()).unwrap();
+    time.timestamp_millis() as u64
+}
+
 /// Uploads fragments that begin at these times, and waits until they are kept.
-fn upload(server: &Server, camera: &Registered, starts: impl IntoIterator<Item = u64>) {
+pub fn upload(server: &Server, camera: &Registered, starts: impl IntoIterator<Item = u64>) {
     let mut upload =
         Upload::open(server.address, &camera.token, &camera.media_stream, &[]).unwrap();
     upload.send(&writer::header(&camera::header())).unwrap();
@@ -34,7 +39,7 @@ fn upload(server: &Server, camera: &Registered, starts: impl IntoIterator<Item =
 }
 
 /// What `playbackSession` answers to `input`, asked by whoever holds `token`.
-fn ask(server: &Server, token: &str, camera: &Registered, input: Value) -> Value {
+pub fn ask(server: &Server, token: &str, camera: &Registered, input: Value) -> Value {
     let mut input = input;
     input["streamId"] = json!(camera.stream);
     let answer = server.post_json(
@@ -55,15 +60,19 @@ fn ask(server: &Server, token: &str, camera: &Registered, input: Value) -> Value
     session
 }
 
-fn of_range(start_ms: u64, end_ms: u64) -> Value {
+pub fn of_range(start_ms: u64, end_ms: u64) -> Value {
     json!({ "start": rfc3339(start_ms), "end": rfc3339(end_ms) })
+}
+
+/// The path of a session.
+pub fn path(server: &Server, session: &Value) -> String {
+    let url = session["url"].as_str().unwrap_or_else(|| panic!("no session: {session}"));
+    url.strip_prefix(&server.url()).unwrap().to_owned()
 }
 
 /// The path of a session, without its last part.
 fn folder(server: &Server, session: &Value) -> String {
-    let url = session["url"].as_str().unwrap_or_else(|| panic!("no session: {session}"));
-    let path = url.strip_prefix(&server.url()).unwrap();
-    path.rsplit_once('/').unwrap().0.to_owned()
+    path(server, session).rsplit_once('/').unwrap().0.to_owned()
 }
 
 fn playlist(server: &Server, folder: &str) -> String {

@@ -48,7 +48,11 @@ fn a_recording_plays_back_as_it_was() {
             .output()
             .unwrap();
         assert!(sent.status.success(), "{name}: {sent:?}");
-        check_same(name, &packets(&file.display().to_string()), &played(&server, &device));
+        let sent_packets = packets(&file.display().to_string());
+        for protocol in ["HLS", "MP4"] {
+            let what = format!("{name} by {protocol}");
+            check_same(&what, &sent_packets, &played(&server, &device, protocol));
+        }
     }
 }
 
@@ -76,13 +80,17 @@ fn g711_plays_back_as_the_samples_it_stands_for() {
             .output()
             .unwrap();
         assert!(sent.status.success(), "{name}: {sent:?}");
-        let main = session_url(&server, name);
+        let main = session_url(&server, name, "HLS");
         let text = server.get(main.strip_prefix(&server.url()).unwrap(), &[]);
         assert!(text.text().contains("flac"), "{}", text.text());
         let audio = main.replace("main.m3u8", "audio.m3u8");
-        let (before, after) = (pcm(&file.display().to_string()), pcm(&audio));
+        let before = pcm(&file.display().to_string());
         assert_eq!(before.len(), 30 * hz * 2);
-        assert!(before == after, "{name}: {} bytes were sent, {} play", before.len(), after.len());
+        for played in [audio, session_url(&server, name, "MP4")] {
+            let after = pcm(&played);
+            let (sent, plays) = (before.len(), after.len());
+            assert!(before == after, "{name}: {sent} bytes were sent, {plays} play of {played}");
+        }
     }
 }
 
@@ -118,7 +126,10 @@ fn recorded_uploads_of_other_producers_play_back_as_they_were() {
             let external_id = format!("{name}-{cut}");
             let registered = camera::register(&server, &external_id);
             replay(&server, &registered, &folder, &body, size);
-            check_same(&external_id, &sent, &played(&server, &external_id));
+            for protocol in ["HLS", "MP4"] {
+                let what = format!("{external_id} by {protocol}");
+                check_same(&what, &sent, &played(&server, &external_id, protocol));
+            }
         }
     }
 }
@@ -164,12 +175,12 @@ fn replay(
 }
 
 /// All that a device's main stream has, as ffmpeg plays it.
-fn played(server: &Server, external_id: &str) -> BTreeMap<String, Vec<Packet>> {
-    packets(&session_url(server, external_id))
+fn played(server: &Server, external_id: &str, protocol: &str) -> BTreeMap<String, Vec<Packet>> {
+    packets(&session_url(server, external_id, protocol))
 }
 
 /// A session over all that is kept of a camera, which has no gaps.
-fn session_url(server: &Server, external_id: &str) -> String {
+fn session_url(server: &Server, external_id: &str, protocol: &str) -> String {
     let viewer = format!("Bearer {}", server.token(&["--role", "viewer"]));
     let ask = |query: &str, variables: serde_json::Value| {
         let body = json!({"query": query, "variables": variables});
@@ -186,6 +197,7 @@ fn session_url(server: &Server, external_id: &str) -> String {
             ... on PlaybackSession { url gaps { range { start end } } } ... on MediaUnavailable { message } } }",
         json!({"input": {
             "streamId": stream["id"], "start": stream["earliest"], "end": stream["latest"],
+            "protocol": protocol,
         }}),
     );
     let session = &session["data"]["playbackSession"];

@@ -37,6 +37,8 @@ export type MediaUnavailableCode =
   | 'CODEC_NOT_SUPPORTED'
   /** It is not kept any more. */
   | 'EXPIRED'
+  /** The codec changes inside the range; ask per clip. */
+  | 'MIXED_CODECS'
   /** No footage in the range; for `LIVE`: the camera is not sending. */
   | 'NO_MEDIA'
   /** The range is longer than the protocol allows. */
@@ -54,7 +56,9 @@ export type PlaybackMode =
 /** How a player fetches media. */
 export type PlaybackProtocol =
   /** HTTP Live Streaming, fragmented MP4. */
-  | 'HLS';
+  | 'HLS'
+  /** One MP4 file, resumable by byte range; a finished range only. */
+  | 'MP4';
 
 /** What to play. */
 export type PlaybackSessionInput = {
@@ -62,6 +66,8 @@ export type PlaybackSessionInput = {
   end?: string | null | undefined;
   /** How long the URL works, 300 to 43200 s. */
   expiresInSeconds?: number;
+  /** For `MP4`: the name that a browser saves the file under. */
+  fileName?: string | null | undefined;
   mode?: PlaybackMode;
   protocol?: PlaybackProtocol;
   /** Required, but refused for `LIVE`. */

@@ -3,6 +3,7 @@
 
 pub mod hls;
 pub mod image;
+pub mod mp4;
 
 use crate::playback::MediaError;
 use crate::service::Service;
@@ -69,7 +70,7 @@ pub fn answer(
                 .content_type(content_type)
                 .insert_header((header::ACCEPT_RANGES, "bytes"))
                 .insert_header((header::CACHE_CONTROL, until_expiry));
-            let bytes = match part(request.headers(), bytes.len()) {
+            let bytes = match part(request.headers(), bytes.len() as u64, None) {
                 Part::All => bytes,
                 Part::Range { first, last } => {
                     let whole = bytes.len();
@@ -77,7 +78,8 @@ pub fn answer(
                         header::CONTENT_RANGE,
                         format!("bytes {first}-{last}/{whole}"),
                     ));
-                    bytes.slice(first..=last)
+                    // Both lie within the bytes.
+                    bytes.slice(first as usize..=last as usize)
                 }
                 Part::Unsatisfiable => {
                     return response
@@ -120,7 +122,10 @@ fn with_cors(response: &mut HttpResponseBuilder) -> &mut HttpResponseBuilder {
         .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
         .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD"))
         .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, "range"))
-        .insert_header((header::ACCESS_CONTROL_EXPOSE_HEADERS, "content-length, content-range"))
+        .insert_header((
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            "content-length, content-range, etag",
+        ))
         .insert_header((header::ACCESS_CONTROL_MAX_AGE, "86400"))
         .insert_header((header::REFERRER_POLICY, "no-referrer"))
 }
@@ -152,16 +157,17 @@ enum Part {
     All,
     /// First and last byte, as in Content-Range.
     Range {
-        first: usize,
-        last: usize,
+        first: u64,
+        last: u64,
     },
     Unsatisfiable,
 }
 
 /// What a Range header asks for (RFC 9110 §14.2). One range is answered; a header that is malformed
-/// or asks for several is passed over, and so is one that depends on a validator that we never gave.
-fn part(headers: &HeaderMap, len: usize) -> Part {
-    if headers.contains_key(header::IF_RANGE) {
+/// or asks for several is passed over, and so is one that depends on another entity than `etag`.
+fn part(headers: &HeaderMap, len: u64, etag: Option<&str>) -> Part {
+    let is_same = |condition: &HeaderValue| etag.is_some_and(|etag| condition == etag);
+    if headers.get(header::IF_RANGE).is_some_and(|condition| !is_same(condition)) {
         return Part::All;
     }
     headers.get(header::RANGE).map(HeaderValue::to_str).map_or(Part::All, |range| {
@@ -169,12 +175,12 @@ fn part(headers: &HeaderMap, len: usize) -> Part {
     })
 }
 
-fn parse_range(range: &str, len: usize) -> Option<Part> {
+fn parse_range(range: &str, len: u64) -> Option<Part> {
     let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
-    let position = |text: &str| -> Option<usize> {
+    let position = |text: &str| -> Option<u64> {
         let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         // More digits than fit lie beyond every end.
-        is_number.then(|| text.parse().unwrap_or(usize::MAX))
+        is_number.then(|| text.parse().unwrap_or(u64::MAX))
     };
     let end = len.checked_sub(1);
     let range = match (first, last) {
@@ -223,7 +229,19 @@ mod tests {
         for (text, len, expected) in table {
             let mut headers = HeaderMap::new();
             headers.insert(header::RANGE, HeaderValue::from_static(text));
-            assert_eq!(part(&headers, len), expected, "{text}");
+            assert_eq!(part(&headers, len, None), expected, "{text}");
+        }
+        for (condition, etag, expected) in [
+            ("\"a\"", Some("\"a\""), range(0, 0)),
+            ("\"b\"", Some("\"a\""), Part::All),
+            ("W/\"a\"", Some("\"a\""), Part::All),
+            ("\"a\"", None, Part::All),
+            ("Sun, 22 Nov 2026 08:00:00 GMT", Some("\"a\""), Part::All),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
+            headers.insert(header::IF_RANGE, HeaderValue::from_static(condition));
+            assert_eq!(part(&headers, 10, etag), expected, "{condition}");
         }
     }
 
