@@ -6,7 +6,9 @@
 mod auth;
 mod camera;
 mod crash;
+mod disk;
 mod files;
+mod footage;
 mod graphql;
 mod house;
 mod pictures;

@@ -8,10 +8,12 @@
 
 pub mod archive;
 pub mod catalog;
+pub mod check;
 pub mod lmdb;
+mod pages;
+pub mod quarantine;
 
 use super::{Catalog, Result, Storage, StorageError};
-pub use archive::check::Report;
 use archive::{ArchiveOptions, EmbeddedArchive};
 use catalog::EmbeddedCatalog;
 use lmdb::io_error;
@@ -37,12 +39,6 @@ pub fn open_with(data_dir: &Path, options: ArchiveOptions) -> Result<Storage> {
 pub fn open_catalog(data_dir: &Path) -> Result<Arc<dyn Catalog>> {
     std::fs::create_dir_all(data_dir).map_err(|error| io_error(data_dir, &error))?;
     Ok(Arc::new(EmbeddedCatalog::open(&data_dir.join("catalog"))?))
-}
-
-/// Checks the media of `data_dir`; see [`archive::check`]. To repair, no server may run there.
-pub fn check(data_dir: &Path, repair: bool) -> Result<Report> {
-    let _lock = repair.then(|| lock(data_dir)).transpose()?;
-    archive::check::check(&data_dir.join("archive"), repair)
 }
 
 /// Takes the data directory for this process. The lock goes when the file is closed, by a kill too.

@@ -295,7 +295,11 @@ impl Walk<'_> {
         let seen = usize::try_from(page).ok().and_then(|page| self.seen.get_mut(page));
         match seen {
             Some(seen) if (2..=self.last_page).contains(&page) => {
-                if std::mem::replace(seen, true) { Err("it is used twice") } else { Ok(()) }
+                if std::mem::replace(seen, true) {
+                    Err("it is used twice")
+                } else {
+                    Ok(())
+                }
             }
             _ => Err("there is no such page"),
         }

@@ -27,6 +27,8 @@ use crate::storage::{
 };
 use heed::{Env, RoTxn, RwTxn};
 use lookback_wire::{FragmentNumber, Timestamp};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Bound;
 use std::path::Path;
 
@@ -161,8 +163,8 @@ impl Index {
             }
             let key = fragment_key(update.stream, record.start, record.number);
             self.fragments.put(txn, &key, &row.encode())?;
-            let times = [record.start, record.arrived_at].map(|time| time_key(time.as_millis()));
-            self.numbers.put(txn, &pair_key(update.stream, record.number.0), &times.concat())?;
+            let number = pair_key(update.stream, record.number.0);
+            self.numbers.put(txn, &number, &number_value(record))?;
             self.add_to_runs(txn, update.stream, record)?;
             file.note(record);
             of_stream.get_or_insert_default().note(record);
@@ -291,15 +293,6 @@ impl Index {
     pub fn stored_bytes(&self, stream: StreamId) -> Result<u64> {
         let txn = self.env.read_txn()?;
         Ok(self.stream_row(&txn, stream)?.map_or(0, |row| row.bytes))
-    }
-
-    /// Takes single fragments out, as `check --repair` does with damaged ones.
-    pub fn remove_fragments(&self, stream: StreamId, rows: &[FragmentRecord]) -> Result<()> {
-        let mut txn = self.env.write_txn()?;
-        let mut rows = rows.to_vec();
-        rows.sort_by_key(|row| (row.start, row.number));
-        self.remove_rows(&mut txn, stream, &rows)?;
-        Ok(txn.commit()?)
     }
 
     /// `rows` sorted by start.
@@ -645,16 +638,66 @@ impl Index {
         Ok((found, expected))
     }
 
-    /// Replaces all of a stream's runs.
-    pub fn put_runs(&self, stream: StreamId, runs: &[Run]) -> Result<()> {
-        let mut txn = self.env.write_txn()?;
-        let first = run_key(stream, Timestamp::from_millis(i64::MIN));
-        let last = run_key(stream, Timestamp::from_millis(i64::MAX));
-        self.runs.delete_range(&mut txn, &inclusive(&first, &last))?;
-        for run in runs {
-            self.put_run(&mut txn, stream, run)?;
+    /// Where the tables do not say what the others do, in words.
+    pub fn contradictions(&self) -> Result<Vec<String>> {
+        let files: HashMap<_, _> =
+            self.files()?.into_iter().map(|(stream, file, row)| ((stream, file), row)).collect();
+        let txn = self.env.read_txn()?;
+        let mut found = Vec::new();
+        let mut streams: HashMap<StreamId, (StreamRow, u64)> = HashMap::new();
+        for entry in self.fragments.iter(&txn)? {
+            let (key, value) = entry?;
+            let stream = stream_of(key)?;
+            let record = decode_row((key, value))?.record;
+            let FragmentRecord { number, start, location, .. } = record;
+            let fragment = || format!("fragment {number} of {stream}, {start}, ");
+            match files.get(&(stream, location.file)) {
+                Some(file) if !file.covers(&record) => {
+                    found.push(fragment() + "lies outside of what is said of its file");
+                }
+                None => found.push(fragment() + &format!("has no file {:016x}", location.file)),
+                Some(_) => {}
+            }
+            let times = self.numbers.get(&txn, &pair_key(stream, number.0))?;
+            if times != Some(&number_value(&record)) {
+                found.push(fragment() + "is not found by its number");
+            }
+            let (known, bytes) = match streams.entry(stream) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    new.insert((self.stream_row(&txn, stream)?.unwrap_or_default(), 0))
+                }
+            };
+            *bytes = bytes.saturating_add(u64::from(location.len));
+            if !known.covers(&record) {
+                found.push(fragment() + "lies outside of what is said of its stream");
+            }
         }
-        Ok(txn.commit()?)
+        for (stream, (known, bytes)) in streams {
+            if known.bytes != bytes {
+                found.push(format!("{stream} has {bytes} bytes and not {}", known.bytes));
+            }
+        }
+        let (fragments, numbers) = (self.fragments.len(&txn)?, self.numbers.len(&txn)?);
+        if fragments != numbers {
+            found.push(format!("{fragments} fragments have {numbers} numbers"));
+        }
+        for entry in self.inits.iter(&txn)? {
+            let (key, value) = entry?;
+            let (stream, file) = (stream_of(key)?, decode_init((key, value))?.1.file);
+            if !files.contains_key(&(stream, file)) {
+                found
+                    .push(format!("an initialization segment of {stream} has no file {file:016x}"));
+            }
+        }
+        drop(txn);
+        for stream in self.streams()? {
+            let (runs, expected) = self.runs_with_expected(stream)?;
+            if runs != expected {
+                found.push(format!("the runs of {stream} are not what its fragments come to"));
+            }
+        }
+        Ok(found)
     }
 
     fn add_to_runs(
@@ -846,10 +889,14 @@ struct StreamRow {
 
 impl StreamRow {
     fn note(&mut self, record: &FragmentRecord) {
-        let ahead_ms = (record.number.0 >> 12) as i64 - record.arrived_at.as_millis();
         self.longest_ms = self.longest_ms.max(record.duration_ms);
-        self.most_ahead_ms = self.most_ahead_ms.max(ahead_ms);
+        self.most_ahead_ms = self.most_ahead_ms.max(ahead_ms(record));
         self.bytes = self.bytes.saturating_add(u64::from(record.location.len));
+    }
+
+    /// Whether what is said of the stream is true of this fragment of it.
+    fn covers(&self, record: &FragmentRecord) -> bool {
+        record.duration_ms <= self.longest_ms && ahead_ms(record) <= self.most_ahead_ms
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -868,6 +915,11 @@ impl StreamRow {
             bytes: fields.varint()?,
         })
     }
+}
+
+/// How far a fragment's number runs ahead of its arrival.
+fn ahead_ms(record: &FragmentRecord) -> i64 {
+    ((record.number.0 >> 12) as i64).saturating_sub(record.arrived_at.as_millis())
 }
 
 impl Row {
@@ -918,6 +970,16 @@ impl FileRow {
         self.newest_number = self.newest_number.max(record.number);
     }
 
+    /// Whether what is said of the file is true of this fragment of it.
+    fn covers(&self, record: &FragmentRecord) -> bool {
+        let location = record.location;
+        self.state == FileState::Expired
+            || record.arrived_at <= self.newest_arrival
+                && (self.first_start..=self.last_start).contains(&record.start)
+                && record.number <= self.newest_number
+                && location.offset.saturating_add(u64::from(location.len)) <= self.len
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut out = vec![self.state as u8];
         put(&mut out, self.len);
@@ -952,6 +1014,19 @@ impl FileRow {
 
 fn decode_row((key, value): (&[u8], &[u8])) -> Result<Row> {
     Row::decode(key, value).ok_or_else(|| damaged("a fragment's row"))
+}
+
+fn number_value(record: &FragmentRecord) -> [u8; 16] {
+    let mut value = [0; 16];
+    value[..8].copy_from_slice(&time_key(record.start.as_millis()));
+    value[8..].copy_from_slice(&time_key(record.arrived_at.as_millis()));
+    value
+}
+
+/// The stream that a key begins with.
+fn stream_of(key: &[u8]) -> Result<StreamId> {
+    let id = key.first_chunk().ok_or_else(|| damaged("a key"))?;
+    Ok(StreamId(Ulid::from_be_bytes(*id)))
 }
 
 /// Number, start and time of arrival.

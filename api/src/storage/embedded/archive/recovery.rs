@@ -48,10 +48,13 @@ pub fn recover(disk: &dyn Disk, root: &Path, index: &Index) -> Result<Recovered>
     let rebuilding = !index.is_complete()?;
     let mut recovered = Recovered { rebuilt: rebuilding, ..Recovered::default() };
     let mut known: HashMap<(StreamId, u64), FileRow> = HashMap::new();
+    let mut newest_known: HashMap<StreamId, u64> = HashMap::new();
     for (stream, number, row) in index.files()? {
         recovered.last_file = recovered.last_file.max(number);
         recovered.last_number = recovered.last_number.max(row.newest_number.0);
         known.insert((stream, number), row);
+        // They come in order.
+        newest_known.insert(stream, number);
     }
     let removal = Removal { disk, root, index, gone: &|_, _| {} };
     let mut updates = Vec::new();
@@ -69,6 +72,10 @@ pub fn recover(disk: &dyn Disk, root: &Path, index: &Index) -> Result<Recovered>
                     continue;
                 }
                 Some(row) => row.len,
+                // Not what was begun last: it came from elsewhere. `check` names it.
+                None if newest_known.get(&stream).is_some_and(|newest| number < *newest) => {
+                    continue;
+                }
                 None => 0,
             };
             let check_bodies = !rebuilding || position >= checked_from;
@@ -163,9 +170,11 @@ fn take_tail(
     }
     let cut_bytes = file.size()?.saturating_sub(update.len);
     let dir = stream_dir(root, stream);
-    if update.len == 0 && !rebuilding {
-        disk.remove(&path)?;
-        disk.sync_dir(&dir)?;
+    if update.len == 0 {
+        if !rebuilding {
+            disk.remove(&path)?;
+            disk.sync_dir(&dir)?;
+        }
         return Ok(Tail { update: None, cut_bytes });
     }
     if cut_bytes > 0 && !rebuilding {

@@ -1,14 +1,15 @@
 //! Stops at arbitrary points, and what damage does: on real directories, through the archive's own
 //! door.
 
-use super::check::{Finding, check};
-use super::writer::{Rotation, file_path};
+use super::check::{Damage as Wrong, Finding, check};
+use super::writer::{Rotation, file_path, stream_dir};
 use super::{ArchiveOptions, EmbeddedArchive};
 use crate::id::StreamId;
 use crate::segment::TimeRange;
 use crate::storage::contract::{self, NOW};
 use crate::storage::{
-    Appended, Archive, FragmentQuery, FragmentRecord, InitId, RangeBy, StorageError, TimeOrder,
+    Appended, Archive, FragmentQuery, FragmentRecord, InitId, Location, RangeBy, StorageError,
+    TimeOrder,
 };
 use lookback_wire::Timestamp;
 use std::path::{Path, PathBuf};
@@ -222,14 +223,18 @@ async fn damage_is_refused_named_and_set_aside() {
                 }
                 archive.close().await.unwrap();
             }
+            let damage = if what == "body" { Wrong::Body } else { Wrong::Head };
+            let path = killed.file_of(number);
             let finding =
-                Finding::Fragment { stream, number: record.number, location: record.location };
+                Finding::Fragment { path, stream, record: Box::new(record.clone()), damage };
             let findings = check(killed.root(), false).unwrap().findings;
             assert_eq!(findings, [finding], "{what} of {number}");
             assert_eq!(check(killed.root(), true).unwrap().findings.len(), 1);
             assert_eq!(check(killed.root(), false).unwrap().findings, [], "{what} of {number}");
-            let aside = killed.root().join("quarantine");
-            assert!(file_path(&aside, stream, record.location.file).exists());
+            let Location { file, offset, len } = record.location;
+            let aside = stream_dir(&killed.root().join("quarantine"), stream);
+            let kept = std::fs::read(aside.join(format!("{file:016x}-{offset}.record"))).unwrap();
+            assert!(kept.len() > len as usize, "its head is there, too");
             {
                 let archive = open(killed.root());
                 assert_eq!(readable(&archive, stream).await, others, "{what} of {number}");
@@ -249,10 +254,12 @@ async fn repair_takes_in_what_the_index_forgot() {
     {
         use crate::storage::embedded::lmdb::Durability;
         let index = super::Index::open(&killed.root().join("index"), Durability::None).unwrap();
-        index.remove_fragments(killed.stream, &killed.records[3..4]).unwrap();
+        let file = killed.records[3].location.file;
+        index.remove_from_file(killed.stream, file, &killed.records[3..4], false).unwrap();
     }
     let FragmentRecord { number, location, .. } = killed.records[3];
-    let finding = Finding::NotIndexed { stream: killed.stream, number, location };
+    let (path, stream) = (killed.file_of(3), killed.stream);
+    let finding = Finding::FragmentNotIndexed { path, stream, number, offset: location.offset };
     assert_eq!(check(killed.root(), true).unwrap().findings, [finding]);
     assert_eq!(check(killed.root(), false).unwrap().findings, []);
     let archive = open(killed.root());
@@ -270,8 +277,12 @@ async fn a_missing_file_is_named_and_the_rest_plays() {
     assert_eq!(readable(&archive, killed.stream).await, left);
     archive.close().await.unwrap();
     drop(archive);
-    let lost = 10 - left.len();
-    // The init that the file held is named, too.
-    assert_eq!(check(killed.root(), true).unwrap().findings.len(), lost + 1);
+    let finding = Finding::FileMissing {
+        path: killed.file_of(0),
+        stream: killed.stream,
+        fragments: 10 - left.len() as u64,
+        range: Some(TimeRange { start: NOW, end: start(left[0]) }),
+    };
+    assert_eq!(check(killed.root(), true).unwrap().findings, [finding]);
     assert_eq!(check(killed.root(), false).unwrap().findings, []);
 }

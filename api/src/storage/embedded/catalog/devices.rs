@@ -56,7 +56,7 @@ pub fn external_id_key(device: &Device) -> Vec<u8> {
     key(&[&device.account.0.to_be_bytes(), &text(&device.external_id)])
 }
 
-fn name_key(account: AccountId, name: &str, id: DeviceId) -> Vec<u8> {
+pub fn name_key(account: AccountId, name: &str, id: DeviceId) -> Vec<u8> {
     let name = text(&name.to_lowercase());
     key(&[&account.0.to_be_bytes(), &name, &id.0.to_be_bytes()])
 }
@@ -201,7 +201,7 @@ pub fn remove_stream(tables: &Tables, txn: &mut RwTxn, stream: &Stream) -> Resul
     Ok(())
 }
 
-fn stream_key(stream: &Stream) -> Vec<u8> {
+pub fn stream_key(stream: &Stream) -> Vec<u8> {
     key(&[&stream.device.0.to_be_bytes(), &[stream.position], &stream.id.0.to_be_bytes()])
 }
 

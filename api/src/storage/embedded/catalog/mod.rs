@@ -1,6 +1,7 @@
 //! Records in LMDB: reads on the caller's thread, writes by one thread that commits whatever has
 //! gathered in one transaction.
 
+pub mod check;
 mod devices;
 mod media_streams;
 mod retention;

@@ -80,7 +80,7 @@ pub fn count_in_hours(tables: &Tables, txn: &mut RwTxn) -> Result<()> {
     Ok(())
 }
 
-fn hold_key(hold: &Hold) -> Vec<u8> {
+pub fn hold_key(hold: &Hold) -> Vec<u8> {
     let start = time_key(hold.range.start.as_millis());
     key(&[&hold.stream.0.to_be_bytes(), &start, &hold.id.0.to_be_bytes()])
 }
@@ -136,7 +136,7 @@ fn holds_under(tables: &Tables, txn: &RoTxn, keys: &[Vec<u8>]) -> Result<Vec<Hol
     Ok(holds)
 }
 
-fn deletion_key(deletion: &Deletion) -> Vec<u8> {
+pub fn deletion_key(deletion: &Deletion) -> Vec<u8> {
     key(&[&deletion.stream.0.to_be_bytes(), &deletion.last.0.to_be_bytes()])
 }
 

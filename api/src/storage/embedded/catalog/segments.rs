@@ -18,11 +18,23 @@ const OVERLAP_MS: i64 = 500;
 const MAX_COMPARED: usize = 1000;
 
 /// What is known of all of a stream's segments.
-#[derive(Default, Serialize, Deserialize)]
-struct OfStream {
+#[derive(Serialize, Deserialize)]
+pub struct OfStream {
     /// No segment was longer: how far before a span one that overlaps it may begin.
-    longest_ms: i64,
+    pub longest_ms: i64,
     newest_end: Timestamp,
+}
+
+impl OfStream {
+    /// Of a stream whose only segment is over `range`.
+    pub fn of(range: TimeRange) -> Self {
+        Self { longest_ms: range.millis(), newest_end: range.end }
+    }
+
+    pub fn note(&mut self, range: TimeRange) {
+        self.longest_ms = self.longest_ms.max(range.millis());
+        self.newest_end = self.newest_end.max(range.end);
+    }
 }
 
 fn segment_key(id: SegmentId) -> Vec<u8> {
@@ -30,7 +42,7 @@ fn segment_key(id: SegmentId) -> Vec<u8> {
 }
 
 /// In tables that sort a stream's segments by an instant.
-fn at_key(at: Timestamp, id: SegmentId) -> Vec<u8> {
+pub fn at_key(at: Timestamp, id: SegmentId) -> Vec<u8> {
     let (window, key_of_id) = (id.window.to_be_bytes(), id.key.to_be_bytes());
     key(&[&id.stream.0.to_be_bytes(), &time_key(at.as_millis()), &window, &key_of_id])
 }
@@ -81,14 +93,12 @@ fn announce_one(
     let end = segment.range.end.as_millis().to_be_bytes();
     tables.segment_starts.put(txn, &at_key(segment.range.start, id), &end)?;
     tables.segment_arrivals.put(txn, &at_key(now, id), NOTHING)?;
-    let known = of_stream.get_or_insert(OfStream { longest_ms: 0, newest_end: segment.range.end });
-    known.longest_ms = known.longest_ms.max(segment.range.millis());
-    known.newest_end = known.newest_end.max(segment.range.end);
+    of_stream.get_or_insert(OfStream::of(segment.range)).note(segment.range);
     put(txn, tables.announced, &stream.0.to_be_bytes(), &of_stream)?;
     Ok(Announced::Stored { segment, overlaps, out_of_order })
 }
 
-fn of_stream(tables: &Tables, txn: &RoTxn, stream: StreamId) -> Result<Option<OfStream>> {
+pub fn of_stream(tables: &Tables, txn: &RoTxn, stream: StreamId) -> Result<Option<OfStream>> {
     get(txn, tables.announced, &stream.0.to_be_bytes())
 }
 

@@ -32,6 +32,13 @@ macro_rules! tables {
                     lmdb::open(dir, [$(stringify!($name)),*], durability)?;
                 Ok((env, Self { $($name),* }))
             }
+
+            pub fn named(&self, name: &str) -> Option<Table> {
+                match name {
+                    $(stringify!($name) => Some(self.$name),)*
+                    _ => None,
+                }
+            }
         }
     };
 }
@@ -137,9 +144,12 @@ pub fn get<T: DeserializeOwned>(txn: &RoTxn, table: Table, key: &[u8]) -> Result
 }
 
 pub fn put<T: Serialize>(txn: &mut RwTxn, table: Table, key: &[u8], record: &T) -> Result<()> {
-    let value = serde_json::to_vec(record)
-        .map_err(|error| StorageError::Damaged(format!("a record cannot be written: {error}")))?;
-    Ok(table.put(txn, key, &value)?)
+    Ok(table.put(txn, key, &encode(record)?)?)
+}
+
+pub fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(record)
+        .map_err(|error| StorageError::Damaged(format!("a record cannot be written: {error}")))
 }
 
 pub fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T> {
@@ -162,6 +172,12 @@ pub fn text(text: &str) -> Vec<u8> {
         // The empty key is not allowed, so every text ends in a zero.
         _ => [bytes, &[0]].concat(),
     }
+}
+
+/// What [`text`] was made of; of a long one, what is left of it.
+pub fn text_of(end: &[u8]) -> String {
+    let text = end.strip_suffix(&[0]).or(end.get(..MAX_TEXT - 32)).unwrap_or(end);
+    String::from_utf8_lossy(text).into_owned()
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ pub fn ensure_account(
     Ok(account)
 }
 
-fn user_name_key(account: AccountId, name: &str) -> Vec<u8> {
+pub fn user_name_key(account: AccountId, name: &str) -> Vec<u8> {
     key(&[&account.0.to_be_bytes(), &text(name)])
 }
 
@@ -84,7 +84,7 @@ pub fn user_by_name(
     }
 }
 
-fn sign_in_end_key(sign_in: &SignIn) -> Vec<u8> {
+pub fn sign_in_end_key(sign_in: &SignIn) -> Vec<u8> {
     key(&[&time_key(sign_in.expires_at.as_millis()), &sign_in.id.0.to_be_bytes()])
 }
 
