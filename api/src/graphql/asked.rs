@@ -2,12 +2,13 @@
 
 use super::fault::Fault;
 use super::loader::Loaders;
+use super::user_error::{UserError, UserErrorCode};
 use crate::access::{Action, Decision, Principal, Target, decide};
 use crate::account::RetentionPlan;
 use crate::device::{Device, Stream};
 use crate::id::{DeviceId, PlanId, StreamId};
 use crate::service::Service;
-use async_graphql::Context;
+use async_graphql::{Context, ID};
 use lookback_wire::Timestamp;
 use std::sync::Arc;
 
@@ -56,6 +57,52 @@ impl Asked {
         let Some(stream) = self.loaders.streams.get(id).await? else { return Ok(None) };
         let device = self.device(stream.device).await?;
         Ok(device.map(|_| stream))
+    }
+
+    /// The device that an identifier in an input's `field` names, where the caller may manage it.
+    pub async fn managed_device(
+        &self,
+        id: &ID,
+        field: &str,
+    ) -> Result<Result<Device, UserError>, Fault> {
+        self.principal()?;
+        let device = match id.parse::<DeviceId>() {
+            Ok(id) => self.device(id).await?,
+            Err(_) => None,
+        };
+        Ok(match device {
+            Some(device) if self.may(Action::Manage, &device) => Ok(device),
+            Some(_) => {
+                let message = "the caller may not manage this device";
+                Err(UserError::at(UserErrorCode::Forbidden, &[field], message))
+            }
+            None => {
+                let message = format!("there is no such {}", field.trim_end_matches("Id"));
+                Err(UserError::at(UserErrorCode::NotFound, &[field], message))
+            }
+        })
+    }
+
+    /// The stream that an identifier in an input's `field` names, where the caller may manage its
+    /// device.
+    pub async fn managed_stream(
+        &self,
+        id: &ID,
+        field: &str,
+    ) -> Result<Result<Stream, UserError>, Fault> {
+        self.principal()?;
+        let stream = match id.parse::<StreamId>() {
+            Ok(id) => self.stream(id).await?,
+            Err(_) => None,
+        };
+        let device = stream.as_ref().map(|stream| stream.device.to_string()).unwrap_or_default();
+        Ok(match (self.managed_device(&device.into(), field).await?, stream) {
+            (Ok(_), Some(stream)) => Ok(stream),
+            (Err(mistake), _) => Err(mistake),
+            (Ok(device), None) => {
+                return Err(Fault::internal(format!("{} has no stream", device.id)));
+            }
+        })
     }
 
     /// The device of a stream that the caller was shown.

@@ -58,6 +58,12 @@ impl Clip {
         let first = image::thumbnails(ctx, &self.stream, self.clip.range, Some(1), max_width).await;
         first.map(|images| images.into_iter().next()).transpose()
     }
+
+    /// Whether a hold keeps any of it.
+    async fn held(&self, ctx: &Context<'_>) -> Result<bool, Fault> {
+        let retention = &asked(ctx)?.service.retention;
+        Ok(!retention.holds(self.stream.id, self.clip.range).await?.is_empty())
+    }
 }
 
 connection!(

@@ -5,11 +5,10 @@ use super::device::unheard_since;
 use super::fault::{Fault, Maybe};
 use super::time_range::{TimeRange, seconds};
 use crate::device;
+use crate::keeping::Keeping;
 use crate::playback::timeline::{self, GapFacts};
 use crate::segment;
 use async_graphql::{Context, Enum, Object, SimpleObject};
-
-const DAY_MS: i64 = 86_400_000;
 
 pub struct Coverage {
     pub stream: device::Stream,
@@ -61,6 +60,8 @@ pub enum GapReason {
     DeviceOffline,
     /// Its retention ended.
     Expired,
+    /// It was deleted on request.
+    Deleted,
     /// It may still arrive.
     Pending,
     Unknown,
@@ -79,7 +80,7 @@ pub async fn explain(
     let facts = GapFacts {
         now,
         made_at: stream.created_at,
-        kept_since: now.plus_millis(-i64::from(plan.days) * DAY_MS),
+        kept_since: now.plus_millis(-Keeping::by_plan(&plan).kept_ms()),
         unheard_since: unheard_since(asked, &device),
         max_gap_ms,
     };

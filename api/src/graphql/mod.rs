@@ -3,13 +3,16 @@
 
 pub mod asked;
 pub mod calendar;
+pub mod change_plan;
 pub mod clip;
 pub mod coverage;
 pub mod credential;
+pub mod delete_footage;
 pub mod device;
 pub mod document;
 pub mod execute;
 pub mod fault;
+pub mod hold;
 pub mod image;
 pub mod ingest;
 pub mod loader;
@@ -25,6 +28,7 @@ pub mod segment;
 pub mod service;
 pub mod stream;
 pub mod time_range;
+pub mod update_device;
 pub mod upload_grant;
 pub mod user_error;
 pub mod viewer;
@@ -119,7 +123,9 @@ mod failing_alone {
     use super::*;
     use crate::access::{Principal, Subject};
     use crate::segment::{SegmentId, TimeRange};
-    use crate::{account, device as devices, id, playback as playing, segment as segments};
+    use crate::{
+        account, device as devices, id, keeping, playback as playing, segment as segments,
+    };
     use async_graphql::{EmptyMutation, Object};
     use lookback_wire::Timestamp;
     use serde_json::{Value, json};
@@ -200,6 +206,18 @@ mod failing_alone {
 
         async fn segment(&self) -> Maybe<segment::Segment> {
             Some(Ok(segment::Segment(self.segment.clone())))
+        }
+
+        async fn hold(&self) -> Maybe<hold::Hold> {
+            let hold = keeping::Hold {
+                id: id::HoldId::new(AT),
+                stream: self.stream.id,
+                range: RANGE,
+                reason: None,
+                until: None,
+                created_at: AT,
+            };
+            Some(Ok(hold::Hold(hold)))
         }
 
         async fn clip(&self) -> Maybe<clip::Clip> {

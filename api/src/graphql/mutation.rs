@@ -1,11 +1,17 @@
 //! `Mutation`: the writes.
 
 use super::asked::asked;
+use super::change_plan::{
+    self, CreateRetentionPlanInput, RetentionPlanPayload, UpdateRetentionPlanInput,
+};
+use super::delete_footage::{self, DeleteFootageInput, DeleteFootagePayload};
 use super::fault::Maybe;
+use super::hold::{self, PlaceHoldInput, PlaceHoldPayload, ReleaseHoldPayload};
 use super::ingest::{self, IngestSegmentsInput, IngestSegmentsPayload};
 use super::register::{self, RegisterDeviceInput, RegisterDevicePayload};
+use super::update_device::{self, DevicePayload, RetireDeviceInput, UpdateDeviceInput};
 use super::upload_grant::{self, CreateUploadGrantInput, CreateUploadGrantPayload};
-use async_graphql::{Context, Object};
+use async_graphql::{Context, ID, Object};
 
 pub struct Mutation;
 
@@ -44,6 +50,84 @@ impl Mutation {
     ) -> Maybe<RegisterDevicePayload> {
         Some(match asked(ctx) {
             Ok(asked) => register::register(asked, input).await,
+            Err(fault) => Err(fault),
+        })
+    }
+
+    /// Changes a device; what is left out stays.
+    async fn update_device(
+        &self,
+        ctx: &Context<'_>,
+        input: UpdateDeviceInput,
+    ) -> Maybe<DevicePayload> {
+        Some(match asked(ctx) {
+            Ok(asked) => update_device::update(asked, input).await,
+            Err(fault) => Err(fault),
+        })
+    }
+
+    /// Takes a device out of service; its footage stays until its retention ends, unless it is to be deleted.
+    async fn retire_device(
+        &self,
+        ctx: &Context<'_>,
+        input: RetireDeviceInput,
+    ) -> Maybe<DevicePayload> {
+        Some(match asked(ctx) {
+            Ok(asked) => update_device::retire(asked, input).await,
+            Err(fault) => Err(fault),
+        })
+    }
+
+    async fn create_retention_plan(
+        &self,
+        ctx: &Context<'_>,
+        input: CreateRetentionPlanInput,
+    ) -> Maybe<RetentionPlanPayload> {
+        Some(match asked(ctx) {
+            Ok(asked) => change_plan::create(asked, input).await,
+            Err(fault) => Err(fault),
+        })
+    }
+
+    /// Changes a plan for every device on it; what is left out stays.
+    async fn update_retention_plan(
+        &self,
+        ctx: &Context<'_>,
+        input: UpdateRetentionPlanInput,
+    ) -> Maybe<RetentionPlanPayload> {
+        Some(match asked(ctx) {
+            Ok(asked) => change_plan::update(asked, input).await,
+            Err(fault) => Err(fault),
+        })
+    }
+
+    /// Keeps a span beyond its retention; copies nothing.
+    async fn place_hold(
+        &self,
+        ctx: &Context<'_>,
+        input: PlaceHoldInput,
+    ) -> Maybe<PlaceHoldPayload> {
+        Some(match asked(ctx) {
+            Ok(asked) => hold::place(asked, input).await,
+            Err(fault) => Err(fault),
+        })
+    }
+
+    async fn release_hold(&self, ctx: &Context<'_>, id: ID) -> Maybe<ReleaseHoldPayload> {
+        Some(match asked(ctx) {
+            Ok(asked) => hold::release(asked, id).await,
+            Err(fault) => Err(fault),
+        })
+    }
+
+    /// Deletes a span for good; held footage is refused.
+    async fn delete_footage(
+        &self,
+        ctx: &Context<'_>,
+        input: DeleteFootageInput,
+    ) -> Maybe<DeleteFootagePayload> {
+        Some(match asked(ctx) {
+            Ok(asked) => delete_footage::delete(asked, input).await,
             Err(fault) => Err(fault),
         })
     }

@@ -4,11 +4,12 @@ use super::asked::Asked;
 use super::credential::DeviceCredential;
 use super::device::Device;
 use super::fault::Fault;
+use super::hold::{self, Hold};
 use super::plan::RetentionPlan;
 use super::segment::Segment;
 use super::stream::Stream;
 use crate::access::Action;
-use crate::id::{CredentialId, DeviceId, PlanId, StreamId};
+use crate::id::{CredentialId, DeviceId, HoldId, PlanId, StreamId};
 use crate::segment::SegmentId;
 use async_graphql::{ID, Interface};
 
@@ -21,6 +22,7 @@ pub enum Node {
     Segment(Segment),
     RetentionPlan(RetentionPlan),
     DeviceCredential(DeviceCredential),
+    Hold(Hold),
 }
 
 /// The object of that identifier; `None` where it does not exist for the caller.
@@ -40,6 +42,9 @@ pub async fn find(asked: &Asked, id: &str) -> Result<Option<Node>, Fault> {
     }
     if let Ok(id) = id.parse::<CredentialId>() {
         return Ok(credential(asked, id).await?.map(Node::DeviceCredential));
+    }
+    if let Ok(id) = id.parse::<HoldId>() {
+        return Ok(hold::find(asked, id).await?.map(Node::Hold));
     }
     Ok(None)
 }

@@ -1,5 +1,6 @@
 //! `RetentionPlan`.
 
+use super::scalar::ByteCount;
 use crate::account;
 use async_graphql::{Enum, ID, Object};
 
@@ -33,6 +34,11 @@ impl RetentionPlan {
 
     async fn post_roll_seconds(&self) -> u32 {
         self.0.post_roll_s
+    }
+
+    /// How much one device may store; null for no cap.
+    async fn storage_quota(&self) -> Option<ByteCount> {
+        self.0.storage_quota_bytes.map(ByteCount)
     }
 
     /// Whether devices registered without a plan get this one; exactly one in the account is.

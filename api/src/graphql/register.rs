@@ -5,7 +5,7 @@ use super::credential::{DeviceCredential, DeviceCredentialKind, IssuedCredential
 use super::device::Device;
 use super::fault::Fault;
 use super::scalar::TimeZone;
-use super::user_error::{UserError, UserErrorCode};
+use super::user_error::{UserError, UserErrorCode, is_text};
 use crate::access::{Action, Decision, Principal, Subject, Target};
 use crate::account::Role;
 use crate::device::{self, CredentialKind, DeviceState};
@@ -17,7 +17,7 @@ use lookback_wire::Timestamp;
 use secrecy::ExposeSecret;
 use std::collections::HashSet;
 
-const MAX_NAME_CHARS: usize = 128;
+pub const MAX_NAME_CHARS: usize = 128;
 const MAX_STREAMS: usize = 8;
 const MAX_STREAM_NAME_CHARS: usize = 64;
 const MAX_MEDIA_STREAM_NAME_CHARS: usize = 256;
@@ -199,7 +199,7 @@ fn mistakes(input: &RegisterDeviceInput) -> Vec<UserError> {
         ("idempotencyKey", input.idempotency_key.as_ref()),
     ];
     for (name, text) in texts {
-        if !text.is_none_or(|text| is_text(text)) {
+        if !text.is_none_or(|text| is_text(text, MAX_NAME_CHARS)) {
             let form = format!("1 to {MAX_NAME_CHARS} characters, none of them control characters");
             invalid(&[name], format!("{name} must be {form}"));
         }
@@ -233,11 +233,6 @@ fn check_names(
             invalid(&[field, &place], format!("{name} comes twice in {field}"));
         }
     }
-}
-
-fn is_text(text: &str) -> bool {
-    let chars = text.chars().count();
-    (1..=MAX_NAME_CHARS).contains(&chars) && !text.chars().any(char::is_control)
 }
 
 fn is_name(name: &str, max_chars: usize) -> bool {

@@ -6,10 +6,9 @@ use super::pagination::connection;
 use super::scalar::{ByteCount, DateTime};
 use super::stream::Stream;
 use super::time_range::TimeRange;
+use crate::keeping::Keeping;
 use crate::segment;
 use async_graphql::{Context, Enum, ID, Object};
-
-const DAY_MS: i64 = 86_400_000;
 
 #[derive(Clone)]
 pub struct Segment(pub segment::Segment);
@@ -44,7 +43,7 @@ impl Segment {
 
     /// When its retention ends; null while a hold keeps it.
     async fn retain_until(&self, ctx: &Context<'_>) -> Maybe<DateTime> {
-        Some(self.find_retain_until(ctx).await)
+        self.find_retain_until(ctx).await.transpose()
     }
 }
 
@@ -54,12 +53,16 @@ impl Segment {
         asked.stream(self.0.id.stream).await?.ok_or_else(lost)
     }
 
-    async fn find_retain_until(&self, ctx: &Context<'_>) -> Result<DateTime, Fault> {
+    async fn find_retain_until(&self, ctx: &Context<'_>) -> Result<Option<DateTime>, Fault> {
         let asked = asked(ctx)?;
+        let retention = &asked.service.retention;
+        if !retention.holds(self.0.id.stream, self.0.range).await?.is_empty() {
+            return Ok(None);
+        }
         let stream = self.find_stream(asked).await?;
         let plan = asked.plan_of(&asked.device_of(&stream).await?).await?;
-        let kept_ms = i64::from(plan.days) * DAY_MS;
-        Ok(DateTime(self.0.ingested_at.plus_millis(kept_ms)))
+        let kept_ms = Keeping::by_plan(&plan).kept_ms();
+        Ok(Some(DateTime(self.0.ingested_at.plus_millis(kept_ms))))
     }
 }
 

@@ -6,6 +6,7 @@ use super::clip::{Clip, ClipConnection};
 use super::coverage::Coverage;
 use super::device::{Device, time_zone};
 use super::fault::{Fault, Maybe};
+use super::hold::Hold;
 use super::image::{self, Image, ImageResult};
 use super::pagination::{Cursor, MAX_TIMELINE_PAGE, Page, page_size};
 use super::scalar::{DateTime, LocalDate, TimeZone};
@@ -144,9 +145,23 @@ impl Stream {
             Err(fault) => Err(fault),
         })
     }
+
+    /// Spans kept beyond their retention.
+    async fn holds(&self, ctx: &Context<'_>, range: TimeRangeInput) -> Maybe<Vec<Hold>> {
+        Some(self.find_holds(ctx, range).await)
+    }
 }
 
 impl Stream {
+    async fn find_holds(
+        &self,
+        ctx: &Context<'_>,
+        range: TimeRangeInput,
+    ) -> Result<Vec<Hold>, Fault> {
+        let holds = asked(ctx)?.service.retention.holds(self.0.id, range.check()?).await?;
+        Ok(holds.into_iter().map(Hold).collect())
+    }
+
     async fn describe(
         &self,
         ctx: &Context<'_>,

@@ -39,9 +39,15 @@ pub struct TimeRangeInput {
 }
 
 impl TimeRangeInput {
+    /// The span, where it is one.
+    pub fn span(self) -> Option<segment::TimeRange> {
+        segment::TimeRange::new(self.start.0, self.end.0)
+    }
+
     /// The span, where it is one and no longer than one question may be about.
     pub fn check(self) -> Result<segment::TimeRange, Fault> {
-        let range = segment::TimeRange::new(self.start.0, self.end.0)
+        let range = self
+            .span()
             .ok_or_else(|| Fault::BadInput("range.end must be after range.start".into()))?;
         if range.millis() > MAX_QUERY_RANGE_S * 1000 {
             let days = MAX_QUERY_RANGE_S / 86_400;

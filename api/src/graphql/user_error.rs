@@ -21,6 +21,12 @@ impl UserError {
     }
 }
 
+/// Whether a text has 1 to `max_chars` characters, none of them control characters.
+pub fn is_text(text: &str, max_chars: usize) -> bool {
+    let chars = text.chars().count();
+    (1..=max_chars).contains(&chars) && !text.chars().any(char::is_control)
+}
+
 /// What a caller did wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 pub enum UserErrorCode {
@@ -28,6 +34,8 @@ pub enum UserErrorCode {
     Invalid,
     /// The object does not exist for this caller.
     NotFound,
+    /// The caller may see the object and not do this to it.
+    Forbidden,
     /// The value is in use.
     Taken,
     /// The object's state does not allow this.

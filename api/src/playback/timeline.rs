@@ -439,6 +439,7 @@ impl Filling {
 pub enum GapReason {
     DeviceOffline,
     Expired,
+    Deleted,
     Pending,
     Unknown,
 }
@@ -467,12 +468,20 @@ pub async fn explain_gaps(
     let mut explained = Vec::with_capacity(gaps.len());
     for gap in gaps {
         let segments = announced(storage, stream, *gap, SEGMENTS_A_READ).await?;
-        explained.extend(explain(gap, &segments, facts));
+        let deletions = storage.catalog.deletions(stream, *gap).await?;
+        let deleted: Vec<TimeRange> =
+            deletions.iter().filter_map(|deletion| deletion.range.intersection(gap)).collect();
+        explained.extend(explain(gap, &segments, &deleted, facts));
     }
     Ok(explained)
 }
 
-fn explain(gap: &TimeRange, segments: &[Segment], facts: &GapFacts) -> Vec<(TimeRange, GapReason)> {
+fn explain(
+    gap: &TimeRange,
+    segments: &[Segment],
+    deleted: &[TimeRange],
+    facts: &GapFacts,
+) -> Vec<(TimeRange, GapReason)> {
     let pending: Vec<TimeRange> = segments
         .iter()
         .filter(|segment| facts.now.millis_since(segment.ingested_at) < PENDING_MS)
@@ -480,7 +489,7 @@ fn explain(gap: &TimeRange, segments: &[Segment], facts: &GapFacts) -> Vec<(Time
         .filter(|part| part.millis() > facts.max_gap_ms)
         .collect();
     let mut cuts = BTreeSet::from([gap.start, gap.end]);
-    let edges = pending.iter().flat_map(|span| [span.start, span.end]);
+    let edges = pending.iter().chain(deleted).flat_map(|span| [span.start, span.end]);
     cuts.extend(
         [facts.now, facts.made_at, facts.kept_since]
             .into_iter()
@@ -489,7 +498,9 @@ fn explain(gap: &TimeRange, segments: &[Segment], facts: &GapFacts) -> Vec<(Time
             .filter(|at| gap.contains(*at)),
     );
     let reason = |at: Timestamp| {
-        if at >= facts.now || pending.iter().any(|span| span.contains(at)) {
+        if at < facts.now && deleted.iter().any(|span| span.contains(at)) {
+            GapReason::Deleted
+        } else if at >= facts.now || pending.iter().any(|span| span.contains(at)) {
             GapReason::Pending
         } else if at >= facts.made_at && at < facts.kept_since {
             GapReason::Expired
@@ -824,7 +835,7 @@ mod tests {
 
     #[test]
     fn gaps_have_reasons() {
-        use GapReason::{DeviceOffline, Expired, Pending, Unknown};
+        use GapReason::{Deleted, DeviceOffline, Expired, Pending, Unknown};
         let facts = GapFacts {
             now: at(100_000.0),
             made_at: at(0.0),
@@ -870,6 +881,13 @@ mod tests {
                     (50_060.0, 50_100.0, Unknown),
                 ],
             ),
+            // Deleted, and announced again.
+            (
+                &facts,
+                (60_040.0, 60_060.0),
+                &[(60_020.0, 60_045.0)],
+                &[(60_040.0, 60_050.0, Deleted), (60_050.0, 60_060.0, Unknown)],
+            ),
             // Announced more than a day ago.
             (
                 &facts,
@@ -891,10 +909,11 @@ mod tests {
         for (facts, gap, announced, expected) in cases {
             let segments: Vec<_> =
                 announced.iter().map(|&(start, end)| segment(start, end, Continuous)).collect();
-            let found: Vec<_> = explain(&span(*gap), &segments, facts)
-                .into_iter()
-                .map(|(range, reason)| (seconds(range).0, seconds(range).1, reason))
-                .collect();
+            let found: Vec<_> =
+                explain(&span(*gap), &segments, &[span((60_000.0, 60_050.0))], facts)
+                    .into_iter()
+                    .map(|(range, reason)| (seconds(range).0, seconds(range).1, reason))
+                    .collect();
             assert_eq!(&found, expected, "{gap:?}");
         }
     }

@@ -307,17 +307,16 @@ impl Retention {
         Ok(self.finish(Deletion { stream, range, last, is_done: false }).await?)
     }
 
-    /// Deletes all footage of streams that nothing is sent to any more, for good. Refused whole
-    /// where a hold keeps any of it.
-    pub async fn delete_all(&self, streams: &[StreamId]) -> Result<(), DeleteError> {
+    /// Decides that all footage of streams goes, for good; [`Retention::carry_out`] is to follow.
+    /// Refused whole where a hold keeps any of it. What is on its way now goes with a later sweep.
+    pub async fn begin_delete_all(
+        &self,
+        streams: &[StreamId],
+    ) -> Result<Vec<Deletion>, DeleteError> {
         let now = self.clock.now();
         let under_way = first_number_at(now.plus_millis(UNDER_WAY_MS));
         let last = |stream| under_way.max(self.storage.archive.next_number(stream, now));
-        for deletion in self.begin(streams, TimeRange::ALL, last).await? {
-            // It stays open: a later sweep takes away what was under way.
-            self.carry_out(&deletion).await?;
-        }
-        Ok(())
+        self.begin(streams, TimeRange::ALL, last).await
     }
 
     /// Decides that footage goes: from here on a stop of the service only puts it off.
@@ -358,7 +357,8 @@ impl Retention {
         Ok(deleted)
     }
 
-    async fn carry_out(&self, deletion: &Deletion) -> Result<Deleted> {
+    /// Takes away what a deletion that was begun says.
+    pub async fn carry_out(&self, deletion: &Deletion) -> Result<Deleted> {
         let Deletion { stream, range, last, .. } = *deletion;
         // A hold that overlaps the range itself was placed after it was decided.
         let mut spare = self.held(stream, range.widened(MAX_FRAGMENT_MS)).await?;
@@ -570,7 +570,7 @@ mod tests {
         kept.retention.place_hold(hold.clone()).await.unwrap();
         let refused = kept.retention.delete(stream, span(0, 2_501)).await;
         assert!(matches!(&refused, Err(DeleteError::Held(held)) if *held == hold), "{refused:?}");
-        let refused = kept.retention.delete_all(&kept.streams).await;
+        let refused = kept.retention.begin_delete_all(&kept.streams).await;
         assert!(matches!(refused, Err(DeleteError::Held(_))), "{refused:?}");
         assert_eq!(kept.starts(stream).await.len(), 3);
         // Beside the hold, its fragment stays; the announcement tells of what stays, too.
@@ -596,7 +596,9 @@ mod tests {
         let kept = Kept::new().await;
         let [stream, _] = kept.streams;
         kept.append(stream, 0).await;
-        kept.retention.delete_all(&kept.streams).await.unwrap();
+        for deletion in kept.retention.begin_delete_all(&kept.streams).await.unwrap() {
+            kept.retention.carry_out(&deletion).await.unwrap();
+        }
         kept.append(stream, 1_000).await;
         assert_eq!(kept.starts(stream).await, [1_000]);
         // Another process finishes it.

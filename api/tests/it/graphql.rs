@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 impl Server {
-    fn graphql(&self, token: Option<&str>, query: &str, variables: Value) -> Value {
+    pub fn graphql(&self, token: Option<&str>, query: &str, variables: Value) -> Value {
         let bearer = token.map(|token| format!("Bearer {token}"));
         let headers: Vec<_> =
             bearer.iter().map(|bearer| ("authorization", bearer.as_str())).collect();
@@ -520,18 +520,31 @@ fn nothing_leaks_to_anonymous_callers_or_strangers() {
         json!({"id": camera.device}),
     );
     let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let held = server.graphql(
+        Some(&owner),
+        "mutation($input: PlaceHoldInput!) { placeHold(input: $input) { hold { id } } }",
+        json!({"input": {"streamId": camera.stream, "reason": "secret-reason",
+            "range": {"start": rfc3339(now() - 90_000), "end": rfc3339(now())}}}),
+    );
     let ids = [
         camera.device.clone(),
         camera.stream.clone(),
         text(&stored["results"][0]["segment"]["id"]),
         text(&known["data"]["node"]["retentionPlan"]["id"]),
         text(&known["data"]["node"]["credentials"][0]["id"]),
+        text(&held["data"]["placeHold"]["hold"]["id"]),
     ];
     let account = text(&known["data"]["viewer"]["accountId"]);
     let secrets: Vec<&str> = ids
         .iter()
         .map(String::as_str)
-        .chain([account.as_str(), "secret-camera", "secret-segment", camera.media_stream.as_str()])
+        .chain([
+            account.as_str(),
+            "secret-camera",
+            "secret-segment",
+            "secret-reason",
+            camera.media_stream.as_str(),
+        ])
         .collect();
     let elsewhere = ["--account", "elsewhere"];
     let callers: Vec<(String, Option<String>)> = std::iter::once(("anonymous".to_owned(), None))

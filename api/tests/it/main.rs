@@ -15,6 +15,7 @@ mod pictures;
 mod playback;
 mod putmedia;
 mod recording;
+mod retention;
 mod serve;
 mod server;
 mod signature;

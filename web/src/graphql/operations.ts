@@ -23,6 +23,8 @@ export type DeviceState =
 
 /** Why there is no footage. */
 export type GapReason =
+  /** It was deleted on request. */
+  | 'DELETED'
   | 'DEVICE_OFFLINE'
   /** Its retention ended. */
   | 'EXPIRED'

@@ -60,6 +60,7 @@ export function gapAt(spans: Spans, ms: number): GapSpan | null {
 
 const REASONS: Record<GapReason, string> = {
   DEVICE_OFFLINE: "camera offline",
+  DELETED: "deleted on request",
   EXPIRED: "no longer kept",
   PENDING: "may still arrive",
   UNKNOWN: "no footage",

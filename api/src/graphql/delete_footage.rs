@@ -1,0 +1,59 @@
+//! `deleteFootage`.
+
+use super::asked::Asked;
+use super::fault::Fault;
+use super::time_range::{MAX_QUERY_RANGE_S, TimeRange, TimeRangeInput};
+use super::user_error::{UserError, UserErrorCode};
+use crate::retention::DeleteError;
+use async_graphql::{ID, InputObject, SimpleObject};
+
+#[derive(Debug, InputObject)]
+pub struct DeleteFootageInput {
+    stream_id: ID,
+    range: TimeRangeInput,
+}
+
+#[derive(Default, SimpleObject)]
+pub struct DeleteFootagePayload {
+    deleted_range: Option<TimeRange>,
+    deleted_segments: Option<usize>,
+    user_errors: Vec<UserError>,
+}
+
+impl DeleteFootagePayload {
+    fn refused(code: UserErrorCode, message: impl Into<String>) -> Self {
+        let mistake = UserError::at(code, &["range"], message);
+        Self { user_errors: vec![mistake], ..Self::default() }
+    }
+}
+
+pub async fn delete(
+    asked: &Asked,
+    input: DeleteFootageInput,
+) -> Result<DeleteFootagePayload, Fault> {
+    let stream = match asked.managed_stream(&input.stream_id, "streamId").await? {
+        Ok(stream) => stream,
+        Err(mistake) => {
+            return Ok(DeleteFootagePayload { user_errors: vec![mistake], ..Default::default() });
+        }
+    };
+    let Some(range) = input.range.span() else {
+        let message = "range.end must be after range.start";
+        return Ok(DeleteFootagePayload::refused(UserErrorCode::Invalid, message));
+    };
+    if range.millis() > MAX_QUERY_RANGE_S * 1000 {
+        let message = format!("range is longer than {} days", MAX_QUERY_RANGE_S / 86_400);
+        return Ok(DeleteFootagePayload::refused(UserErrorCode::Invalid, message));
+    }
+    match asked.service.retention.delete(stream.id, range).await {
+        Ok(deleted) => Ok(DeleteFootagePayload {
+            deleted_range: deleted.range.map(Into::into),
+            deleted_segments: Some(deleted.segments),
+            user_errors: Vec::new(),
+        }),
+        Err(held @ DeleteError::Held(_)) => {
+            Ok(DeleteFootagePayload::refused(UserErrorCode::WrongState, held.to_string()))
+        }
+        Err(DeleteError::Storage(error)) => Err(error.into()),
+    }
+}
