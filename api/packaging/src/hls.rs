@@ -274,7 +274,7 @@ fn put_seconds(out: &mut String, duration: u64, timescale: u32) {
 
 /// Such as `2026-11-22T08:00:00.123Z`. Years beyond 0 to 9999, which ISO 8601 does not write so,
 /// become the nearest instant that it does.
-fn put_date_time(out: &mut String, time: Timestamp) {
+pub(crate) fn put_date_time(out: &mut String, time: Timestamp) {
     const EARLIEST_MS: i64 = -62_167_219_200_000;
     const LATEST_MS: i64 = 253_402_300_799_999;
     const DAY_MS: i64 = 86_400_000;

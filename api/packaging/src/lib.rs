@@ -1,10 +1,12 @@
-//! Fragments into what players fetch: fragmented MP4 (ISO/IEC 14496-12) and HLS (RFC 8216).
+//! Fragments into what players fetch: fragmented MP4 (ISO/IEC 14496-12), HLS (RFC 8216) and DASH
+//! (ISO/IEC 23009-1).
 //!
 //! Pure functions: no I/O, no clock. Media bytes are handed on as the slices they came in.
 
 #![forbid(unsafe_code)]
 
 pub mod chunk;
+pub mod dash;
 pub mod flac;
 pub mod hls;
 pub mod init;

@@ -27,7 +27,11 @@ impl ServiceInfo {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             time: DateTime(asked.now()),
-            playback_protocols: vec![PlaybackProtocol::Hls],
+            playback_protocols: vec![
+                PlaybackProtocol::Hls,
+                PlaybackProtocol::Dash,
+                PlaybackProtocol::Mp4,
+            ],
             limits: ServiceLimits::in_force(),
         }
     }

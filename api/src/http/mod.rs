@@ -66,6 +66,12 @@ fn routes(routes: &mut ServiceConfig) {
                 .route(web::head().to(media::mp4::serve))
                 .route(web::method(Method::OPTIONS).to(media::preflight)),
         )
+        .service(
+            web::resource("/dash/v1/s/{token}/{file}")
+                .route(get().to(media::dash::serve))
+                .route(web::head().to(media::dash::serve))
+                .route(web::method(Method::OPTIONS).to(media::preflight)),
+        )
         .route("/livez", get().to(health::livez))
         .route("/readyz", get().to(health::readyz))
         .route("/metrics", get().to(health::metrics))

@@ -162,6 +162,7 @@ fn write_playlist(listing: &Listing, rendition: Rendition) -> Option<String> {
             video_sequence,
             audio_sequence,
             discontinuity_sequence,
+            ..
         } => MediaPlaylist {
             target_duration_s,
             media_sequence: match rendition {

@@ -58,6 +58,10 @@ pub enum Frame {
         video_sequence: u64,
         audio_sequence: u64,
         discontinuity_sequence: u64,
+        /// Where the session began.
+        origin: Timestamp,
+        /// Where footage began that goes on in the first fragment listed.
+        period_start: Timestamp,
     },
 }
 
@@ -154,6 +158,8 @@ impl Playback {
                     video_sequence: window.video_sequence,
                     audio_sequence: window.audio_sequence,
                     discontinuity_sequence: window.discontinuity_sequence,
+                    origin,
+                    period_start: window.period_start,
                 };
                 (window.segments.iter().cloned().collect(), frame)
             }
@@ -307,7 +313,7 @@ pub(super) mod tests {
     use crate::storage::Location;
     use lookback_wire::Track;
 
-    const T0: i64 = 1_795_329_502_534;
+    pub const T0: i64 = 1_795_329_502_534;
     pub const VIDEO: InitId = InitId(0xA1);
     pub const WIDER: InitId = InitId(0xA2);
     pub const AUDIO: InitId = InitId(0xB1);

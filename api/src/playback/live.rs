@@ -80,6 +80,8 @@ pub struct Window {
     pub audio_sequence: u64,
     /// Discontinuities that slid out.
     pub discontinuity_sequence: u64,
+    /// Where footage began that goes on in the first segment.
+    pub period_start: Timestamp,
 }
 
 impl Window {
@@ -90,6 +92,7 @@ impl Window {
             video_sequence: 0,
             audio_sequence: 0,
             discontinuity_sequence: 0,
+            period_start: origin.0,
         }
     }
 
@@ -141,6 +144,9 @@ impl Window {
             self.video_sequence += u64::from(gone.fragment.tracks.iter().any(|t| t.is_video));
             self.audio_sequence += u64::from(gone.fragment.tracks.iter().any(|t| !t.is_video));
             self.discontinuity_sequence += u64::from(gone.discontinuity);
+            if let Some(first) = self.segments.front().filter(|first| first.discontinuity) {
+                self.period_start = first.fragment.start;
+            }
         }
     }
 
@@ -289,6 +295,8 @@ mod tests {
         let holes: Vec<_> = (0..10).map(|n| (n * 21, 20, n as u64)).collect();
         let with_holes = window(&holes);
         assert_eq!(listed(&with_holes), "|84 |105 |126 |147 |168 |189");
+        assert_eq!(with_holes.period_start.as_millis(), 84_000);
+        assert_eq!(of_seconds.period_start.as_millis(), 0);
         assert_eq!(with_holes.discontinuity_sequence, 3);
     }
 

@@ -1,5 +1,6 @@
 //! From a time range to what players ask for. No HTTP.
 
+pub mod dash;
 pub mod describe;
 pub mod file_name;
 pub mod hls;
@@ -44,6 +45,7 @@ const MAX_INITS: usize = 4_096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     Hls,
+    Dash,
     /// One file of a finished range, cut to the frame.
     Mp4,
 }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 /// The media type of a playlist (RFC 8216 §10).
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
+const MANIFEST: &str = "application/dash+xml";
 /// What one session may span.
 pub const MAX_RANGE_MS: i64 = 24 * 3_600 * 1_000;
 /// Lives that may be asked for, in seconds.
@@ -44,11 +45,13 @@ impl Playback {
         let life_s = request.expires_in_s.clamp(*LIFE_S.start(), *LIFE_S.end());
         let expires_at = now.plus_millis(i64::from(life_s.min(self.max_session_s)) * 1_000);
         let found = match (request.protocol, request.mode) {
-            (Protocol::Hls, Mode::OnDemand(range)) => self.on_demand(stream, range, now).await?,
-            (Protocol::Hls, Mode::LiveReplay(start)) => {
+            (Protocol::Hls | Protocol::Dash, Mode::OnDemand(range)) => {
+                self.on_demand(stream, range, now).await?
+            }
+            (Protocol::Hls | Protocol::Dash, Mode::LiveReplay(start)) => {
                 self.live_replay(stream, start, now).await?
             }
-            (Protocol::Hls, Mode::Live) => self.live_now(stream, now).await?,
+            (Protocol::Hls | Protocol::Dash, Mode::Live) => self.live_now(stream, now).await?,
             (Protocol::Mp4, Mode::OnDemand(range)) => self.one_file(stream, range, now).await?,
             (Protocol::Mp4, Mode::LiveReplay(_) | Mode::Live) => return Err(endless_file().into()),
         };
@@ -63,6 +66,7 @@ impl Playback {
         let signed = self.signer.sign(&token);
         let (path, mime_type) = match request.protocol {
             Protocol::Hls => (format!("hls/v1/s/{signed}/main.m3u8"), PLAYLIST),
+            Protocol::Dash => (format!("dash/v1/s/{signed}/manifest.mpd"), MANIFEST),
             Protocol::Mp4 => {
                 let name = request.file_name.as_deref().and_then(file_name::clean);
                 let name = name.unwrap_or_else(|| default_name(stream, &token));

@@ -360,3 +360,60 @@ fn a_long_span_is_listed_in_longer_segments() {
     let more = segments(&joined)[0].replace("-8.v", "-11.v");
     assert_eq!(server.get(&format!("{long}/{more}"), &[]).status, 404);
 }
+
+#[test]
+fn a_manifest_names_the_segments_of_hls() {
+    let server = Server::start();
+    let camera = camera::register(&server, "cam");
+    let viewer = server.token(&["--role", "viewer"]);
+    let start_ms = now_ms() - 50_000;
+    let at = |n: u64| start_ms + n * FRAGMENT_MS;
+    upload(&server, &camera, (0..5).chain(15..20).map(at));
+    let of = |protocol: &str, input: Value| {
+        let mut input = input;
+        input["protocol"] = json!(protocol);
+        ask(&server, &viewer, &camera, input)
+    };
+    let path = |session: &Value| {
+        let url = session["url"].as_str().unwrap_or_else(|| panic!("no session: {session}"));
+        url.strip_prefix(&server.url()).unwrap().to_owned()
+    };
+    let span = of_range(at(1) + 300, at(16));
+    let finished = of("DASH", span.clone());
+    assert_eq!(finished["mimeType"], json!("application/dash+xml"));
+    assert_eq!(finished["startOffsetSeconds"], json!(0.3));
+    let answer = server.get(&path(&finished), &[]);
+    assert_eq!(answer.header("content-type"), Some("application/dash+xml"));
+    assert!(answer.header("cache-control").unwrap().ends_with("immutable"));
+    let text = answer.text().to_owned();
+    assert_eq!(text.matches("<Period ").count(), 2, "{text}");
+    assert!(text.contains("mediaPresentationDuration=\"PT4S\""), "{text}");
+    let attributes = |name: &str| {
+        let before = format!(" {name}=\"");
+        let values = text.split(&before).skip(1);
+        values.map(|rest| rest.split('"').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let hls = playlist(&server, &folder(&server, &of("HLS", span)));
+    assert_eq!(attributes("media"), segments(&hls));
+    let base = text.split("<BaseURL>").nth(1).unwrap().split('<').next().unwrap();
+    let media = base.strip_prefix("../../../../").unwrap();
+    for name in attributes("media").iter().chain(&attributes("sourceURL")) {
+        assert_eq!(server.get(&format!("/{media}{name}"), &[]).status, 200, "{name}");
+    }
+    assert_eq!(server.get(&path(&finished).replace("manifest", "other"), &[]).status, 404);
+
+    let replay = json!({ "mode": "LIVE_REPLAY", "start": rfc3339(at(0)) });
+    for (input, next) in [(json!({ "mode": "LIVE" }), at(30)), (replay, at(40))] {
+        let session = of("DASH", input);
+        let first = server.get(&path(&session), &[]);
+        assert_eq!(first.header("cache-control"), Some("no-cache"));
+        let first = first.text().to_owned();
+        assert!(first.contains("type=\"dynamic\"") && first.contains("<UTCTiming "), "{first}");
+        upload(&server, &camera, [next]);
+        let second = server.get(&path(&session), &[]).text().to_owned();
+        assert!(second.contains(&format!("media=\"{next}-")), "{second}");
+        let begins =
+            |text: &str| text.split("availabilityStartTime=\"").nth(1).unwrap()[..24].to_owned();
+        assert_eq!(begins(&first), begins(&second));
+    }
+}

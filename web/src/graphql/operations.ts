@@ -57,6 +57,8 @@ export type PlaybackMode =
 
 /** How a player fetches media. */
 export type PlaybackProtocol =
+  /** MPEG-DASH, fragmented MP4. */
+  | 'DASH'
   /** HTTP Live Streaming, fragmented MP4. */
   | 'HLS'
   /** One MP4 file, resumable by byte range; a finished range only. */

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod boxes;
+mod manifests;
 mod playlists;
 
 use std::path::Path;

@@ -1,6 +1,7 @@
 //! What all media answers have in common: any page may fetch them, caches keep them until the
 //! session expires, and what a token does not open is refused alike.
 
+pub mod dash;
 pub mod hls;
 pub mod image;
 pub mod mp4;
