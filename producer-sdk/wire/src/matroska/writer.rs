@@ -10,8 +10,7 @@ use bytes::Bytes;
 /// What the Info element names as the muxer (RFC 9559 §5.1.2.13, required).
 const MUXING_APP: &str = concat!("Lookback ", env!("CARGO_PKG_VERSION"));
 
-/// EBML header, Segment of unknown size, Info and Tracks. Values that are 0 or absent are left
-/// out.
+/// EBML header, Segment of unknown size, Info and Tracks. What is 0, absent or none is left out.
 pub fn header(header: &UploadHeader) -> Bytes {
     let mut out = Vec::new();
     master(&mut out, el::EBML, |ebml| {
@@ -32,11 +31,14 @@ pub fn header(header: &UploadHeader) -> Bytes {
         write_element(info, el::MUXING_APP, MUXING_APP.as_bytes());
         write_element(info, el::WRITING_APP, MUXING_APP.as_bytes());
     });
-    master(&mut out, el::TRACKS, |tracks| {
-        for entry in &header.tracks {
-            master(tracks, el::TRACK_ENTRY, |out| track(out, entry));
-        }
-    });
+    // Tracks holds at least one (RFC 9559 §5.1.4.1).
+    if !header.tracks.is_empty() {
+        master(&mut out, el::TRACKS, |tracks| {
+            for entry in &header.tracks {
+                master(tracks, el::TRACK_ENTRY, |out| track(out, entry));
+            }
+        });
+    }
     out.into()
 }
 
