@@ -1,10 +1,12 @@
-//! The rates that Kinesis Video Streams holds its clients to ("Amazon Kinesis Video Streams quotas",
-//! API and data plane). Off unless configured: a camera's backlog drains as fast as the link is here.
+//! The rates that Kinesis Video Streams holds its clients to ("Amazon Kinesis Video Streams quotas").
+//! Off unless configured: a camera's backlog drains as fast as the link is here. Connections that
+//! read media are counted always.
 
 use crate::id::StreamId;
 use lookback_wire::Timestamp;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Calls of one operation on one stream.
@@ -19,6 +21,12 @@ const FRAGMENTS_PER_S: u32 = 5;
 const MAX_UPLOAD_MS: i64 = 45 * 60 * 1_000;
 /// Streams and operations whose calls are counted. One that is forgotten begins anew.
 const MAX_COUNTED: usize = 100_000;
+
+/// Connections that may read one stream at once by one operation, as the service has it and as we do.
+const READERS_BY_QUOTA: [(&str, usize); 2] = [("GetMedia", 3), ("GetMediaForFragmentList", 5)];
+const MAX_READERS_PER_STREAM: usize = 32;
+/// All of them together: each holds a fragment of up to 50 MB in memory.
+const MAX_READERS: usize = 256;
 
 const NS_PER_S: i64 = 1_000_000_000;
 const NS_PER_MS: i64 = 1_000_000;
@@ -83,11 +91,31 @@ impl MediaPace {
 pub struct Throttle {
     is_on: bool,
     calls: Mutex<HashMap<(StreamId, &'static str), Pace>>,
+    readers: Arc<Mutex<HashMap<(StreamId, &'static str), usize>>>,
+}
+
+/// One connection that reads media, until it is dropped.
+#[derive(Debug)]
+pub struct Reading {
+    readers: Arc<Mutex<HashMap<(StreamId, &'static str), usize>>>,
+    key: (StreamId, &'static str),
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let mut readers = self.readers.lock();
+        if let Some(count) = readers.get_mut(&self.key) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                readers.remove(&self.key);
+            }
+        }
+    }
 }
 
 impl Throttle {
     pub fn new(is_on: bool) -> Self {
-        Self { is_on, calls: Mutex::default() }
+        Self { is_on, calls: Mutex::default(), readers: Arc::default() }
     }
 
     pub fn is_on(&self) -> bool {
@@ -105,6 +133,20 @@ impl Throttle {
         }
         let pace = calls.entry((stream, operation));
         pace.or_insert_with(|| Pace::per_second(CALLS_PER_S)).take(now)
+    }
+
+    /// Counts a connection that reads the stream by `operation`; `None` where there are too many.
+    pub fn open_reader(&self, stream: StreamId, operation: &'static str) -> Option<Reading> {
+        let quota = READERS_BY_QUOTA.iter().find(|(name, _)| self.is_on && *name == operation);
+        let most = quota.map_or(MAX_READERS_PER_STREAM, |(_, most)| *most);
+        let key = (stream, operation);
+        let mut readers = self.readers.lock();
+        let open = readers.get(&key).copied().unwrap_or(0);
+        if open >= most || readers.values().sum::<usize>() >= MAX_READERS {
+            return None;
+        }
+        readers.insert(key, open + 1);
+        Some(Reading { readers: self.readers.clone(), key })
     }
 
     /// The rates of a new upload.
@@ -182,5 +224,25 @@ mod tests {
         let off = Throttle::new(false);
         assert_eq!(count(&off, one, "GetMedia"), 20);
         assert!(off.upload().is_none() && off.read().is_none());
+    }
+
+    #[test]
+    fn readers_are_counted_until_they_leave() {
+        let open = |throttle: &Throttle, stream, operation| -> Vec<Reading> {
+            std::iter::from_fn(|| throttle.open_reader(stream, operation)).take(1_000).collect()
+        };
+        let stream = || StreamId::new(at(0));
+        let (one, off) = (stream(), Throttle::new(false));
+        let readers = open(&off, one, "GetMedia");
+        assert_eq!(readers.len(), MAX_READERS_PER_STREAM);
+        assert_eq!(open(&off, one, "GetMediaForFragmentList").len(), MAX_READERS_PER_STREAM);
+        let others: Vec<_> = (0..100).map(|_| open(&off, stream(), "GetMedia")).collect();
+        assert_eq!(readers.len() + others.iter().map(Vec::len).sum::<usize>(), MAX_READERS);
+        drop(readers);
+        assert_eq!(open(&off, one, "GetMedia").len(), MAX_READERS_PER_STREAM);
+
+        let on = Throttle::new(true);
+        let held = open(&on, one, "GetMedia");
+        assert_eq!((held.len(), open(&on, one, "GetMediaForFragmentList").len()), (3, 5));
     }
 }

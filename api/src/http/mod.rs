@@ -81,6 +81,9 @@ fn routes(routes: &mut ServiceConfig) {
                 .wrap(middleware::from_fn(kinesis::identify))
                 .route("/describeStream", post().to(kinesis::describe_stream))
                 .route("/getDataEndpoint", post().to(kinesis::get_data_endpoint))
+                .route("/getMedia", post().to(kinesis::get_media))
+                .route("/listFragments", post().to(kinesis::list_fragments))
+                .route("/getMediaForFragmentList", post().to(kinesis::get_media_for_fragment_list))
                 .route("/putMedia", post().to(putmedia::put_media))
                 .default_service(web::to(kinesis::unknown_operation)),
         )

@@ -9,7 +9,6 @@ use crate::ingest::upload::{Phase, Upload};
 use crate::ingest::uploads::OpenUpload;
 use crate::service::Service;
 use crate::signature::Body;
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse, rt};
@@ -55,15 +54,13 @@ async fn begin(service: &Service, request: &HttpRequest) -> Result<Begun, Kinesi
         return Err(KinesisError::unavailable("there is no room for more footage"));
     }
     if !service.throttle.admits(stream.id, "PutMedia", service.clock.now()) {
-        let message = format!("too many calls of PutMedia on {}", stream.media_stream_name);
-        let status = StatusCode::BAD_REQUEST;
-        return Err(KinesisError::new(status, "ClientLimitExceededException", message));
+        return Err(KinesisError::too_many_calls("PutMedia", &stream.media_stream_name));
     }
     let has_quota = service.throttle.is_on();
-    let open = service.uploads.open(device.id, stream.id, has_quota).ok_or_else(|| {
-        let message = format!("{} has too many open uploads", stream.media_stream_name);
-        KinesisError::new(StatusCode::BAD_REQUEST, "ConnectionLimitExceededException", message)
-    })?;
+    let open = service
+        .uploads
+        .open(device.id, stream.id, has_quota)
+        .ok_or_else(|| KinesisError::too_many_connections(&stream.media_stream_name))?;
     let grant = Grant { principal, device: device.id, stream: stream.id };
     let upload = receive::begin(service, &grant, device.plan, timecodes).await?;
     Ok(Begun { grant, upload, open })

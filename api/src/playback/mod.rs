@@ -3,9 +3,12 @@
 pub mod dash;
 pub mod describe;
 pub mod file_name;
+pub mod follow;
+pub mod fragment_list;
 pub mod hls;
 pub mod listing;
 pub mod live;
+pub mod matroska;
 pub mod mp4;
 pub mod picture;
 pub mod segments;
@@ -20,6 +23,7 @@ use crate::id::{SessionId, StreamId};
 use crate::rights;
 use crate::segment::TimeRange;
 use crate::storage::{InitId, Storage, StorageError};
+use follow::{Follower, Start};
 use lookback_packaging::TrackInit;
 use lookback_wire::Timestamp;
 use parking_lot::Mutex;
@@ -209,6 +213,11 @@ impl Playback {
             watched: Mutex::default(),
             pictures,
         }
+    }
+
+    /// A reader of a stream's fragments in the order of their arrival.
+    pub async fn follow(&self, stream: StreamId, start: Start) -> Result<Follower, StorageError> {
+        Follower::new(self.storage.archive.clone(), stream, start).await
     }
 
     /// What a token opens, if it is ours, has not expired and its holder may still watch.

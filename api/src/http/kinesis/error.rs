@@ -37,6 +37,17 @@ impl KinesisError {
         Self::new(StatusCode::UNAUTHORIZED, "NotAuthorizedException", message)
     }
 
+    /// A rate that clients are held to was exceeded.
+    pub fn too_many_calls(operation: &str, stream: &str) -> Self {
+        let message = format!("too many calls of {operation} on {stream}");
+        Self::new(StatusCode::BAD_REQUEST, "ClientLimitExceededException", message)
+    }
+
+    pub fn too_many_connections(stream: &str) -> Self {
+        let message = format!("{stream} has too many open connections");
+        Self::new(StatusCode::BAD_REQUEST, "ConnectionLimitExceededException", message)
+    }
+
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailableException", message)
     }

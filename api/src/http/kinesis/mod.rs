@@ -3,6 +3,7 @@
 mod call;
 mod control;
 mod error;
+mod media;
 mod select;
 
 use actix_web::Error;
@@ -16,6 +17,7 @@ use serde_json::json;
 pub use call::principal;
 pub use control::{describe_stream, get_data_endpoint};
 pub use error::KinesisError;
+pub use media::{get_media, get_media_for_fragment_list, list_fragments};
 pub use select::{Selected, StreamSelector};
 
 /// Clients print it where a call fails.
