@@ -114,6 +114,8 @@ pub fn serve(
     })
     .client_request_timeout(HEAD_TIMEOUT)
     .keep_alive(KEEP_ALIVE)
+    // Whoever closes its side has left; one that waits for media that is still to come is noticed.
+    .h1_allow_half_closed(false)
     // An acknowledgement is a packet of its own; waiting to fill one costs 40 ms each.
     .tcp_nodelay(true)
     .shutdown_timeout(GRACE_S)

@@ -11,6 +11,7 @@ mod files;
 mod footage;
 mod graphql;
 mod house;
+mod media;
 mod pictures;
 mod playback;
 mod putmedia;

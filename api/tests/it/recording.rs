@@ -2,7 +2,11 @@
 //! producers, play back as the same samples at the same times. ffmpeg is the judge of both sides.
 
 use crate::camera::{self, Registered, Upload};
+use crate::media::{Document, Viewer};
 use crate::server::{Server, lookback};
+use bytes::Bytes;
+use lookback_wire::Frame;
+use lookback_wire::matroska::{Event, Limits, Reader};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -117,7 +121,9 @@ fn recorded_uploads_of_other_producers_play_back_as_they_were() {
         let body = std::fs::read(folder.join("putmedia-00.mkv")).unwrap();
         let file = folder.join("putmedia-00.mkv").display().to_string();
         let sent = packets(&file);
-        let cuts: [(&str, &dyn Fn(usize) -> usize); 3] = [
+        let chunks = recorded_chunks(&folder, body.len());
+        let cuts: [(&str, &dyn Fn(usize) -> usize); 4] = [
+            ("as-recorded", &|at| chunks[&at]),
             ("whole", &|_| 64 * 1024),
             ("byte-by-byte", &|_| 1),
             ("random-cuts", &|at| 1 + (at.wrapping_mul(0x9E37_79B9) >> 7) % 5_000),
@@ -130,6 +136,69 @@ fn recorded_uploads_of_other_producers_play_back_as_they_were() {
                 let what = format!("{external_id} by {protocol}");
                 check_same(&what, &sent, &played(&server, &external_id, protocol));
             }
+            let read_back = Viewer::of(&server, &registered.media_stream).everything();
+            check_read_back(&external_id, &body, &read_back);
+        }
+    }
+}
+
+/// The lengths of the HTTP chunks of a recorded upload, by where each begins.
+fn recorded_chunks(folder: &Path, body_len: usize) -> BTreeMap<usize, usize> {
+    let text = std::fs::read_to_string(folder.join("putmedia-00.chunks.txt")).unwrap();
+    let mut chunks = BTreeMap::new();
+    let mut at = 0;
+    for line in text.lines() {
+        let size = line.split_whitespace().nth(1).and_then(|size| size.parse().ok()).unwrap();
+        chunks.insert(at, size);
+        at += size;
+    }
+    assert_eq!(at, body_len, "{text}");
+    chunks
+}
+
+/// Frames of each track: when each is shown, and its bytes.
+type Frames = BTreeMap<u64, Vec<(i64, Bytes)>>;
+
+fn frames(all: impl IntoIterator<Item = Frame>) -> Frames {
+    let mut frames = Frames::new();
+    for frame in all {
+        let of_track = frames.entry(frame.track).or_default();
+        of_track.push((frame.timecode, frame.payload.to_bytes()));
+    }
+    frames
+}
+
+/// The frames that an upload holds are those that are read back, at the same times.
+fn check_read_back(what: &str, upload: &[u8], documents: &[Document]) {
+    let mut reader = Reader::new(Limits::default());
+    reader.push(Bytes::copy_from_slice(upload));
+    let mut events: Vec<Event> = std::iter::from_fn(|| reader.next().unwrap()).collect();
+    events.extend(reader.finish().unwrap());
+    let header = events.iter().find_map(|event| match event {
+        Event::Header(header) => Some(header.clone()),
+        _ => None,
+    });
+    let tags = events.iter().filter(|event| matches!(event, Event::Tag(_))).count();
+    let sent = frames(events.into_iter().filter_map(|event| match event {
+        Event::Frame(frame) => Some(frame),
+        _ => None,
+    }));
+    let got = frames(documents.iter().flat_map(|document| document.frames.clone()));
+    for document in documents {
+        let tracks = document.header.as_deref().map(|header| &header.tracks);
+        assert_eq!(tracks, header.as_deref().map(|header| &header.tracks), "{what}");
+    }
+    assert_eq!(documents.iter().map(|document| document.user.len()).sum::<usize>(), tags, "{what}");
+    assert_eq!(sent.keys().collect::<Vec<_>>(), got.keys().collect::<Vec<_>>(), "{what}");
+    let first_ms = |frames: &Frames| frames.values().filter_map(|of| Some(of.first()?.0)).min();
+    let shift_ms = first_ms(&got).unwrap() - first_ms(&sent).unwrap();
+    for (track, sent) in &sent {
+        let got = &got[track];
+        assert_eq!(sent.len(), got.len(), "{what}: frames of track {track}");
+        for (n, (sent, got)) in sent.iter().zip(got).enumerate() {
+            assert!(sent.1 == got.1, "{what}: frame {n} of track {track} is another");
+            let off_ms = got.0 - sent.0 - shift_ms;
+            assert!(off_ms.abs() <= 1, "{what}: frame {n} of track {track} is {off_ms} ms off");
         }
     }
 }

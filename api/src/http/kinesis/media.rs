@@ -27,7 +27,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time;
+use tokio::time::{self, Instant};
 
 const GET_MEDIA: &str = "GetMedia";
 const LIST_FRAGMENTS: &str = "ListFragments";
@@ -279,6 +279,8 @@ struct Reader {
     principal: Principal,
     device: DeviceId,
     stream: StreamId,
+    /// When the right to read is looked up again.
+    rights_due: Instant,
     pace: Option<MediaPace>,
     /// Counts it for as long as it reads.
     _reading: Reading,
@@ -304,11 +306,16 @@ impl Reader {
             reading.ok_or_else(|| KinesisError::too_many_connections(&stream.media_stream_name))?;
         let pace = service.throttle.read();
         let (device, stream) = (device.id, stream.id);
-        Ok((Self { service, principal, device, stream, pace, _reading: reading }, stream))
+        let rights_due = Instant::now() + RIGHTS_EVERY;
+        let _reading = reading;
+        Ok((Self { service, principal, device, stream, rights_due, pace, _reading }, stream))
     }
 
     /// The next document; `None` at the end.
-    async fn next(&self, source: &mut Source) -> Option<Payload> {
+    async fn next(&mut self, source: &mut Source) -> Option<Payload> {
+        if self.rights_due <= Instant::now() && !self.may_read().await {
+            return None;
+        }
         match source {
             Source::List(numbers) => {
                 let number = numbers.pop_front()?;
@@ -332,7 +339,7 @@ impl Reader {
     }
 
     /// The next fragment, once there is one; `None` where there is to be no more.
-    async fn wait(&self, follower: &mut Follower) -> Option<Result<Followed, StorageError>> {
+    async fn wait(&mut self, follower: &mut Follower) -> Option<Result<Followed, StorageError>> {
         let end = time::sleep(MAX_WAIT);
         tokio::pin!(end);
         loop {
@@ -340,7 +347,7 @@ impl Reader {
                 biased;
                 _ = self.service.stopping() => return None,
                 followed = follower.next() => return Some(followed),
-                _ = time::sleep(RIGHTS_EVERY) => {
+                _ = time::sleep_until(self.rights_due) => {
                     if !self.may_read().await {
                         return None;
                     }
@@ -376,7 +383,8 @@ impl Reader {
         matroska::failure().into()
     }
 
-    async fn may_read(&self) -> bool {
+    async fn may_read(&mut self) -> bool {
+        self.rights_due = Instant::now() + RIGHTS_EVERY;
         let now = self.service.clock.now();
         if now >= self.principal.expires_at {
             return false;
