@@ -239,7 +239,7 @@ fn put_tag(out: &mut String, name: &str, value: u64) {
 
 /// Text of a line or between quotation marks: what would end either early is percent-encoded
 /// (RFC 8216 §4.1, §4.2).
-fn put_text(out: &mut String, text: &str) {
+pub(crate) fn put_text(out: &mut String, text: &str) {
     let ends_early = |c: char| c == '"' || c.is_ascii_control();
     let mut rest = text;
     while let Some(at) = rest.find(ends_early) {

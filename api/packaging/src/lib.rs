@@ -11,6 +11,7 @@ pub mod flac;
 pub mod frames;
 pub mod hls;
 pub mod init;
+pub mod kinesis;
 mod movie;
 pub mod mp4;
 pub mod progressive;

@@ -72,6 +72,12 @@ fn routes(routes: &mut ServiceConfig) {
                 .route(web::head().to(media::dash::serve))
                 .route(web::method(Method::OPTIONS).to(media::preflight)),
         )
+        .service(
+            web::resource("/hls/v1/{file}")
+                .route(get().to(media::kinesis::hls))
+                .route(web::head().to(media::kinesis::hls))
+                .route(web::method(Method::OPTIONS).to(media::preflight)),
+        )
         .route("/livez", get().to(health::livez))
         .route("/readyz", get().to(health::readyz))
         .route("/metrics", get().to(health::metrics))
@@ -84,6 +90,11 @@ fn routes(routes: &mut ServiceConfig) {
                 .route("/getMedia", post().to(kinesis::get_media))
                 .route("/listFragments", post().to(kinesis::list_fragments))
                 .route("/getMediaForFragmentList", post().to(kinesis::get_media_for_fragment_list))
+                .route(
+                    "/getHLSStreamingSessionURL",
+                    post().to(kinesis::get_hls_streaming_session_url),
+                )
+                .route("/getImages", post().to(kinesis::get_images))
                 .route("/putMedia", post().to(putmedia::put_media))
                 .default_service(web::to(kinesis::unknown_operation)),
         )

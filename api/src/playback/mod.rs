@@ -6,6 +6,7 @@ pub mod file_name;
 pub mod follow;
 pub mod fragment_list;
 pub mod hls;
+pub mod kinesis;
 pub mod listing;
 pub mod live;
 pub mod matroska;
@@ -17,7 +18,7 @@ mod sound;
 pub mod timeline;
 pub mod token;
 
-use crate::access::{Action, Decision};
+use crate::access::{Action, Decision, Principal};
 use crate::clock::Clock;
 use crate::id::{SessionId, StreamId};
 use crate::rights;
@@ -182,6 +183,7 @@ pub struct Playback {
     /// When a live session last asked for a stream.
     watched: Mutex<HashMap<StreamId, Timestamp>>,
     pictures: Pictures,
+    kinesis_windows: kinesis::Windows,
 }
 
 /// Whether a holder may watch a stream, as the catalog said then.
@@ -212,6 +214,7 @@ impl Playback {
             encoders: Semaphore::new(sound::ENCODERS),
             watched: Mutex::default(),
             pictures,
+            kinesis_windows: kinesis::Windows::default(),
         }
     }
 
@@ -224,25 +227,34 @@ impl Playback {
     pub async fn open(&self, token: &str) -> Result<MediaToken, MediaError> {
         let now = self.clock.now();
         let token = self.signer.read(token, now)?;
-        let key = (token.holder, token.stream);
+        self.check_rights(&token.holder.principal(token.account, token.expires_at), token.stream)
+            .await?;
+        if matches!(token.span, Span::Live { .. } | Span::LiveReplay { .. }) {
+            remember(&self.watched, MAX_WATCHED, token.stream, now);
+        }
+        Ok(token)
+    }
+
+    /// Whether a session's holder may still watch: refused at most 5 s after it may not.
+    async fn check_rights(
+        &self,
+        principal: &Principal,
+        stream: StreamId,
+    ) -> Result<(), MediaError> {
+        let now = self.clock.now();
+        let key = (Holder::of(principal), stream);
         let known = self.rights.lock().get(&key).copied();
         let may_view = match known {
             Some(rights) if now.millis_since(rights.checked_at).abs() < RIGHTS_MAX_AGE_MS => {
                 rights.may_view
             }
             _ => {
-                let may_view = self.may_view(&token).await?;
+                let may_view = self.may_view(principal, stream).await?;
                 remember(&self.rights, MAX_RIGHTS, key, Rights { may_view, checked_at: now });
                 may_view
             }
         };
-        if !may_view {
-            return Err(MediaError::Refused);
-        }
-        if matches!(token.span, Span::Live { .. } | Span::LiveReplay { .. }) {
-            remember(&self.watched, MAX_WATCHED, token.stream, now);
-        }
-        Ok(token)
+        if may_view { Ok(()) } else { Err(MediaError::Refused) }
     }
 
     /// Whether somebody watches the stream live.
@@ -251,16 +263,19 @@ impl Playback {
         asked_at.is_some_and(|at| self.clock.now().millis_since(at) < WATCHED_MS)
     }
 
-    /// Asks the catalog whether the token's holder may still view its stream.
-    async fn may_view(&self, token: &MediaToken) -> Result<bool, StorageError> {
+    /// Asks the catalog whether a session's holder may still view its stream.
+    async fn may_view(
+        &self,
+        principal: &Principal,
+        stream: StreamId,
+    ) -> Result<bool, StorageError> {
         let catalog = &self.storage.catalog;
-        let Some(stream) = catalog.streams_by_id(&[token.stream]).await?.pop().flatten() else {
+        let Some(stream) = catalog.streams_by_id(&[stream]).await?.pop().flatten() else {
             return Ok(false);
         };
-        let principal = token.principal();
         let now = self.clock.now();
         let decision =
-            rights::on_device(catalog.as_ref(), &principal, Action::View, stream.device, now)
+            rights::on_device(catalog.as_ref(), principal, Action::View, stream.device, now)
                 .await?;
         Ok(decision == Decision::Allow)
     }

@@ -405,7 +405,7 @@ impl Playback {
 
 /// Why a fragment gives no picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum NoKeyFrame {
+pub enum NoKeyFrame {
     /// It has no pictures at all.
     Absent,
     /// They are coded in this (RFC 6381), for which there is no decoder.

@@ -79,14 +79,25 @@ impl Signer {
     }
 
     pub fn sign(&self, token: &MediaToken) -> String {
-        let mut text = URL_SAFE_NO_PAD.encode(token.to_bytes());
+        self.seal(&token.to_bytes())
+    }
+
+    /// What the text says, if it is ours to the last character and has not expired.
+    pub fn read(&self, text: &str, now: Timestamp) -> Result<MediaToken, Refused> {
+        let token = MediaToken::from_bytes(&self.unseal(text)?).ok_or(Refused)?;
+        if now >= token.expires_at { Err(Refused) } else { Ok(token) }
+    }
+
+    /// What a token says, and the code under it. Each kind of token begins with another byte.
+    pub(super) fn seal(&self, bytes: &[u8]) -> String {
+        let mut text = URL_SAFE_NO_PAD.encode(bytes);
         let mac = self.mac(&text);
         text.push_str(&mac);
         text
     }
 
-    /// What the text says, if it is ours to the last character and has not expired.
-    pub fn read(&self, text: &str, now: Timestamp) -> Result<MediaToken, Refused> {
+    /// What [`Signer::seal`] was given, if the text is its own to the last character.
+    pub(super) fn unseal(&self, text: &str) -> Result<Vec<u8>, Refused> {
         if text.len() > MAX_CHARS || !text.is_ascii() {
             return Err(Refused);
         }
@@ -94,9 +105,7 @@ impl Signer {
         let (body, mac) = text.split_at(split);
         constant_time::verify_slices_are_equal(self.mac(body).as_bytes(), mac.as_bytes())
             .map_err(|_| Refused)?;
-        let bytes = URL_SAFE_NO_PAD.decode(body).map_err(|_| Refused)?;
-        let token = MediaToken::from_bytes(&bytes).ok_or(Refused)?;
-        if now >= token.expires_at { Err(Refused) } else { Ok(token) }
+        URL_SAFE_NO_PAD.decode(body).map_err(|_| Refused)
     }
 
     fn mac(&self, text: &str) -> String {
@@ -113,40 +122,52 @@ impl Holder {
             Subject::Service(_) => Self::Service(principal.role),
         }
     }
-}
 
-impl MediaToken {
-    /// Whose rights it lives by, for a decision to be made anew. A user's role is the catalog's to
-    /// say, so none is given here.
-    pub fn principal(&self) -> Principal {
-        let (subject, role) = match self.holder {
-            Holder::User(user) => (Subject::User(user), Role::Member),
-            Holder::Device(device, credential) => {
+    /// For a decision to be made anew. A user's role is the catalog's to say, so none is given here.
+    pub fn principal(self, account: AccountId, expires_at: Timestamp) -> Principal {
+        let (subject, role) = match self {
+            Self::User(user) => (Subject::User(user), Role::Member),
+            Self::Device(device, credential) => {
                 (Subject::Device { device, credential }, Role::Device)
             }
-            Holder::Service(role) => (Subject::Service(String::new()), role),
+            Self::Service(role) => (Subject::Service(String::new()), role),
         };
-        Principal { subject, account: self.account, role, expires_at: self.expires_at }
+        Principal { subject, account, role, expires_at }
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
-        out.extend(self.session.0.to_be_bytes());
-        match self.holder {
-            Holder::User(user) => {
+    pub(super) fn push_to(self, out: &mut Vec<u8>) {
+        match self {
+            Self::User(user) => {
                 out.push(0);
                 out.extend(user.0.to_be_bytes());
             }
-            Holder::Device(device, credential) => {
+            Self::Device(device, credential) => {
                 out.push(1);
                 out.extend(device.0.to_be_bytes());
                 out.extend(credential.0.to_be_bytes());
             }
-            Holder::Service(role) => {
+            Self::Service(role) => {
                 out.push(2);
                 out.push(role as u8);
             }
         }
+    }
+
+    pub(super) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(match fields.u8()? {
+            0 => Self::User(UserId(fields.ulid()?)),
+            1 => Self::Device(DeviceId(fields.ulid()?), CredentialId(fields.ulid()?)),
+            2 => Self::Service(role(fields.u8()?)?),
+            _ => return None,
+        })
+    }
+}
+
+impl MediaToken {
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        out.extend(self.session.0.to_be_bytes());
+        self.holder.push_to(&mut out);
         out.extend(self.account.0.to_be_bytes());
         out.extend(self.stream.0.to_be_bytes());
         out.extend(self.expires_at.as_millis().to_be_bytes());
@@ -181,12 +202,7 @@ impl MediaToken {
             return None;
         }
         let session = SessionId(fields.ulid()?);
-        let holder = match fields.u8()? {
-            0 => Holder::User(UserId(fields.ulid()?)),
-            1 => Holder::Device(DeviceId(fields.ulid()?), CredentialId(fields.ulid()?)),
-            2 => Holder::Service(role(fields.u8()?)?),
-            _ => return None,
-        };
+        let holder = Holder::read(&mut fields)?;
         let account = AccountId(fields.ulid()?);
         let stream = StreamId(fields.ulid()?);
         let expires_at = fields.timestamp()?;
@@ -220,24 +236,24 @@ fn role(code: u8) -> Option<Role> {
 }
 
 /// Reads fixed-width fields from the front.
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(pub &'a [u8]);
 
 impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (head, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
         Some(*head)
     }
 
-    fn u8(&mut self) -> Option<u8> {
+    pub fn u8(&mut self) -> Option<u8> {
         self.take::<1>().map(|[byte]| byte)
     }
 
-    fn ulid(&mut self) -> Option<Ulid> {
+    pub fn ulid(&mut self) -> Option<Ulid> {
         self.take().map(Ulid::from_be_bytes)
     }
 
-    fn timestamp(&mut self) -> Option<Timestamp> {
+    pub fn timestamp(&mut self) -> Option<Timestamp> {
         self.take().map(|bytes| Timestamp::from_millis(i64::from_be_bytes(bytes)))
     }
 }

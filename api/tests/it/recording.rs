@@ -16,7 +16,7 @@ use std::process::Command;
 const TICK_MS: f64 = 1.0;
 
 /// A packet: when it is shown, in milliseconds, and the digest of its bytes.
-type Packet = (f64, String);
+pub type Packet = (f64, String);
 
 #[test]
 fn a_recording_plays_back_as_it_was() {
@@ -275,7 +275,7 @@ fn session_url(server: &Server, external_id: &str, protocol: &str) -> String {
 }
 
 /// The packets of each track of a file or playlist, by kind, without decoding them.
-fn packets(input: &str) -> BTreeMap<String, Vec<Packet>> {
+pub fn packets(input: &str) -> BTreeMap<String, Vec<Packet>> {
     let mut tracks = BTreeMap::new();
     for kind in ["v", "a"] {
         let output = Command::new("ffmpeg")
@@ -312,7 +312,7 @@ fn packets(input: &str) -> BTreeMap<String, Vec<Packet>> {
 }
 
 /// Same tracks, same packets, same times from the first picture on.
-fn check_same(
+pub fn check_same(
     what: &str,
     sent: &BTreeMap<String, Vec<Packet>>,
     played: &BTreeMap<String, Vec<Packet>>,

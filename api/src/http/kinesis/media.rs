@@ -251,7 +251,7 @@ fn fragment_number(name: &str, number: &str) -> Result<FragmentNumber, KinesisEr
 }
 
 /// Epoch seconds with a fraction, to the millisecond.
-fn timestamp(name: &str, seconds: f64) -> Result<Timestamp, KinesisError> {
+pub(super) fn timestamp(name: &str, seconds: f64) -> Result<Timestamp, KinesisError> {
     // The year 9999.
     const MAX_SECONDS: f64 = 253_402_300_800.0;
     if !(0.0..MAX_SECONDS).contains(&seconds) {
@@ -261,7 +261,7 @@ fn timestamp(name: &str, seconds: f64) -> Result<Timestamp, KinesisError> {
     Ok(Timestamp::from_millis((seconds * 1_000.0).round() as i64))
 }
 
-fn epoch_seconds(at: Timestamp) -> f64 {
+pub(super) fn epoch_seconds(at: Timestamp) -> f64 {
     at.as_millis() as f64 / 1_000.0
 }
 

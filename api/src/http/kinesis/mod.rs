@@ -1,5 +1,6 @@
 //! The Kinesis Video Streams API at its own paths (KVS API, 2017-09-30).
 
+mod archived;
 mod call;
 mod control;
 mod error;
@@ -14,6 +15,7 @@ use actix_web::middleware::Next;
 use actix_web::{HttpResponse, http::StatusCode};
 use serde_json::json;
 
+pub use archived::{get_hls_streaming_session_url, get_images};
 pub use call::principal;
 pub use control::{describe_stream, get_data_endpoint};
 pub use error::KinesisError;

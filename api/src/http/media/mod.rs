@@ -4,6 +4,7 @@
 pub mod dash;
 pub mod hls;
 pub mod image;
+pub mod kinesis;
 pub mod mp4;
 
 use crate::playback::MediaError;

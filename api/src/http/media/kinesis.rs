@@ -1,0 +1,78 @@
+//! Media of sessions that the Kinesis API minted, at the addresses and by the query names that
+//! Kinesis Video Streams has: `GET /hls/v1/get…?SessionToken=`. The token is all that a player has.
+
+use super::{File, answer, refuse};
+use crate::playback::MediaError;
+use crate::playback::kinesis::Opened;
+use crate::playback::kinesis::token::Span;
+use crate::service::Service;
+use actix_web::web::{Data, Path, Query};
+use actix_web::{HttpRequest, HttpResponse};
+use lookback_wire::FragmentNumber;
+use serde::Deserialize;
+use std::sync::Arc;
+
+const PLAYLIST: &str = "application/vnd.apple.mpegurl";
+const FRAGMENTED_MP4: &str = "video/mp4";
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Resource {
+    session_token: Option<String>,
+    track_number: Option<u8>,
+    sequence_number: Option<u64>,
+    fragment_number: Option<u64>,
+}
+
+/// `GET` and `HEAD /hls/v1/{file}`
+pub async fn hls(
+    service: Data<Arc<Service>>,
+    request: HttpRequest,
+    file: Path<String>,
+    resource: Query<Resource>,
+) -> HttpResponse {
+    let token = resource.session_token.as_deref().unwrap_or_default();
+    let found = match service.playback.open_kinesis(token).await {
+        Ok(session) => hls_file(&service, &session, &file, &resource)
+            .await
+            .map(|file| (session.token.expires_at, file)),
+        Err(error) => Err(error),
+    };
+    match found {
+        Ok((expires_at, file)) => answer(&service, &request, expires_at, file),
+        Err(error) => refuse(error),
+    }
+}
+
+async fn hls_file(
+    service: &Service,
+    session: &Opened,
+    file: &str,
+    resource: &Resource,
+) -> Result<File, MediaError> {
+    let playback = &service.playback;
+    let playlist = |text| File::Text {
+        content_type: PLAYLIST,
+        text,
+        settled: matches!(session.token.span, Span::OnDemand { .. }),
+    };
+    let media = |bytes| File::Media { content_type: FRAGMENTED_MP4, bytes };
+    let track = resource.track_number.unwrap_or(1);
+    let fragment = resource.fragment_number.map(FragmentNumber).ok_or(MediaError::NotFound);
+    match file {
+        "getHLSMasterPlaylist.m3u8" => {
+            playback.kinesis_master_playlist(session).await.map(playlist)
+        }
+        "getHLSMediaPlaylist.m3u8" => {
+            playback.kinesis_media_playlist(session, track).await.map(playlist)
+        }
+        "getMP4InitFragment.mp4" => {
+            let sequence = resource.sequence_number.ok_or(MediaError::NotFound)?;
+            playback.kinesis_init_fragment(session, track, sequence).await.map(media)
+        }
+        "getMP4MediaFragment.mp4" => {
+            playback.kinesis_media_fragment(session, track, fragment?).await.map(media)
+        }
+        _ => Err(MediaError::NotFound),
+    }
+}
