@@ -44,11 +44,7 @@ impl Keys {
     /// get the same ones.
     pub fn open(data_dir: &Path) -> Result<Self, KeyError> {
         let directory = data_dir.join("keys");
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&directory)
-            .map_err(|cause| KeyError::File { path: directory.clone(), cause })?;
+        make_directory(&directory)?;
 
         let path = directory.join(MASTER_FILE);
         let text = read_or_make(&path, new_master)?;
@@ -68,6 +64,22 @@ impl Keys {
         Ok(Self { master: master.into(), signing: signing.secret_pkcs8_der().to_vec().into() })
     }
 
+    /// Copies the keys below one directory to below another; those that are there stay.
+    pub fn copy(from: &Path, to: &Path) -> Result<(), KeyError> {
+        Self::open(from)?;
+        let directory = to.join("keys");
+        make_directory(&directory)?;
+        for name in [MASTER_FILE, SIGNING_FILE] {
+            let path = directory.join(name);
+            read_or_make(&path, || {
+                let path = from.join("keys").join(name);
+                let read = fs::read_to_string(&path);
+                read.map(SecretString::from).map_err(|cause| KeyError::File { path, cause })
+            })?;
+        }
+        Ok(())
+    }
+
     /// A key for one purpose; those of other purposes say nothing about it.
     pub fn derive(&self, purpose: &str) -> SecretBox<[u8; 32]> {
         let master = hmac::Key::new(hmac::HMAC_SHA256, self.master.expose_secret());
@@ -79,6 +91,11 @@ impl Keys {
     pub fn signing(&self) -> &SecretSlice<u8> {
         &self.signing
     }
+}
+
+fn make_directory(path: &Path) -> Result<(), KeyError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|cause| KeyError::File { path: path.into(), cause })
 }
 
 fn new_master() -> Result<SecretString, KeyError> {

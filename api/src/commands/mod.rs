@@ -1,9 +1,11 @@
 //! The commands of the binary, one file each.
 
 mod access_key;
+mod backup;
 mod camera;
 mod check;
 mod demo;
+mod restore;
 mod schema;
 pub mod serve;
 mod token;
@@ -32,6 +34,8 @@ enum Command {
     Token(token::Args),
     AccessKey(access_key::Args),
     Check(check::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
     User(user::Args),
     Schema(schema::Args),
 }
@@ -45,6 +49,8 @@ impl Lookback {
             Command::Token(args) => token::run(args),
             Command::AccessKey(args) => access_key::run(args),
             Command::Check(args) => check::run(args),
+            Command::Backup(args) => backup::run(args),
+            Command::Restore(args) => restore::run(args),
             Command::User(args) => user::run(args),
             Command::Schema(args) => schema::run(args),
         }

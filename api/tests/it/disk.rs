@@ -13,6 +13,7 @@ use lookback_api::storage::{FragmentQuery, FragmentRecord, RangeBy, TimeOrder};
 use lookback_wire::{FragmentNumber, Timestamp};
 use std::fs;
 use std::ops::Range;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use tempfile::TempDir;
@@ -41,14 +42,7 @@ impl Stored {
             (0..CAMERAS).map(|n| camera::register(&server, &format!("disk-{n}"))).collect();
         for file in 0..FILES {
             for (camera, of) in cameras.iter().zip(0..) {
-                footage::connection(server.address, camera, |upload| {
-                    for number in file * PER_FILE..(file + 1) * PER_FILE {
-                        let timecode_ms = start_ms + number as u64 * FRAGMENT_MS;
-                        footage::persist(upload, timecode_ms, seed(of, number))?;
-                    }
-                    Ok(())
-                })
-                .unwrap();
+                send(&server, camera, start_ms, of, file * PER_FILE..(file + 1) * PER_FILE);
             }
             server = Server::start_with(&[], stop(server));
         }
@@ -119,8 +113,13 @@ fn copy_dir(from: &Path, to: &Path) {
 }
 
 fn check(data_dir: &Path, flags: &[&str]) -> (Option<i32>, String) {
+    run(data_dir, &[&["check"], flags].concat())
+}
+
+/// Runs a command on a data directory; answers how it ended and what it said.
+fn run(data_dir: &Path, command: &[&str]) -> (Option<i32>, String) {
     let Output { status, stdout, stderr } =
-        outcome(lookback().args(["check", "--data-dir"]).arg(data_dir).args(flags));
+        outcome(lookback().args(command).arg("--data-dir").arg(data_dir));
     let text = [stdout, stderr].map(|text| String::from_utf8(text).unwrap()).concat();
     (status.code(), text)
 }
@@ -303,4 +302,131 @@ fn a_running_server_is_not_checked() {
         assert_eq!(code, Some(2), "{text}");
         assert!(text.contains("another server runs in"), "{text}");
     }
+}
+
+fn send(server: &Server, camera: &Registered, start_ms: u64, of: usize, numbers: Range<usize>) {
+    footage::connection(server.address, camera, |upload| {
+        numbers.clone().try_for_each(|number| {
+            footage::persist(upload, start_ms + number as u64 * FRAGMENT_MS, seed(of, number))
+        })
+    })
+    .unwrap();
+}
+
+/// A start that must be refused; answers why.
+fn refused(data_dir: &Path) -> String {
+    let (code, text) = run(data_dir, &["serve", "--listen", "127.0.0.1:0"]);
+    assert_eq!(code, Some(1), "{text}");
+    text
+}
+
+#[test]
+fn a_backup_is_taken_beside_a_running_server_and_put_back_after_any_loss() {
+    let stored = Stored::new();
+    let backups = TempDir::new().unwrap();
+    let backup = backups.path().join("monday");
+    let path = backup.to_str().unwrap();
+    let server = Server::start_with(&[], stored.copy());
+    let (code, text) = run(server.data_dir(), &["backup", "--keys", path]);
+    assert_eq!(code, Some(0), "{text}");
+    for (name, mode) in
+        [("", 0o700), ("catalog/data.mdb", 0o600), ("keys/master.key", 0o600), ("keys", 0o700)]
+    {
+        let found = fs::metadata(backup.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{name}: {found:o}");
+    }
+    assert_eq!(fs::read_dir(backups.path()).unwrap().count(), 1, "no draft is left");
+    let (code, text) = run(server.data_dir(), &["backup", path]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("is there already"), "{text}");
+
+    // After the backup: more of the first camera, and a camera that the backup does not know.
+    let later = FILES * PER_FILE..FILES * PER_FILE + 2;
+    send(&server, &stored.cameras[0], stored.start_ms, 0, later.clone());
+    let unknown = camera::register(&server, "after the backup");
+    send(&server, &unknown, stored.start_ms, 9, 0..3);
+    let (code, text) = run(server.data_dir(), &["restore", path]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("another server runs in"), "{text}");
+    let last = stop(server);
+
+    // The catalog's disk is lost, the media's is not.
+    let dir = TempDir::new().unwrap();
+    copy_dir(&last.path().join("archive"), &dir.path().join("archive"));
+    assert!(refused(dir.path()).contains("restore a backup"));
+    assert_eq!(check(dir.path(), &[]).0, Some(1));
+    let (code, text) = run(dir.path(), &["restore", path]);
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = check(dir.path(), &[]);
+    assert_eq!(code, Some(0), "{text}");
+    let kept = format!("kept: 3 fragments of {}, ", unknown.stream);
+    assert!(text.contains(&kept), "{text}");
+    let server = Server::start_with(&[], dir);
+    assert_eq!(stored.plays(&server, 0), (0..later.end).collect::<Vec<_>>());
+    assert_eq!(stored.plays(&server, 1), (0..FILES * PER_FILE).collect::<Vec<_>>());
+    let dir = stop(server);
+    let (_, text) = check(dir.path(), &[]);
+    assert!(text.contains(&kept), "{text}");
+
+    // The media's disk is lost: the records are there, the footage is not, and more may come. The
+    // keys came back, too: cameras go on with the tokens that they have.
+    let dir = TempDir::new().unwrap();
+    let (code, text) = run(dir.path(), &["restore", path]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("no media is there"), "{text}");
+    let server = Server::start_with(&[], dir);
+    assert_eq!(stored.plays(&server, 0), [0usize; 0]);
+    send(&server, &stored.cameras[0], stored.start_ms, 0, 3..5);
+    assert_eq!(stored.plays(&server, 0), [3, 4]);
+    assert_eq!(check(stop(server).path(), &[]).0, Some(0));
+
+    // In the place of a catalog that is there: it is set aside.
+    let (code, text) = run(last.path(), &["restore", path]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(last.path().join("quarantine/catalog/data.mdb").exists(), "{text}");
+    assert_eq!(check(last.path(), &[]).0, Some(0));
+}
+
+#[test]
+fn media_that_is_missing_or_not_ones_own_is_refused() {
+    let stored = Stored::new();
+    let other = TempDir::new().unwrap();
+    let server = Server::start_with(&[], TempDir::new().unwrap());
+    let camera = camera::register(&server, "of another installation");
+    send(&server, &camera, stored.start_ms, 0, 0..2);
+    copy_dir(stop(server).path(), other.path());
+
+    // Its disk is not mounted.
+    let dir = stored.copy();
+    let archive = dir.path().join("archive");
+    let elsewhere = TempDir::new().unwrap();
+    copy_dir(&archive, elsewhere.path());
+    fs::remove_dir_all(&archive).unwrap();
+    fs::create_dir(&archive).unwrap();
+    assert!(refused(dir.path()).contains("mount its disk"));
+    let (code, text) = check(dir.path(), &[]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("mount its disk"), "{text}");
+    assert_eq!(fs::read_dir(&archive).unwrap().count(), 0, "nothing is begun there");
+    copy_dir(elsewhere.path(), &archive);
+    assert_eq!(check(dir.path(), &[]).0, Some(0));
+
+    // Another one's disk is in its place: no repair touches that.
+    fs::remove_dir_all(&archive).unwrap();
+    copy_dir(&other.path().join("archive"), &archive);
+    assert!(refused(dir.path()).contains("of another installation"));
+    for flags in [&[][..], &["--repair"], &[]] {
+        let (code, text) = check(dir.path(), flags);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains("of another installation"), "{text}");
+    }
+
+    // It is lost for good, and whoever runs the service says so.
+    fs::remove_dir_all(&archive).unwrap();
+    assert_eq!(check(dir.path(), &["--repair"]).0, Some(1));
+    assert_eq!(check(dir.path(), &[]).0, Some(0));
+    let server = Server::start_with(&[], dir);
+    assert_eq!(stored.plays(&server, 0), [0usize; 0]);
+    send(&server, &stored.cameras[0], stored.start_ms, 0, 7..8);
+    assert_eq!(stored.plays(&server, 0), [7]);
 }

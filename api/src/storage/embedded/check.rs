@@ -1,7 +1,10 @@
 //! Checks a data directory that no server has open, and repairs it: see the parts' own `check`.
 
+use super::catalog::EmbeddedCatalog;
+use super::identity::{Identities, Mismatch};
 use super::quarantine::Quarantine;
 use super::{archive, catalog};
+use crate::clock::Clock;
 use crate::id::StreamId;
 use crate::storage::Result;
 use archive::check::Kept;
@@ -22,8 +25,8 @@ pub struct Report {
 /// One thing that is not as it should be.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// There is media, and no catalog.
-    NoCatalog,
+    /// Catalog and media do not belong together.
+    Mismatch(Mismatch),
     Catalog(catalog::check::Finding),
     Archive(archive::check::Finding),
 }
@@ -31,36 +34,48 @@ pub enum Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoCatalog => f.write_str("catalog: there is none; restore a backup of it"),
+            Self::Mismatch(mismatch) => mismatch.fmt(f),
             Self::Catalog(finding) => finding.fmt(f),
             Self::Archive(finding) => finding.fmt(f),
         }
     }
 }
 
-/// Checks all that `data_dir` holds; with `repair`, puts right what can be.
+/// Checks all that `data_dir` holds; with `repair`, puts right what can be. Media of another
+/// installation is left alone.
 pub fn check(data_dir: &Path, repair: bool) -> Result<Report> {
     let _lock = super::lock(data_dir)?;
     let mut report = Report::default();
-    let dir = data_dir.join("catalog");
+    let (dir, root) = (data_dir.join("catalog"), data_dir.join("archive"));
+    let is_there = dir.join("data.mdb").exists();
     let mut known = None;
-    if dir.join("data.mdb").exists() {
+    if is_there {
         let checked = catalog::check::check(&dir, repair, &Quarantine::below(data_dir))?;
         report.records = checked.records;
         report.findings.extend(checked.findings.into_iter().map(Finding::Catalog));
         known = checked.streams;
     }
-    let checked = archive::check::check(&data_dir.join("archive"), repair)?;
+    let is_readable = known.is_some() || repair;
+    let catalog = is_readable.then(|| EmbeddedCatalog::open(&dir)).transpose()?;
+    if is_readable || !is_there {
+        let identities = Identities::read(catalog.as_ref(), &root)?;
+        if let Some(mismatch) = identities.mismatch() {
+            report.findings.push(Finding::Mismatch(mismatch));
+            if mismatch == Mismatch::Foreign {
+                return Ok(report);
+            }
+            if let Some(catalog) = catalog.as_ref().filter(|_| repair) {
+                identities.join(catalog, &root, Clock::System.now())?;
+            }
+        }
+    }
+    let checked = archive::check::check(&root, repair)?;
     report.fragments = checked.fragments;
     report.bytes = checked.bytes;
     report.findings.extend(checked.findings.into_iter().map(Finding::Archive));
-    match known {
-        Some(known) => {
-            let unknown = checked.streams.into_iter().filter(|(id, _)| !known.contains(id));
-            report.unknown.extend(unknown);
-        }
-        None if dir.join("data.mdb").exists() || checked.streams.is_empty() => {}
-        None => report.findings.push(Finding::NoCatalog),
+    if is_readable || !is_there {
+        let known = known.unwrap_or_default();
+        report.unknown.extend(checked.streams.into_iter().filter(|(id, _)| !known.contains(id)));
     }
     Ok(report)
 }

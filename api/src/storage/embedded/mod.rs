@@ -1,21 +1,26 @@
 //! The embedded backend: LMDB for records, chunk files for media, in one data directory.
 //!
 //! ```text
-//! data_dir/lock      held by the server that runs here
-//! data_dir/catalog/  records
-//! data_dir/archive/  media
+//! data_dir/lock         held by the server that runs here
+//! data_dir/catalog/     records
+//! data_dir/archive/     media
+//! data_dir/quarantine/  what `check --repair` took out of the catalog
 //! ```
 
 pub mod archive;
+pub mod backup;
 pub mod catalog;
 pub mod check;
+mod identity;
 pub mod lmdb;
 mod pages;
 pub mod quarantine;
 
 use super::{Catalog, Result, Storage, StorageError};
+use crate::clock::Clock;
 use archive::{ArchiveOptions, EmbeddedArchive};
 use catalog::EmbeddedCatalog;
+use identity::Identities;
 use lmdb::io_error;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
@@ -30,7 +35,13 @@ pub fn open(data_dir: &Path) -> Result<Storage> {
 pub fn open_with(data_dir: &Path, options: ArchiveOptions) -> Result<Storage> {
     let lock = lock(data_dir)?;
     let catalog = EmbeddedCatalog::open(&data_dir.join("catalog"))?;
-    let archive = EmbeddedArchive::open(&data_dir.join("archive"), options, Some(lock))?;
+    let root = data_dir.join("archive");
+    let identities = Identities::read(Some(&catalog), &root)?;
+    if let Some(mismatch) = identities.mismatch() {
+        return Err(StorageError::Unavailable(format!("{}: {mismatch}", root.display())));
+    }
+    identities.join(&catalog, &root, Clock::System.now())?;
+    let archive = EmbeddedArchive::open(&root, options, Some(lock))?;
     Ok(Storage { catalog: Arc::new(catalog), archive: Arc::new(archive) })
 }
 

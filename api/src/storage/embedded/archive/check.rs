@@ -9,6 +9,7 @@ use super::removal::Removal;
 use super::writer::{file_path, stream_dir};
 use crate::id::{StreamId, Ulid};
 use crate::segment::TimeRange;
+use crate::storage::embedded::identity;
 use crate::storage::embedded::lmdb::{Durability, io_error};
 use crate::storage::embedded::pages::{PageFault, survey};
 use crate::storage::embedded::quarantine::Quarantine;
@@ -20,7 +21,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Below the archive's directory, beside the streams' own.
-const KNOWN_NAMES: [&str; 2] = ["index", "quarantine"];
+const KNOWN_NAMES: [&str; 3] = ["index", "quarantine", identity::FILE];
 
 /// What was looked at, and what is wrong.
 #[derive(Debug, Default)]

@@ -14,22 +14,28 @@ mod writer;
 use super::lmdb::Durability;
 use crate::account::{Account, RetentionPlan, SignIn, User};
 use crate::device::{Device, DeviceCredential, Stream};
-use crate::id::{AccountId, CredentialId, DeviceId, HoldId, PlanId, SignInId, StreamId, UserId};
+use crate::id::{
+    AccountId, CredentialId, DeviceId, HoldId, PlanId, SignInId, StreamId, Ulid, UserId,
+};
 use crate::keeping::{Deletion, Hold, Keeping};
 use crate::media_stream::MediaSettings;
 use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
 use crate::storage::{
     Announced, Catalog, CreateError, DeviceQuery, MediaStreamQuery, Registered, Registration,
-    Result, SegmentQuery,
+    Result, SegmentQuery, StorageError,
 };
 use async_trait::async_trait;
-use heed::{Env, RoTxn};
+use heed::{CompactionOption, Env, RoTxn};
 use lookback_wire::Timestamp;
 use sightings::Sightings;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use tables::Tables;
 use writer::Writer;
+
+/// Where `meta` says which archive the records are about.
+const ARCHIVE: &[u8] = b"archive";
 
 /// The catalog in `data_dir/catalog`.
 #[derive(Debug)]
@@ -46,6 +52,27 @@ impl EmbeddedCatalog {
         let sightings = Arc::new(Sightings::default());
         let writer = Writer::start(env.clone(), tables, sightings.clone())?;
         Ok(Self { env, tables, sightings, writer })
+    }
+
+    /// The archive that its records are about, where it ever had one.
+    pub fn archive(&self) -> Result<Option<Ulid>> {
+        let text: Option<String> =
+            self.read(|tables, txn| tables::get(txn, tables.meta, ARCHIVE))?;
+        let parse = |text: String| {
+            text.parse().map_err(|_| StorageError::Damaged(format!("the archive's id is {text:?}")))
+        };
+        text.map(parse).transpose()
+    }
+
+    pub fn set_archive(&self, id: Ulid) -> Result<()> {
+        let mut txn = self.env.write_txn()?;
+        tables::put(&mut txn, self.tables.meta, ARCHIVE, &id.to_string())?;
+        Ok(txn.commit()?)
+    }
+
+    /// Writes what the catalog holds at one moment to an empty file.
+    pub fn copy_to(&self, file: &mut File) -> Result<()> {
+        Ok(self.env.copy_to_file(file, CompactionOption::Enabled)?)
     }
 
     fn read<T>(&self, read: impl FnOnce(&Tables, &RoTxn) -> Result<T>) -> Result<T> {
