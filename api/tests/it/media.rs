@@ -155,8 +155,8 @@ impl<'a> Viewer<'a> {
         }
     }
 
-    /// Everything that the stream has, as its documents.
-    pub fn everything(&self) -> Vec<Document> {
+    /// Everything that the stream has, document after document.
+    pub fn everything(&self) -> Vec<u8> {
         let numbers: Vec<Value> = self
             .list(0, 4_000_000_000_000, 1_000)
             .iter()
@@ -164,7 +164,7 @@ impl<'a> Viewer<'a> {
             .collect();
         let answer = self.call("/getMediaForFragmentList", json!({ "Fragments": numbers }));
         assert_eq!(answer.status, 200, "{}", answer.text());
-        documents(&answer.body)
+        answer.body
     }
 
     fn get_media(&self, selector: Value) -> Media {

@@ -2,13 +2,14 @@
 //! producers, play back as the same samples at the same times. ffmpeg is the judge of both sides.
 
 use crate::camera::{self, Registered, Upload};
-use crate::media::{Document, Viewer};
+use crate::media::{Document, Viewer, documents};
 use crate::server::{Server, lookback};
 use bytes::Bytes;
 use lookback_wire::Frame;
 use lookback_wire::matroska::{Event, Limits, Reader};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -57,6 +58,7 @@ fn a_recording_plays_back_as_it_was() {
             let what = format!("{name} by {protocol}");
             check_same(&what, &sent_packets, &played(&server, &device, protocol));
         }
+        check_same(&format!("{name} read back"), &sent_packets, &read_back(&server, &device));
     }
 }
 
@@ -95,6 +97,8 @@ fn g711_plays_back_as_the_samples_it_stands_for() {
             let (sent, plays) = (before.len(), after.len());
             assert!(before == after, "{name}: {sent} bytes were sent, {plays} play of {played}");
         }
+        let sent = packets(&file.display().to_string());
+        check_same(&format!("{name} read back"), &sent, &read_back(&server, name));
     }
 }
 
@@ -137,7 +141,7 @@ fn recorded_uploads_of_other_producers_play_back_as_they_were() {
                 check_same(&what, &sent, &played(&server, &external_id, protocol));
             }
             let read_back = Viewer::of(&server, &registered.media_stream).everything();
-            check_read_back(&external_id, &body, &read_back);
+            check_read_back(&external_id, &body, &documents(&read_back));
         }
     }
 }
@@ -248,20 +252,23 @@ fn played(server: &Server, external_id: &str, protocol: &str) -> BTreeMap<String
     packets(&session_url(server, external_id, protocol))
 }
 
+fn ask(server: &Server, query: &str, variables: serde_json::Value) -> serde_json::Value {
+    let viewer = format!("Bearer {}", server.token(&["--role", "viewer"]));
+    let body = json!({"query": query, "variables": variables});
+    server.post_json("/graphql", &[("authorization", &viewer)], &body).json()
+}
+
 /// A session over all that is kept of a camera, which has no gaps.
 fn session_url(server: &Server, external_id: &str, protocol: &str) -> String {
-    let viewer = format!("Bearer {}", server.token(&["--role", "viewer"]));
-    let ask = |query: &str, variables: serde_json::Value| {
-        let body = json!({"query": query, "variables": variables});
-        server.post_json("/graphql", &[("authorization", &viewer)], &body).json()
-    };
     let found = ask(
+        server,
         "query($ref: DeviceRef!) { device(ref: $ref) { stream { id earliest latest } } }",
         json!({"ref": {"externalId": external_id}}),
     );
     let stream = &found["data"]["device"]["stream"];
     assert!(stream["earliest"].is_string(), "{external_id}: {found}");
     let session = ask(
+        server,
         "query($input: PlaybackSessionInput!) { playbackSession(input: $input) {
             ... on PlaybackSession { url gaps { range { start end } } } ... on MediaUnavailable { message } } }",
         json!({"input": {
@@ -272,6 +279,20 @@ fn session_url(server: &Server, external_id: &str, protocol: &str) -> String {
     let session = &session["data"]["playbackSession"];
     assert_eq!(session["gaps"], json!([]), "{external_id}: {session}");
     session["url"].as_str().unwrap_or_else(|| panic!("{external_id}: {session}")).to_owned()
+}
+
+/// All that a device's main stream has, as ffmpeg reads the Matroska that the Kinesis API answers.
+fn read_back(server: &Server, external_id: &str) -> BTreeMap<String, Vec<Packet>> {
+    let found = ask(
+        server,
+        "query($ref: DeviceRef!) { device(ref: $ref) { stream { mediaStreamName } } }",
+        json!({"ref": {"externalId": external_id}}),
+    );
+    let name = found["data"]["device"]["stream"]["mediaStreamName"].as_str();
+    let name = name.unwrap_or_else(|| panic!("{external_id}: {found}"));
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&Viewer::of(server, name).everything()).unwrap();
+    packets(&file.path().display().to_string())
 }
 
 /// The packets of each track of a file or playlist, by kind, without decoding them.
