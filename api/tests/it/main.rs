@@ -23,4 +23,5 @@ mod server;
 mod signature;
 mod timeline;
 mod tls;
+mod vectors;
 mod viewer;

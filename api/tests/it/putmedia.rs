@@ -385,6 +385,31 @@ fn relative_times_outlive_a_reconnect_and_a_restart() {
     assert_eq!(starts, [0, 800, 1_600, 2_400].map(|timecode| start_ms + timecode));
 }
 
+#[test]
+fn relative_times_stay_right_where_nothing_was_kept_of_the_first_connection() {
+    let server = Server::start();
+    let camera = camera::register(&server, "cam");
+    let start_ms = now_ms() - 60_000;
+    let open = |connected_ms: u64| {
+        let seconds = format!("{}.{:03}", connected_ms / 1_000, connected_ms % 1_000);
+        let headers = [
+            ("x-amzn-fragment-timecode-type", "RELATIVE"),
+            ("x-amzn-producer-start-timestamp", seconds.as_str()),
+        ];
+        let (token, stream) = (&camera.token, &camera.media_stream);
+        Upload::open(server.address, token, stream, &headers).unwrap()
+    };
+    let mut first = open(start_ms);
+    first.send(&[header(), fragment(0)].concat()).unwrap();
+    assert!(matches!(first.ack().unwrap(), Some(Ack::Buffering { .. })));
+    drop(first);
+    // It comes again from its first frame, counted from the first connection's start.
+    let mut second = open(start_ms + 1_500);
+    second.send(&[header(), fragment(0), camera::end_of_fragment()].concat()).unwrap();
+    second.persisted(0).unwrap();
+    assert_eq!(crate::playback::starts(&server, &camera, start_ms - 1, now_ms()), [start_ms]);
+}
+
 /// A small disk of its own, for as long as it lives. Mounting takes root.
 struct SmallDisk(TempDir);
 
