@@ -34,8 +34,12 @@ pub enum Action {
     Manage,
     /// Announce segments and events, report heartbeats, ask for an upload grant: the device itself.
     Report,
-    /// PutMedia, and the Kinesis calls that a producer makes before it.
+    /// PutMedia, and where to send it.
     Upload,
+    /// Put tags on a media stream.
+    Tag,
+    /// Read through the Kinesis API what a producer has no use for: footage and settings.
+    ReadBack,
     /// Make a device known.
     Register,
     /// Users, plans, webhooks, the audit log.
@@ -103,8 +107,10 @@ fn on_device(role: Role, itself: bool, action: Action) -> Decision {
     let allowed = match role {
         Role::Admin => true,
         Role::Manager => action != Action::Administer,
-        Role::Viewer => action == Action::View,
-        Role::Device if itself => matches!(action, Action::View | Action::Report | Action::Upload),
+        Role::Viewer => matches!(action, Action::View | Action::ReadBack),
+        Role::Device if itself => {
+            matches!(action, Action::View | Action::Report | Action::Upload | Action::Tag)
+        }
         Role::Member | Role::Device => return Decision::Hide,
     };
     if allowed { Decision::Allow } else { Decision::Forbid }
@@ -123,7 +129,8 @@ mod tests {
     use super::*;
     use Action::*;
 
-    const ACTIONS: [Action; 6] = [View, Manage, Report, Upload, Register, Administer];
+    const ACTIONS: [Action; 8] =
+        [View, Manage, Report, Upload, Tag, ReadBack, Register, Administer];
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
     /// One row: who, on what, and a letter for each of `ACTIONS`: Allow, Forbid, Hide.
@@ -155,47 +162,47 @@ mod tests {
         // A device's role in a token that is no device's covers nothing.
         let pretender = user(Role::Device);
 
-        //                                        V M R U Reg Adm
+        //                                        V M R U Tag Read Reg Adm
         let table = [
-            ("anonymous", None, &active, "HHHHHH"),
-            ("anonymous", None, &home, "HHHHHH"),
-            ("admin", user(Role::Admin), &active, "AAAAAA"),
-            ("admin", user(Role::Admin), &provisioned, "AAAAAA"),
-            ("admin", user(Role::Admin), &suspended, "AAFFAA"),
-            ("admin", user(Role::Admin), &retired, "AAFFAA"),
-            ("admin", user(Role::Admin), &abroad, "HHHHHH"),
-            ("admin", user(Role::Admin), &home, "AAAAAA"),
-            ("admin", user(Role::Admin), &foreign, "HHHHHH"),
-            ("script", script.clone(), &active, "AAAAAA"),
-            ("script", script, &abroad, "HHHHHH"),
-            ("manager", user(Role::Manager), &active, "AAAAAF"),
-            ("manager", user(Role::Manager), &provisioned, "AAAAAF"),
-            ("manager", user(Role::Manager), &suspended, "AAFFAF"),
-            ("manager", user(Role::Manager), &retired, "AAFFAF"),
-            ("manager", user(Role::Manager), &abroad, "HHHHHH"),
-            ("manager", user(Role::Manager), &home, "AAAAAF"),
-            ("manager", user(Role::Manager), &foreign, "HHHHHH"),
-            ("viewer", user(Role::Viewer), &active, "AFFFFF"),
-            ("viewer", user(Role::Viewer), &suspended, "AFFFFF"),
-            ("viewer", user(Role::Viewer), &retired, "AFFFFF"),
-            ("viewer", user(Role::Viewer), &abroad, "HHHHHH"),
-            ("viewer", user(Role::Viewer), &home, "AFFFFF"),
-            ("viewer", user(Role::Viewer), &foreign, "HHHHHH"),
-            ("member", user(Role::Member), &active, "HHHHHH"),
-            ("member", user(Role::Member), &retired, "HHHHHH"),
-            ("member", user(Role::Member), &abroad, "HHHHHH"),
-            ("member", user(Role::Member), &home, "FFFFFF"),
-            ("member", user(Role::Member), &foreign, "HHHHHH"),
-            ("device", itself.clone(), &active, "AFAAFF"),
-            ("device", itself.clone(), &provisioned, "AFAAFF"),
-            ("device", itself.clone(), &suspended, "AFFFFF"),
-            ("device", itself.clone(), &retired, "AFFFFF"),
-            ("device", itself.clone(), &not_it, "HHHHHH"),
-            ("device", itself.clone(), &abroad, "HHHHHH"),
-            ("device", itself.clone(), &home, "FFFFFF"),
-            ("device", itself, &foreign, "HHHHHH"),
-            ("pretender", pretender.clone(), &active, "HHHHHH"),
-            ("pretender", pretender, &home, "FFFFFF"),
+            ("anonymous", None, &active, "HHHHHHHH"),
+            ("anonymous", None, &home, "HHHHHHHH"),
+            ("admin", user(Role::Admin), &active, "AAAAAAAA"),
+            ("admin", user(Role::Admin), &provisioned, "AAAAAAAA"),
+            ("admin", user(Role::Admin), &suspended, "AAFFAAAA"),
+            ("admin", user(Role::Admin), &retired, "AAFFAAAA"),
+            ("admin", user(Role::Admin), &abroad, "HHHHHHHH"),
+            ("admin", user(Role::Admin), &home, "AAAAAAAA"),
+            ("admin", user(Role::Admin), &foreign, "HHHHHHHH"),
+            ("script", script.clone(), &active, "AAAAAAAA"),
+            ("script", script, &abroad, "HHHHHHHH"),
+            ("manager", user(Role::Manager), &active, "AAAAAAAF"),
+            ("manager", user(Role::Manager), &provisioned, "AAAAAAAF"),
+            ("manager", user(Role::Manager), &suspended, "AAFFAAAF"),
+            ("manager", user(Role::Manager), &retired, "AAFFAAAF"),
+            ("manager", user(Role::Manager), &abroad, "HHHHHHHH"),
+            ("manager", user(Role::Manager), &home, "AAAAAAAF"),
+            ("manager", user(Role::Manager), &foreign, "HHHHHHHH"),
+            ("viewer", user(Role::Viewer), &active, "AFFFFAFF"),
+            ("viewer", user(Role::Viewer), &suspended, "AFFFFAFF"),
+            ("viewer", user(Role::Viewer), &retired, "AFFFFAFF"),
+            ("viewer", user(Role::Viewer), &abroad, "HHHHHHHH"),
+            ("viewer", user(Role::Viewer), &home, "AFFFFFFF"),
+            ("viewer", user(Role::Viewer), &foreign, "HHHHHHHH"),
+            ("member", user(Role::Member), &active, "HHHHHHHH"),
+            ("member", user(Role::Member), &retired, "HHHHHHHH"),
+            ("member", user(Role::Member), &abroad, "HHHHHHHH"),
+            ("member", user(Role::Member), &home, "FFFFFFFF"),
+            ("member", user(Role::Member), &foreign, "HHHHHHHH"),
+            ("device", itself.clone(), &active, "AFAAAFFF"),
+            ("device", itself.clone(), &provisioned, "AFAAAFFF"),
+            ("device", itself.clone(), &suspended, "AFFFAFFF"),
+            ("device", itself.clone(), &retired, "AFFFAFFF"),
+            ("device", itself.clone(), &not_it, "HHHHHHHH"),
+            ("device", itself.clone(), &abroad, "HHHHHHHH"),
+            ("device", itself.clone(), &home, "FFFFFFFF"),
+            ("device", itself, &foreign, "HHHHHHHH"),
+            ("pretender", pretender.clone(), &active, "HHHHHHHH"),
+            ("pretender", pretender, &home, "FFFFFFFF"),
         ];
         for (who, principal, target, expected) in table {
             let letters: String = ACTIONS

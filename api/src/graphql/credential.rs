@@ -1,8 +1,24 @@
-//! `DeviceCredential`, and `IssuedCredential` with its secret.
+//! `DeviceCredential`, `IssuedCredential` with its secret, and how they are issued and revoked.
 
+use super::asked::Asked;
+use super::fault::Fault;
 use super::scalar::DateTime;
-use crate::device;
-use async_graphql::{Enum, ID, Object, SimpleObject};
+use super::user_error::{UserError, UserErrorCode};
+use crate::access::{Action, Principal, Subject};
+use crate::access_key::AccessKeyId;
+use crate::account::Role;
+use crate::device::{self, CredentialKind, DeviceState};
+use crate::id::{AccountId, CredentialId, DeviceId};
+use async_graphql::{Enum, ID, InputObject, Object, SimpleObject};
+use lookback_wire::Timestamp;
+use secrecy::ExposeSecret;
+use std::ops::RangeInclusive;
+
+/// For how long a credential may be valid.
+const VALID_DAYS: RangeInclusive<i64> = 1..=3_650;
+/// A device's first credential, and any where nothing else is said.
+pub const DEFAULT_VALID_DAYS: i64 = 365;
+const DAY_MS: i64 = 86_400_000;
 
 #[derive(Clone)]
 pub struct DeviceCredential(pub device::DeviceCredential);
@@ -15,7 +31,7 @@ impl DeviceCredential {
     }
 
     async fn kind(&self) -> DeviceCredentialKind {
-        DeviceCredentialKind::Token
+        self.0.kind.into()
     }
 
     async fn created_at(&self) -> DateTime {
@@ -33,10 +49,13 @@ impl DeviceCredential {
 
 /// How a device proves who it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Enum)]
+#[graphql(remote = "device::CredentialKind")]
 pub enum DeviceCredentialKind {
     /// A bearer token for this API and for media upload.
     #[default]
     Token,
+    /// An access key pair, for producers that sign requests with AWS Signature Version 4.
+    AccessKey,
 }
 
 /// A credential with its secret, shown once.
@@ -44,5 +63,158 @@ pub enum DeviceCredentialKind {
 pub struct IssuedCredential {
     pub credential: DeviceCredential,
     /// For `TOKEN`.
-    pub token: Option<String>,
+    token: Option<String>,
+    /// For `ACCESS_KEY`.
+    access_key_id: Option<String>,
+    secret_access_key: Option<String>,
+}
+
+impl IssuedCredential {
+    /// With the secret that its record does not have.
+    pub fn new(asked: &Asked, credential: device::DeviceCredential) -> Result<Self, Fault> {
+        let mut issued = Self {
+            credential: DeviceCredential(credential.clone()),
+            token: None,
+            access_key_id: None,
+            secret_access_key: None,
+        };
+        let service = &asked.service;
+        match credential.kind {
+            CredentialKind::Token => {
+                let now = asked.now();
+                let principal = Principal {
+                    subject: Subject::Device {
+                        device: credential.device,
+                        credential: credential.id,
+                    },
+                    account: credential.account,
+                    role: Role::Device,
+                    expires_at: credential.expires_at.unwrap_or(now),
+                };
+                let token = service.tokens.issue(&principal, now).map_err(Fault::internal)?;
+                issued.token = Some(token.expose_secret().to_owned());
+            }
+            CredentialKind::AccessKey => {
+                let id = AccessKeyId::Device(credential.id);
+                issued.access_key_id = Some(id.to_string());
+                let secret = service.access_keys.secret(id);
+                issued.secret_access_key = Some(secret.expose_secret().to_owned());
+            }
+        }
+        Ok(issued)
+    }
+}
+
+/// A credential that a device is to be given.
+pub fn new_credential(
+    account: AccountId,
+    device: DeviceId,
+    kind: CredentialKind,
+    valid_days: i64,
+    now: Timestamp,
+) -> device::DeviceCredential {
+    device::DeviceCredential {
+        id: CredentialId::new(now),
+        account,
+        device,
+        kind,
+        created_at: now,
+        expires_at: Some(now.plus_millis(valid_days * DAY_MS)),
+        revoked_at: None,
+        last_used_at: None,
+    }
+}
+
+#[derive(Debug, InputObject)]
+pub struct IssueDeviceCredentialInput {
+    device_id: ID,
+    kind: DeviceCredentialKind,
+    /// 1 to 3650; a year if left out.
+    valid_days: Option<i32>,
+}
+
+#[derive(SimpleObject)]
+pub struct IssueDeviceCredentialPayload {
+    credential: Option<IssuedCredential>,
+    user_errors: Vec<UserError>,
+}
+
+#[derive(SimpleObject)]
+pub struct RevokeDeviceCredentialPayload {
+    credential: Option<DeviceCredential>,
+    user_errors: Vec<UserError>,
+}
+
+/// Gives a device a further credential.
+pub async fn issue(
+    asked: &Asked,
+    input: IssueDeviceCredentialInput,
+) -> Result<IssueDeviceCredentialPayload, Fault> {
+    let refused = |code, path, message: String| {
+        let user_errors = vec![UserError::at(code, &[path], message)];
+        Ok(IssueDeviceCredentialPayload { credential: None, user_errors })
+    };
+    let device = match input.device_id.parse() {
+        Ok(id) => asked.device(id).await?,
+        Err(_) => None,
+    };
+    asked.principal()?;
+    let Some(device) = device else {
+        return refused(UserErrorCode::NotFound, "deviceId", "there is no such device".into());
+    };
+    if !asked.may(Action::Manage, &device) {
+        return Err(Fault::Forbidden);
+    }
+    if device.state == DeviceState::Retired {
+        return refused(UserErrorCode::WrongState, "deviceId", "the device is retired".into());
+    }
+    let days = input.valid_days.map_or(DEFAULT_VALID_DAYS, i64::from);
+    if !VALID_DAYS.contains(&days) {
+        let (min, max) = (VALID_DAYS.start(), VALID_DAYS.end());
+        return refused(
+            UserErrorCode::Invalid,
+            "validDays",
+            format!("validDays must be {min} to {max}"),
+        );
+    }
+    let credential =
+        new_credential(device.account, device.id, input.kind.into(), days, asked.now());
+    asked.service.storage.catalog.put_credential(credential.clone()).await?;
+    Ok(IssueDeviceCredentialPayload {
+        credential: Some(IssuedCredential::new(asked, credential)?),
+        user_errors: Vec::new(),
+    })
+}
+
+/// Stops a credential; one that is stopped stays as it is.
+pub async fn revoke(asked: &Asked, id: &ID) -> Result<RevokeDeviceCredentialPayload, Fault> {
+    asked.principal()?;
+    let catalog = &asked.service.storage.catalog;
+    let known = match id.parse::<CredentialId>() {
+        Ok(id) => catalog.credential(id).await?,
+        Err(_) => None,
+    };
+    let device = match &known {
+        Some(credential) => asked.device(credential.device).await?,
+        None => None,
+    };
+    let (Some(mut credential), Some(device)) = (known, device) else {
+        let user_errors = vec![UserError {
+            code: UserErrorCode::NotFound,
+            message: "there is no such credential".into(),
+            path: Some(vec!["id".into()]),
+        }];
+        return Ok(RevokeDeviceCredentialPayload { credential: None, user_errors });
+    };
+    if !asked.may(Action::Manage, &device) {
+        return Err(Fault::Forbidden);
+    }
+    if credential.revoked_at.is_none() {
+        credential.revoked_at = Some(asked.now());
+        catalog.put_credential(credential.clone()).await?;
+    }
+    Ok(RevokeDeviceCredentialPayload {
+        credential: Some(DeviceCredential(credential)),
+        user_errors: Vec::new(),
+    })
 }

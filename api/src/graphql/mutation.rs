@@ -4,6 +4,9 @@ use super::asked::asked;
 use super::change_plan::{
     self, CreateRetentionPlanInput, RetentionPlanPayload, UpdateRetentionPlanInput,
 };
+use super::credential::{
+    self, IssueDeviceCredentialInput, IssueDeviceCredentialPayload, RevokeDeviceCredentialPayload,
+};
 use super::delete_footage::{self, DeleteFootageInput, DeleteFootagePayload};
 use super::fault::Maybe;
 use super::hold::{self, PlaceHoldInput, PlaceHoldPayload, ReleaseHoldPayload};
@@ -74,6 +77,29 @@ impl Mutation {
     ) -> Maybe<DevicePayload> {
         Some(match asked(ctx) {
             Ok(asked) => update_device::retire(asked, input).await,
+            Err(fault) => Err(fault),
+        })
+    }
+
+    async fn issue_device_credential(
+        &self,
+        ctx: &Context<'_>,
+        input: IssueDeviceCredentialInput,
+    ) -> Maybe<IssueDeviceCredentialPayload> {
+        Some(match asked(ctx) {
+            Ok(asked) => credential::issue(asked, input).await,
+            Err(fault) => Err(fault),
+        })
+    }
+
+    /// Stops a credential at once.
+    async fn revoke_device_credential(
+        &self,
+        ctx: &Context<'_>,
+        id: ID,
+    ) -> Maybe<RevokeDeviceCredentialPayload> {
+        Some(match asked(ctx) {
+            Ok(asked) => credential::revoke(asked, &id).await,
             Err(fault) => Err(fault),
         })
     }

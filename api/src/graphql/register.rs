@@ -1,29 +1,26 @@
 //! `registerDevice`.
 
 use super::asked::Asked;
-use super::credential::{DeviceCredential, DeviceCredentialKind, IssuedCredential};
+use super::credential::{
+    DEFAULT_VALID_DAYS, DeviceCredentialKind, IssuedCredential, new_credential,
+};
 use super::device::Device;
 use super::fault::Fault;
 use super::scalar::TimeZone;
 use super::user_error::{UserError, UserErrorCode, is_text};
-use crate::access::{Action, Decision, Principal, Subject, Target};
-use crate::account::Role;
-use crate::device::{self, CredentialKind, DeviceState};
-use crate::id::{CredentialId, DeviceId, PlanId, StreamId};
+use crate::access::{Action, Decision, Target};
+use crate::device::{self, DeviceState};
+use crate::id::{DeviceId, PlanId, StreamId};
 use crate::storage::{CreateError, Registered, Registration};
 use async_graphql::{ID, InputObject, InputType, SimpleObject};
 use aws_lc_rs::digest::{SHA256, digest};
 use lookback_wire::Timestamp;
-use secrecy::ExposeSecret;
 use std::collections::HashSet;
 
 pub const MAX_NAME_CHARS: usize = 128;
 const MAX_STREAMS: usize = 8;
 const MAX_STREAM_NAME_CHARS: usize = 64;
 const MAX_MEDIA_STREAM_NAME_CHARS: usize = 256;
-/// How long a device's first credential lives.
-const CREDENTIAL_DAYS: i64 = 365;
-const DAY_MS: i64 = 86_400_000;
 
 #[derive(Debug, InputObject)]
 pub struct RegisterDeviceInput {
@@ -78,7 +75,11 @@ pub async fn register(
     let now = asked.now();
     let registration = registration(input, account, plan, now);
     match asked.service.storage.catalog.register_device(registration, now).await {
-        Ok(registered) => issued(asked, registered, now),
+        Ok(Registered { device, credential, .. }) => Ok(RegisterDevicePayload {
+            device: Some(Device(device)),
+            credential: Some(IssuedCredential::new(asked, credential)?),
+            user_errors: Vec::new(),
+        }),
         Err(CreateError::Taken { field }) => {
             let name = match field {
                 "mediaStreamName" => "mediaStreamNames",
@@ -135,16 +136,13 @@ fn registration(
     sha256.copy_from_slice(input_digest.as_ref());
     Registration {
         streams: input.streams.iter().enumerate().map(stream).collect(),
-        credential: device::DeviceCredential {
-            id: CredentialId::new(now),
+        credential: new_credential(
             account,
             device,
-            kind: CredentialKind::Token,
-            created_at: now,
-            expires_at: Some(now.plus_millis(CREDENTIAL_DAYS * DAY_MS)),
-            revoked_at: None,
-            last_used_at: None,
-        },
+            input.credential.into(),
+            DEFAULT_VALID_DAYS,
+            now,
+        ),
         idempotency: input.idempotency_key.map(|key| (key, sha256)),
         device: device::Device {
             id: device,
@@ -161,30 +159,6 @@ fn registration(
             clock_skew_ms: None,
         },
     }
-}
-
-/// The answer, with the credential's secret: its token.
-fn issued(
-    asked: &Asked,
-    registered: Registered,
-    now: Timestamp,
-) -> Result<RegisterDevicePayload, Fault> {
-    let Registered { device, credential, .. } = registered;
-    let principal = Principal {
-        subject: Subject::Device { device: device.id, credential: credential.id },
-        account: device.account,
-        role: Role::Device,
-        expires_at: credential.expires_at.unwrap_or(now),
-    };
-    let token = asked.service.tokens.issue(&principal, now).map_err(Fault::internal)?;
-    Ok(RegisterDevicePayload {
-        device: Some(Device(device)),
-        credential: Some(IssuedCredential {
-            credential: DeviceCredential(credential),
-            token: Some(token.expose_secret().to_owned()),
-        }),
-        user_errors: Vec::new(),
-    })
 }
 
 fn mistakes(input: &RegisterDeviceInput) -> Vec<UserError> {

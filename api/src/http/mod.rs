@@ -85,7 +85,12 @@ fn routes(routes: &mut ServiceConfig) {
             web::scope("")
                 .guard(guard::Post())
                 .wrap(middleware::from_fn(kinesis::identify))
+                .route("/createStream", post().to(kinesis::create_stream))
                 .route("/describeStream", post().to(kinesis::describe_stream))
+                .route("/listStreams", post().to(kinesis::list_streams))
+                .route("/updateStream", post().to(kinesis::update_stream))
+                .route("/updateDataRetention", post().to(kinesis::update_data_retention))
+                .route("/deleteStream", post().to(kinesis::delete_stream))
                 .route("/getDataEndpoint", post().to(kinesis::get_data_endpoint))
                 .route("/getMedia", post().to(kinesis::get_media))
                 .route("/listFragments", post().to(kinesis::list_fragments))
@@ -95,6 +100,37 @@ fn routes(routes: &mut ServiceConfig) {
                     post().to(kinesis::get_hls_streaming_session_url),
                 )
                 .route("/getImages", post().to(kinesis::get_images))
+                .route("/tagStream", post().to(kinesis::tag_stream))
+                .route("/untagStream", post().to(kinesis::untag_stream))
+                .route("/listTagsForStream", post().to(kinesis::list_tags_for_stream))
+                .route("/TagResource", post().to(kinesis::tag_resource))
+                .route("/UntagResource", post().to(kinesis::untag_resource))
+                .route("/ListTagsForResource", post().to(kinesis::list_tags_for_resource))
+                .route(
+                    "/describeImageGenerationConfiguration",
+                    post().to(kinesis::describe_image_generation),
+                )
+                .route(
+                    "/updateImageGenerationConfiguration",
+                    post().to(kinesis::update_image_generation),
+                )
+                .route(
+                    "/describeNotificationConfiguration",
+                    post().to(kinesis::describe_notification),
+                )
+                .route("/updateNotificationConfiguration", post().to(kinesis::update_notification))
+                .route(
+                    "/describeStreamStorageConfiguration",
+                    post().to(kinesis::describe_stream_storage),
+                )
+                .route(
+                    "/updateStreamStorageConfiguration",
+                    post().to(kinesis::update_stream_storage),
+                )
+                .service(
+                    web::resource(kinesis::UNSUPPORTED)
+                        .route(post().to(kinesis::unsupported_operation)),
+                )
                 .route("/putMedia", post().to(putmedia::put_media))
                 .default_service(web::to(kinesis::unknown_operation)),
         )

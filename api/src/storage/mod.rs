@@ -199,13 +199,9 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
         stream: Stream,
         settings: MediaSettings,
     ) -> Result<(), CreateError>;
-    /// Takes a media stream away, with the device that stands in where it is unclaimed; its footage
-    /// is left to whoever follows [`Catalog::removed_streams`]. Answers false where the settings have
-    /// not been changed `changes` times.
-    async fn delete_media_stream(&self, stream: StreamId, changes: Option<u64>) -> Result<bool>;
-    /// Streams that were taken away and not forgotten yet.
-    async fn removed_streams(&self) -> Result<Vec<StreamId>>;
-    async fn forget_removed_stream(&self, stream: StreamId) -> Result<()>;
+    /// Takes a media stream away, with the device that stands in where it is unclaimed. Its footage
+    /// is somebody else's to delete.
+    async fn delete_media_stream(&self, stream: StreamId) -> Result<()>;
 
     async fn put_credential(&self, credential: DeviceCredential) -> Result<()>;
     async fn credential(&self, id: CredentialId) -> Result<Option<DeviceCredential>>;

@@ -61,6 +61,87 @@ fn ingest(server: &Server, token: &str, segments: &[Value]) -> Value {
     answer["data"]["ingestSegments"].clone()
 }
 
+const ISSUE: &str = "mutation($input: IssueDeviceCredentialInput!) {
+  issueDeviceCredential(input: $input) {
+    credential { token accessKeyId secretAccessKey credential { id kind createdAt expiresAt } }
+    userErrors { code path } } }";
+
+const REVOKE: &str = "mutation($id: ID!) { revokeDeviceCredential(id: $id) {
+    credential { id revokedAt } userErrors { code path } } }";
+
+#[test]
+fn credentials_are_issued_and_revoked() {
+    let server = Server::start();
+    let manager = server.token(&["--role", "manager"]);
+    let viewer = server.token(&["--role", "viewer"]);
+    let elsewhere = server.token(&["--role", "admin", "--account", "elsewhere"]);
+    let camera = camera::register(&server, "cam");
+    let device = &camera.device;
+    let issue =
+        |token: Option<&str>, input: Value| server.graphql(token, ISSUE, json!({"input": input}));
+    let revoke = |token: Option<&str>, id: &Value| server.graphql(token, REVOKE, json!({"id": id}));
+    let key = json!({"deviceId": device, "kind": "ACCESS_KEY", "validDays": 2});
+    assert_eq!(code(&issue(None, key.clone())), "UNAUTHENTICATED");
+    assert_eq!(code(&issue(Some(&viewer), key.clone())), "FORBIDDEN");
+    assert_eq!(code(&issue(Some(&camera.token), key.clone())), "FORBIDDEN");
+    for (token, input, code, field) in [
+        (&elsewhere, key.clone(), "NOT_FOUND", "deviceId"),
+        (&manager, json!({"deviceId": "dev_x", "kind": "TOKEN"}), "NOT_FOUND", "deviceId"),
+        (
+            &manager,
+            json!({"deviceId": device, "kind": "TOKEN", "validDays": 0}),
+            "INVALID",
+            "validDays",
+        ),
+        (
+            &manager,
+            json!({"deviceId": device, "kind": "TOKEN", "validDays": 3651}),
+            "INVALID",
+            "validDays",
+        ),
+    ] {
+        let payload = issue(Some(token), input)["data"]["issueDeviceCredential"].clone();
+        let expected =
+            json!({"credential": null, "userErrors": [{"code": code, "path": ["input", field]}]});
+        assert_eq!(payload, expected);
+    }
+
+    let issued = issue(Some(&manager), key)["data"]["issueDeviceCredential"]["credential"].clone();
+    assert!(issued["token"].is_null() && issued["secretAccessKey"].is_string(), "{issued}");
+    assert!(issued["accessKeyId"].as_str().unwrap().starts_with("LKIA"), "{issued}");
+    assert_eq!(issued["credential"]["kind"], "ACCESS_KEY");
+    let days = |from: &Value, to: &Value| {
+        let at =
+            |text: &Value| chrono::DateTime::parse_from_rfc3339(text.as_str().unwrap()).unwrap();
+        (at(to) - at(from)).num_days()
+    };
+    let credential = &issued["credential"];
+    assert_eq!(days(&credential["createdAt"], &credential["expiresAt"]), 2);
+    let token = issue(Some(&manager), json!({"deviceId": device, "kind": "TOKEN"}));
+    let token = token["data"]["issueDeviceCredential"]["credential"].clone();
+    assert_eq!(days(&token["credential"]["createdAt"], &token["credential"]["expiresAt"]), 365);
+    let status = || {
+        let bearer = format!("Bearer {}", token["token"].as_str().unwrap());
+        let body = json!({"query": "{ viewer { id } }"});
+        server.post_json("/graphql", &[("authorization", &bearer)], &body).status
+    };
+    assert_eq!(status(), 200);
+
+    let id = &token["credential"]["id"];
+    assert_eq!(code(&revoke(None, id)), "UNAUTHENTICATED");
+    assert_eq!(code(&revoke(Some(&viewer), id)), "FORBIDDEN");
+    for (token, id) in [(&elsewhere, id), (&manager, &json!("cred_x"))] {
+        let payload = revoke(Some(token), id)["data"]["revokeDeviceCredential"].clone();
+        assert_eq!(payload["userErrors"], json!([{"code": "NOT_FOUND", "path": ["id"]}]));
+    }
+    assert_eq!(status(), 200);
+    let revoked = revoke(Some(&manager), id)["data"]["revokeDeviceCredential"].clone();
+    assert!(revoked["credential"]["revokedAt"].is_string(), "{revoked}");
+    assert_eq!(status(), 401);
+    let again = revoke(Some(&manager), id)["data"]["revokeDeviceCredential"].clone();
+    assert_eq!(again, revoked, "it was revoked when it was");
+}
+
 #[test]
 fn registering_a_device() {
     let server = Server::start();

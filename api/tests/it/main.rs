@@ -18,6 +18,7 @@ mod playback;
 mod putmedia;
 mod recording;
 mod retention;
+mod sdk;
 mod serve;
 mod server;
 mod signature;

@@ -15,9 +15,20 @@ const VIEWER: &str = "query Viewer { viewer { id role } }";
 const REGISTER_DEVICE: &str = "mutation RegisterDevice($input: RegisterDeviceInput!) {
   registerDevice(input: $input) {
     credential { token }
-    userErrors { code message }
+    userErrors { message }
   }
 }";
+
+const ISSUE_CREDENTIAL: &str = "mutation IssueCredential($input: IssueDeviceCredentialInput!) {
+  issueDeviceCredential(input: $input) {
+    credential { token }
+    userErrors { message }
+  }
+}";
+
+/// How long a token for a device that is there already is good for; longer than a camera that is
+/// tried out runs.
+const VALID_DAYS: u32 = 30;
 
 /// The token to upload with.
 pub async fn token(
@@ -42,7 +53,10 @@ pub async fn token(
             Err(format!("the token is of another device than {external_id}").into())
         }
         (Some("DEVICE"), Some(_)) => Ok(token),
-        (Some("ADMIN" | "MANAGER"), Some(external_id)) => register(&api, external_id, stream).await,
+        (Some("ADMIN" | "MANAGER"), Some(external_id)) => match answer["device"]["id"].as_str() {
+            Some(device) => issue(&api, device).await,
+            None => register(&api, external_id, stream).await,
+        },
         (Some("ADMIN" | "MANAGER"), None) => {
             Err("with a manager's token --device has to say which device it is".into())
         }
@@ -60,23 +74,24 @@ async fn register(api: &Api, external_id: &str, stream: &str) -> Result<String, 
         "idempotencyKey": format!("lookback-camera:{external_id}"),
     });
     let answer = api.call("registerDevice", REGISTER_DEVICE, json!({ "input": input })).await?;
-    let payload = &answer["registerDevice"];
+    issued(&answer["registerDevice"], external_id)
+}
+
+/// A further token for a device that is there.
+async fn issue(api: &Api, device: &str) -> Result<String, Failure> {
+    let input = json!({ "deviceId": device, "kind": "TOKEN", "validDays": VALID_DAYS });
+    let answer =
+        api.call("issueDeviceCredential", ISSUE_CREDENTIAL, json!({ "input": input })).await?;
+    issued(&answer["issueDeviceCredential"], device)
+}
+
+fn issued(payload: &Value, device: &str) -> Result<String, Failure> {
     if let Some(error) = payload["userErrors"].get(0) {
-        let message = text(&error["message"]);
-        if error["code"] == "TAKEN" {
-            return Err(format!(
-                "device {external_id} was registered otherwise ({message}); use its own token"
-            )
-            .into());
-        }
-        return Err(format!("device {external_id} was not registered: {message}").into());
+        let message = error["message"].as_str().unwrap_or_default();
+        return Err(format!("device {device} gets no token: {message}").into());
     }
     match payload["credential"]["token"].as_str() {
         Some(token) => Ok(token.to_owned()),
-        None => Err("the service registered the device and gave no token".into()),
+        None => Err(format!("the service gave no token for device {device}").into()),
     }
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }

@@ -200,7 +200,7 @@ pub async fn get_images(call: Call) -> Answer {
     let format = input.format()?;
     let size = input.size()?;
     let instants = input.instants()?;
-    let stream = call.select(&input.stream, Action::View).await?.stream;
+    let stream = call.select(&input.stream, Action::ReadBack).await?.stream;
     let playback = &call.service.playback;
     let mut images = Vec::with_capacity(instants.page.len());
     for at in instants.page {
@@ -323,7 +323,7 @@ async fn mint(
     stream: &StreamSelector,
     request: Request,
 ) -> Result<String, KinesisError> {
-    let stream = call.select(stream, Action::View).await?.stream;
+    let stream = call.select(stream, Action::ReadBack).await?.stream;
     let playback = &call.service.playback;
     Ok(playback.kinesis_session(&call.principal, &stream, request).await?)
 }

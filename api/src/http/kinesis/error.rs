@@ -2,6 +2,7 @@
 //! `x-amzn-ErrorType`, and a text under `Message`; under `message` where the caller is not known.
 
 use crate::http::caller::Unauthorized;
+use crate::retention::DeleteError;
 use crate::signature::Refused;
 use crate::storage::StorageError;
 use actix_web::http::StatusCode;
@@ -24,8 +25,12 @@ impl KinesisError {
         Self { status, kind, message: message.into(), from_front_end: false }
     }
 
+    pub fn bad_request(kind: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, kind, message)
+    }
+
     pub fn invalid(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "InvalidArgumentException", message)
+        Self::bad_request("InvalidArgumentException", message)
     }
 
     pub fn not_found(message: impl Into<String>) -> Self {
@@ -46,6 +51,18 @@ impl KinesisError {
     pub fn too_many_connections(stream: &str) -> Self {
         let message = format!("{stream} has too many open connections");
         Self::new(StatusCode::BAD_REQUEST, "ConnectionLimitExceededException", message)
+    }
+
+    /// The same, as the operations say it that have no `NotAuthorizedException`.
+    pub fn access_denied(message: impl Into<String>) -> Self {
+        Self::not_authorized(message).or_access_denied()
+    }
+
+    pub fn or_access_denied(self) -> Self {
+        match self.kind {
+            "NotAuthorizedException" => Self { kind: "AccessDeniedException", ..self },
+            _ => self,
+        }
     }
 
     pub fn unavailable(message: impl Into<String>) -> Self {
@@ -85,6 +102,18 @@ impl From<StorageError> for KinesisError {
     fn from(error: StorageError) -> Self {
         tracing::error!(%error, "a Kinesis call failed");
         Self::unavailable("try again later")
+    }
+}
+
+impl From<DeleteError> for KinesisError {
+    fn from(error: DeleteError) -> Self {
+        match error {
+            DeleteError::Held(hold) => {
+                let message = format!("hold {} keeps some of the stream's footage", hold.id);
+                Self::bad_request("ResourceInUseException", message)
+            }
+            DeleteError::Storage(error) => error.into(),
+        }
     }
 }
 

@@ -201,7 +201,7 @@ pub async fn list_fragments(call: Call) -> Answer {
             ))
         })?;
     let selection = input.selection()?;
-    let Selected { stream, .. } = call.select(&input.stream, Action::View).await?;
+    let Selected { stream, .. } = call.select(&input.stream, Action::ReadBack).await?;
     admit(&call.service, &stream, LIST_FRAGMENTS)?;
     let page = call.service.playback.list_fragments(stream.id, selection, limit).await?;
     let fragments = page.fragments.iter().map(|fragment| {
@@ -298,7 +298,7 @@ impl Reader {
         selector: &StreamSelector,
         operation: &'static str,
     ) -> Result<(Self, StreamId), KinesisError> {
-        let Selected { device, stream } = call.select(selector, Action::View).await?;
+        let Selected { device, stream } = call.select(selector, Action::ReadBack).await?;
         let Call { service, principal, .. } = call;
         admit(&service, &stream, operation)?;
         let reading = service.throttle.open_reader(stream.id, operation);
@@ -391,7 +391,7 @@ impl Reader {
         }
         let catalog = self.service.storage.catalog.as_ref();
         let decided =
-            rights::on_device(catalog, &self.principal, Action::View, self.device, now).await;
+            rights::on_device(catalog, &self.principal, Action::ReadBack, self.device, now).await;
         // A store that does not answer revokes nothing.
         decided.map_or(true, |decision| decision == Decision::Allow)
     }

@@ -1,11 +1,15 @@
 //! The Kinesis Video Streams API at its own paths (KVS API, 2017-09-30).
 
 mod archived;
+mod bounds;
 mod call;
-mod control;
+mod configurations;
 mod error;
 mod media;
 mod select;
+mod settings;
+mod streams;
+mod tags;
 
 use actix_web::Error;
 use actix_web::body::MessageBody;
@@ -13,14 +17,49 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpResponse, http::StatusCode};
+use call::{Answer, Call};
 use serde_json::json;
 
 pub use archived::{get_hls_streaming_session_url, get_images};
 pub use call::principal;
-pub use control::{describe_stream, get_data_endpoint};
+pub use configurations::{
+    describe_image_generation, describe_notification, describe_stream_storage,
+    update_image_generation, update_notification, update_stream_storage,
+};
 pub use error::KinesisError;
 pub use media::{get_media, get_media_for_fragment_list, list_fragments};
 pub use select::{Selected, StreamSelector};
+pub use streams::{
+    create_stream, delete_stream, describe_stream, get_data_endpoint, list_streams,
+    update_data_retention, update_stream,
+};
+pub use tags::{
+    list_tags_for_resource, list_tags_for_stream, tag_resource, tag_stream, untag_resource,
+    untag_stream,
+};
+
+/// Operations around signalling channels, edge agents and mapped resources: there are none here.
+pub const UNSUPPORTED: [&str; 13] = [
+    "/createSignalingChannel",
+    "/deleteSignalingChannel",
+    "/describeSignalingChannel",
+    "/getSignalingChannelEndpoint",
+    "/listSignalingChannels",
+    "/updateSignalingChannel",
+    "/describeMediaStorageConfiguration",
+    "/updateMediaStorageConfiguration",
+    "/describeEdgeConfiguration",
+    "/deleteEdgeConfiguration",
+    "/listEdgeAgentConfigurations",
+    "/startEdgeConfigurationUpdate",
+    "/describeMappedResourceConfiguration",
+];
+
+/// One of [`UNSUPPORTED`].
+pub async fn unsupported_operation(_: Call) -> Answer {
+    let message = "signalling, edge and mapped-resource operations are not supported";
+    Err(KinesisError::bad_request("UnsupportedOperationException", message))
+}
 
 /// Clients print it where a call fails.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");

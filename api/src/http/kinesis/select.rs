@@ -1,11 +1,13 @@
 //! Streams by the name or the ARN that requests give.
 
+use super::bounds::{is_stream_name, require};
 use super::error::KinesisError;
 use crate::access::{Action, Decision, Principal, Target, decide};
 use crate::device::{Device, Stream};
 use crate::service::Service;
-use lookback_wire::Timestamp;
 use serde::Deserialize;
+
+const MAX_ARN_LEN: usize = 1_024;
 
 /// A stream by the name or the ARN that a request gives.
 #[derive(Debug, Deserialize)]
@@ -36,11 +38,18 @@ impl StreamSelector {
         action: Action,
     ) -> Result<Selected, KinesisError> {
         let (name, created_at) = match (&self.stream_name, &self.stream_arn) {
-            (Some(name), None) => (name.as_str(), None),
+            (Some(name), None) => {
+                require("StreamName", name, is_stream_name)?;
+                (name.as_str(), None)
+            }
             (None, Some(arn)) => {
-                let (name, created_at) = parse_arn(arn)
-                    .ok_or_else(|| KinesisError::invalid("StreamARN is no ARN of a stream"))?;
-                (name, Some(created_at))
+                let malformed = || KinesisError::invalid(format!("StreamARN {arn:?} is no ARN"));
+                let resource = parse_arn(arn).ok_or_else(malformed)?;
+                if resource.kind != "stream" {
+                    let message = format!("There is no {} {}.", resource.kind, resource.name);
+                    return Err(KinesisError::not_found(message));
+                }
+                (resource.name, Some(resource.created_at_ms))
             }
             (Some(_), Some(_)) => {
                 return Err(KinesisError::invalid("give StreamName or StreamARN, not both"));
@@ -49,11 +58,6 @@ impl StreamSelector {
                 return Err(KinesisError::invalid("StreamName or StreamARN is missing"));
             }
         };
-        if !is_name(name) {
-            return Err(KinesisError::invalid(
-                "StreamName has to be 1 to 256 letters, digits, '_', '.' or '-'",
-            ));
-        }
         let hidden = || {
             let message = format!("The requested stream {name} is not found or not active.");
             KinesisError::not_found(message)
@@ -62,7 +66,9 @@ impl StreamSelector {
         let stream = catalog
             .stream_by_media_name(principal.account, name)
             .await?
-            .filter(|stream| created_at.is_none_or(|at| at == stream.created_at))
+            .filter(|stream| {
+                created_at.is_none_or(|at_ms| at_ms == stream.created_at.as_millis().to_string())
+            })
             .ok_or_else(hidden)?;
         let device = catalog.devices_by_id(&[stream.device]).await?.pop().flatten();
         let device = device.ok_or_else(hidden)?;
@@ -78,12 +84,6 @@ impl StreamSelector {
     }
 }
 
-/// KVS API, `StreamName`: 1 to 256 of `[a-zA-Z0-9_.-]`.
-fn is_name(name: &str) -> bool {
-    (1..=256).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
-}
-
 /// Region and account are placeholders in the form that the API's patterns ask for; the creation
 /// time tells a stream from an earlier one of its name.
 pub fn arn(stream: &Stream) -> String {
@@ -94,16 +94,33 @@ pub fn arn(stream: &Stream) -> String {
     )
 }
 
-/// The stream's name and creation time.
-fn parse_arn(arn: &str) -> Option<(&str, Timestamp)> {
-    let mut parts = arn.splitn(6, ':');
-    let head = [parts.next()?, parts.next()?, parts.next()?];
-    if head[0] != "arn" || head[2] != "kinesisvideo" {
+/// What an ARN names; not looked at further than its form.
+#[derive(Debug, PartialEq, Eq)]
+struct Resource<'a> {
+    kind: &'a str,
+    name: &'a str,
+    created_at_ms: &'a str,
+}
+
+/// `arn:[a-z\d-]+:kinesisvideo:[a-z0-9-]+:[0-9]+:[a-z]+/[a-zA-Z0-9_.-]+/[0-9]+`
+fn parse_arn(arn: &str) -> Option<Resource<'_>> {
+    let all = |text: &str, allowed: fn(u8) -> bool| !text.is_empty() && text.bytes().all(allowed);
+    let is_place = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let is_digit = |b: u8| b.is_ascii_digit();
+    let parts: Vec<&str> = arn.split(':').collect();
+    let ["arn", partition, "kinesisvideo", region, account, resource] = parts[..] else {
         return None;
-    }
-    let resource = parts.nth(2)?.strip_prefix("stream/")?;
-    let (name, created_at) = resource.split_once('/')?;
-    Some((name, Timestamp::from_millis(created_at.parse().ok()?)))
+    };
+    let parts: Vec<&str> = resource.split('/').collect();
+    let [kind, name, created_at_ms] = parts[..] else { return None };
+    let well_formed = arn.len() <= MAX_ARN_LEN
+        && all(partition, is_place)
+        && all(region, is_place)
+        && all(account, is_digit)
+        && all(kind, |b| b.is_ascii_lowercase())
+        && is_stream_name(name)
+        && all(created_at_ms, is_digit);
+    well_formed.then_some(Resource { kind, name, created_at_ms })
 }
 
 #[cfg(test)]
@@ -112,18 +129,30 @@ mod tests {
 
     #[test]
     fn arns_name_streams() {
-        let at = Timestamp::from_millis(1_551_924_009_774);
+        let resource = |kind, name| Resource { kind, name, created_at_ms: "1551924009774" };
         let table = [
-            ("arn:aws:kinesisvideo:us-east-1:400720404473:stream/test/1551924009774", Some("test")),
-            ("arn:aws-cn:kinesisvideo:x:1:stream/a.b-c_1/1551924009774", Some("a.b-c_1")),
-            ("arn:aws:kinesisvideo:us-east-1:1:channel/test/1551924009774", None),
+            (
+                "arn:aws:kinesisvideo:us-east-1:400720404473:stream/test/1551924009774",
+                Some(resource("stream", "test")),
+            ),
+            (
+                "arn:aws-cn:kinesisvideo:x:1:stream/a.b-c_1/1551924009774",
+                Some(resource("stream", "a.b-c_1")),
+            ),
+            (
+                "arn:aws:kinesisvideo:us-east-1:1:channel/test/1551924009774",
+                Some(resource("channel", "test")),
+            ),
+            ("arn:aws:kinesisvideo:us-east-1:one:stream/test/1551924009774", None),
+            ("arn:aws:kinesisvideo:US:1:stream/test/1551924009774", None),
             ("arn:aws:s3:us-east-1:1:stream/test/1551924009774", None),
             ("arn:aws:kinesisvideo:us-east-1:1:stream/test", None),
+            ("arn:aws:kinesisvideo:us-east-1:1:stream/test/1/2", None),
             ("arn:aws:kinesisvideo", None),
             ("", None),
         ];
-        for (arn, name) in table {
-            assert_eq!(parse_arn(arn), name.map(|name| (name, at)), "{arn}");
+        for (arn, expected) in table {
+            assert_eq!(parse_arn(arn), expected, "{arn}");
         }
     }
 }

@@ -264,9 +264,10 @@ impl Check<'_> {
             check.orphan("sign_ins", key, sign_in.id, sign_in.user)
         })?;
         let mut streams = HashSet::new();
-        for table in [tables.streams, tables.removed_streams] {
+        // A stream that was taken away may have footage that is still being deleted.
+        for table in [tables.streams, tables.deletions] {
             self.each(table, |_, key, _| {
-                streams.extend(key.try_into().ok().map(|id| StreamId(Ulid::from_be_bytes(id))));
+                streams.extend(key.first_chunk().map(|id| StreamId(Ulid::from_be_bytes(*id))));
                 Ok(())
             })?;
         }

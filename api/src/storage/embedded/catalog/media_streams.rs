@@ -2,11 +2,11 @@
 
 use super::devices::{self, external_id_key};
 use super::sightings::Sightings;
-use super::tables::{NOTHING, Tables, get, key, put, text};
+use super::tables::{Tables, get, key, put, text};
 use crate::device::{Device, DeviceState, Stream};
 use crate::id::{AccountId, StreamId};
 use crate::media_stream::MediaSettings;
-use crate::storage::{CreateError, MediaStreamQuery, Result, StorageError};
+use crate::storage::{CreateError, MediaStreamQuery, Result};
 use heed::{RoTxn, RwTxn};
 use std::ops::Bound;
 
@@ -93,37 +93,14 @@ pub fn delete(
     txn: &mut RwTxn,
     sightings: &Sightings,
     stream: StreamId,
-    changes: Option<u64>,
-) -> Result<bool> {
-    let Some(stream) = devices::stream(tables, txn, stream)? else { return Ok(true) };
-    let settings = settings(tables, txn, stream.id)?;
-    if changes.is_some_and(|expected| expected != settings.changes) {
-        return Ok(false);
-    }
-    let id = stream.id.0.to_be_bytes();
+) -> Result<()> {
+    let Some(stream) = devices::stream(tables, txn, stream)? else { return Ok(()) };
     devices::remove_stream(tables, txn, &stream)?;
     tables.media_names.delete(txn, &name_key(stream.account, &stream.media_stream_name))?;
-    tables.media_settings.delete(txn, &id)?;
-    tables.removed_streams.put(txn, &id, NOTHING)?;
-    if settings.unclaimed {
+    if settings(tables, txn, stream.id)?.unclaimed {
         devices::remove(tables, txn, sightings, stream.device)?;
     }
-    Ok(true)
-}
-
-/// Streams whose footage is to go, or has gone.
-pub fn removed(tables: &Tables, txn: &RoTxn) -> Result<Vec<StreamId>> {
-    let mut streams = Vec::new();
-    for entry in tables.removed_streams.iter(txn)? {
-        let (key, _) = entry?;
-        let id = key.try_into().map_err(|_| StorageError::Damaged("a removed stream".into()))?;
-        streams.push(StreamId(crate::id::Ulid::from_be_bytes(id)));
-    }
-    Ok(streams)
-}
-
-pub fn forget_removed(tables: &Tables, txn: &mut RwTxn, stream: StreamId) -> Result<()> {
-    tables.removed_streams.delete(txn, &stream.0.to_be_bytes())?;
+    tables.media_settings.delete(txn, &stream.id.0.to_be_bytes())?;
     Ok(())
 }
 

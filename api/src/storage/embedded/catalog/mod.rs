@@ -256,22 +256,12 @@ impl Catalog for EmbeddedCatalog {
         self.writer.write(create).await
     }
 
-    async fn delete_media_stream(&self, stream: StreamId, changes: Option<u64>) -> Result<bool> {
+    async fn delete_media_stream(&self, stream: StreamId) -> Result<()> {
         let sightings = self.sightings.clone();
         let delete = move |tables: &Tables, txn: &mut heed::RwTxn| {
-            media_streams::delete(tables, txn, &sightings, stream, changes)
+            media_streams::delete(tables, txn, &sightings, stream)
         };
         self.writer.write(delete).await
-    }
-
-    async fn removed_streams(&self) -> Result<Vec<StreamId>> {
-        self.read(media_streams::removed)
-    }
-
-    async fn forget_removed_stream(&self, stream: StreamId) -> Result<()> {
-        self.writer
-            .write(move |tables, txn| media_streams::forget_removed(tables, txn, stream))
-            .await
     }
 
     async fn put_credential(&self, credential: DeviceCredential) -> Result<()> {

@@ -76,8 +76,6 @@ tables! {
     media_names,
     /// stream → MediaSettings
     media_settings,
-    /// stream whose footage is to go → nothing
-    removed_streams,
     /// credential → DeviceCredential
     credentials,
     /// device, credential → nothing

@@ -1,0 +1,175 @@
+//! The Kinesis API as the Rust SDK's clients call it.
+
+use crate::server::{Server, lookback, outcome};
+use aws_sdk_kinesisvideo::Client;
+use aws_sdk_kinesisvideo::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
+use aws_sdk_kinesisvideo::error::ProvideErrorMetadata;
+use aws_sdk_kinesisvideo::types::{
+    ApiName, ComparisonOperator, ConfigurationStatus, DefaultStorageTier,
+    NotificationConfiguration, NotificationDestinationConfig, Status, StreamNameCondition,
+    StreamStorageConfiguration, Tag, UpdateDataRetentionOperation,
+};
+use serde_json::Value;
+
+/// An admin's access key pair.
+pub fn admin_keys(server: &Server) -> (String, String) {
+    let printed =
+        outcome(lookback().args(["access-key", "--data-dir"]).arg(server.data_dir())).stdout;
+    let pair: Value = serde_json::from_slice(&printed).unwrap();
+    let text = |name: &str| pair[name].as_str().unwrap().to_owned();
+    (text("accessKeyId"), text("secretAccessKey"))
+}
+
+/// What the clients of every one of the Kinesis APIs need to call the server.
+pub fn control_client(server: &Server, (id, secret): &(String, String)) -> Client {
+    let config = aws_sdk_kinesisvideo::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .endpoint_url(server.url())
+        .credentials_provider(Credentials::new(id, secret, None, None, "test"))
+        .retry_config(RetryConfig::disabled())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build();
+    Client::from_conf(config)
+}
+
+#[tokio::test]
+async fn the_control_plane() {
+    let server = Server::start();
+    let client = control_client(&server, &admin_keys(&server));
+
+    let created = client
+        .create_stream()
+        .stream_name("cam")
+        .media_type("video/h264")
+        .data_retention_in_hours(24)
+        .tags("site", "lab")
+        .send()
+        .await
+        .unwrap();
+    let arn = created.stream_arn().unwrap();
+    let again = client.create_stream().stream_name("cam").send().await.unwrap_err();
+    assert!(again.into_service_error().is_resource_in_use_exception());
+
+    let describe = async || {
+        let described = client.describe_stream().stream_name("cam").send().await.unwrap();
+        described.stream_info().unwrap().clone()
+    };
+    let first = describe().await;
+    assert_eq!((first.stream_arn(), first.status()), (Some(arn), Some(&Status::Active)));
+    assert_eq!(
+        (first.media_type(), first.data_retention_in_hours()),
+        (Some("video/h264"), Some(24))
+    );
+    assert!(first.creation_time().is_some());
+
+    let update = async |version: &str| {
+        client
+            .update_data_retention()
+            .stream_arn(arn)
+            .current_version(version)
+            .operation(UpdateDataRetentionOperation::DecreaseDataRetention)
+            .data_retention_change_in_hours(4)
+            .send()
+            .await
+    };
+    let version = first.version().unwrap();
+    update(version).await.unwrap();
+    let stale = update(version).await.unwrap_err().into_service_error();
+    assert!(stale.is_version_mismatch_exception(), "{stale:?}");
+    let second = describe().await;
+    assert_eq!(second.data_retention_in_hours(), Some(20));
+    client
+        .update_stream()
+        .stream_name("cam")
+        .current_version(second.version().unwrap())
+        .device_name("door")
+        .send()
+        .await
+        .unwrap();
+    let third = describe().await;
+    assert_eq!(third.device_name(), Some("door"));
+
+    client.tag_stream().stream_name("cam").tags("a", "b").send().await.unwrap();
+    let tag = Tag::builder().key("c").value("d").build().unwrap();
+    client.tag_resource().resource_arn(arn).tags(tag).send().await.unwrap();
+    client.untag_stream().stream_name("cam").tag_key_list("a").send().await.unwrap();
+    let tags = client.list_tags_for_stream().stream_name("cam").send().await.unwrap();
+    let mut tags: Vec<_> = tags.tags().unwrap().clone().into_iter().collect();
+    tags.sort();
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    assert_eq!(tags, [pair("c", "d"), pair("site", "lab")]);
+
+    let destination = NotificationDestinationConfig::builder().uri("arn:aws:sns:a").build();
+    let notification = NotificationConfiguration::builder()
+        .status(ConfigurationStatus::Enabled)
+        .destination_config(destination.unwrap())
+        .build()
+        .unwrap();
+    client
+        .update_notification_configuration()
+        .stream_name("cam")
+        .notification_configuration(notification.clone())
+        .send()
+        .await
+        .unwrap();
+    let described = client.describe_notification_configuration().stream_arn(arn).send().await;
+    assert_eq!(described.unwrap().notification_configuration(), Some(&notification));
+    let warm = StreamStorageConfiguration::builder()
+        .default_storage_tier(DefaultStorageTier::Warm)
+        .build()
+        .unwrap();
+    client
+        .update_stream_storage_configuration()
+        .stream_name("cam")
+        .current_version(describe().await.version().unwrap())
+        .stream_storage_configuration(warm.clone())
+        .send()
+        .await
+        .unwrap();
+    let described = client.describe_stream_storage_configuration().stream_arn(arn).send().await;
+    assert_eq!(described.unwrap().stream_storage_configuration(), Some(&warm));
+
+    client.create_stream().stream_name("cam-2").send().await.unwrap();
+    let condition = StreamNameCondition::builder()
+        .comparison_operator(ComparisonOperator::BeginsWith)
+        .comparison_value("cam")
+        .build();
+    let listed: Result<Vec<_>, _> = client
+        .list_streams()
+        .stream_name_condition(condition)
+        .into_paginator()
+        .page_size(1)
+        .send()
+        .collect::<Vec<_>>()
+        .await
+        .into_iter()
+        .collect();
+    let names: Vec<_> = listed
+        .unwrap()
+        .iter()
+        .flat_map(|page| page.stream_info_list())
+        .filter_map(|info| info.stream_name().map(str::to_owned))
+        .collect();
+    assert_eq!(names, ["cam", "cam-2"]);
+
+    let endpoint =
+        client.get_data_endpoint().stream_name("cam").api_name(ApiName::GetClip).send().await;
+    assert_eq!(endpoint.unwrap().data_endpoint(), Some(server.url().as_str()));
+    let unsupported = client.list_signaling_channels().send().await.unwrap_err();
+    assert_eq!(unsupported.code(), Some("UnsupportedOperationException"));
+
+    client.delete_stream().stream_arn(arn).send().await.unwrap();
+    let gone = client.describe_stream().stream_name("cam").send().await.unwrap_err();
+    assert!(gone.into_service_error().is_resource_not_found_exception());
+}
+
+#[tokio::test]
+async fn a_wrong_secret_is_refused() {
+    let server = Server::start();
+    let (id, _) = admin_keys(&server);
+    let client = control_client(&server, &(id, "wrong".into()));
+    let refused = client.list_streams().send().await.unwrap_err();
+    assert_eq!(refused.code(), Some("InvalidSignatureException"));
+    assert_eq!(refused.raw_response().unwrap().status().as_u16(), 403);
+}
