@@ -9,7 +9,7 @@
 //! so each run of footage is one.
 
 use crate::hls::put_date_time;
-use lookback_wire::{Timestamp, TrackKind};
+use lookback_wire::{FragmentNumber, Timestamp, TrackKind};
 use quick_xml::Writer;
 use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
 use std::borrow::Cow;
@@ -90,11 +90,22 @@ pub struct Segment<'a> {
     pub url: Cow<'a, str>,
     pub time: u64,
     pub duration: u64,
+    pub note: FragmentNote,
+}
+
+/// What Kinesis Video Streams adds of the fragment behind a segment, where it is asked to: `kvs:ts`,
+/// in seconds since the Unix epoch, and `kvs:fn`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FragmentNote {
+    pub time: Option<Timestamp>,
+    pub number: Option<FragmentNumber>,
 }
 
 const NAMESPACE: &str = "urn:mpeg:dash:schema:mpd:2011";
 /// The profile that has segment lists (§8.5).
 const PROFILE: &str = "urn:mpeg:dash:profile:isoff-main:2011";
+/// Of what Kinesis adds; its own is not published.
+const KINESIS_NAMESPACE: &str = "urn:amazon:kinesisvideo:dash:2017";
 const CONNECTIVITY: &str = "urn:mpeg:dash:period-connectivity:2015";
 const DIRECT_CLOCK: &str = "urn:mpeg:dash:utc:direct:2014";
 const CHANNELS: &str = "urn:mpeg:dash:23003:3:audio_channel_configuration:2011";
@@ -145,6 +156,10 @@ impl Manifest<'_> {
                         .push(("timeShiftBufferDepth", duration(ms.saturating_mul(1_000_000))));
                 }
             }
+        }
+        let mut segments = self.periods.iter().flat_map(|p| &p.tracks).flat_map(|t| &t.segments);
+        if segments.any(|segment| segment.note != FragmentNote::default()) {
+            attributes.push(("xmlns:kvs", KINESIS_NAMESPACE.into()));
         }
         let attributes: Vec<_> = attributes.iter().map(|(n, v)| (*n, v.as_str())).collect();
         out.element("MPD", &attributes, |out| {
@@ -234,7 +249,17 @@ impl Track<'_> {
                     // A write to a String does not fail.
                     let _ = write!(digits, "{} {}", segment.time, segment.duration);
                     let (time, length) = digits.split_once(' ').unwrap_or_default();
-                    out.empty("S", &[("t", time), ("d", length)]);
+                    let FragmentNote { time: at, number } = segment.note;
+                    if at.is_none() && number.is_none() {
+                        out.empty("S", &[("t", time), ("d", length)]);
+                        continue;
+                    }
+                    let at = at.map(|at| format!("{:.3}", at.as_millis() as f64 / 1_000.0));
+                    let number = number.map(|number| number.to_string());
+                    let mut attributes = vec![("t", time), ("d", length)];
+                    attributes.extend(at.as_deref().map(|at| ("kvs:ts", at)));
+                    attributes.extend(number.as_deref().map(|number| ("kvs:fn", number)));
+                    out.empty("S", &attributes);
                 }
             });
             for segment in &self.segments {
@@ -303,6 +328,50 @@ fn ratio(rate: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fragments_are_told_of_where_it_is_asked() {
+        let check = |note, attributes: &str, namespaces: usize| {
+            let segment = Segment { url: "a?b=1&c".into(), time: 7, duration: 2, note };
+            let track = Track {
+                kind: TrackKind::Video,
+                id: "1".into(),
+                bandwidth: 1,
+                codecs: "avc1.64001f".into(),
+                width: 0,
+                height: 0,
+                frame_rate: None,
+                sampling_hz: 0,
+                channels: 0,
+                connected_to: None,
+                timescale: 1,
+                presentation_time_offset: 0,
+                init_url: "init".into(),
+                segments: vec![segment],
+            };
+            let period = Period {
+                id: "p".into(),
+                start_ns: 0,
+                duration_ns: Some(NS_PER_S),
+                tracks: vec![track],
+            };
+            let manifest = Manifest {
+                kind: ManifestKind::Static,
+                base_url: None,
+                max_segment_duration_s: 1,
+                periods: vec![period],
+            };
+            let text = manifest.write();
+            assert!(text.contains(&format!("<S t=\"7\" d=\"2\"{attributes}/>")), "{text}");
+            assert!(text.contains("media=\"a?b=1&amp;c\""), "{text}");
+            assert_eq!(text.matches("xmlns:kvs=").count(), namespaces, "{text}");
+        };
+        let time = Some(Timestamp::from_millis(1_795_329_502_534));
+        let number = Some(FragmentNumber(7));
+        check(FragmentNote::default(), "", 0);
+        check(FragmentNote { time, number: None }, " kvs:ts=\"1795329502.534\"", 1);
+        check(FragmentNote { time: None, number }, " kvs:fn=\"00000000000000000007\"", 1);
+    }
 
     #[test]
     fn durations_and_rates() {

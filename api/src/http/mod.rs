@@ -73,9 +73,9 @@ fn routes(routes: &mut ServiceConfig) {
                 .route(web::method(Method::OPTIONS).to(media::preflight)),
         )
         .service(
-            web::resource("/hls/v1/{file}")
-                .route(get().to(media::kinesis::hls))
-                .route(web::head().to(media::kinesis::hls))
+            web::resource(["/hls/v1/{file}", "/dash/v1/{file}"])
+                .route(get().to(media::kinesis::serve))
+                .route(web::head().to(media::kinesis::serve))
                 .route(web::method(Method::OPTIONS).to(media::preflight)),
         )
         .route("/livez", get().to(health::livez))
@@ -99,6 +99,11 @@ fn routes(routes: &mut ServiceConfig) {
                     "/getHLSStreamingSessionURL",
                     post().to(kinesis::get_hls_streaming_session_url),
                 )
+                .route(
+                    "/getDASHStreamingSessionURL",
+                    post().to(kinesis::get_dash_streaming_session_url),
+                )
+                .route("/getClip", post().to(kinesis::get_clip))
                 .route("/getImages", post().to(kinesis::get_images))
                 .route("/tagStream", post().to(kinesis::tag_stream))
                 .route("/untagStream", post().to(kinesis::untag_stream))

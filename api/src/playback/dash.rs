@@ -10,12 +10,12 @@ use super::segments::init_name;
 use super::token::MediaToken;
 use super::{MediaError, Playback, Rendition};
 use crate::storage::InitId;
-use lookback_packaging::dash::{Manifest, ManifestKind, Period, Segment, Track};
+use lookback_packaging::dash::{FragmentNote, Manifest, ManifestKind, Period, Segment, Track};
 use lookback_wire::Timestamp;
 use std::borrow::Cow;
 
 /// Segments that a player stays behind the newest one.
-const DELAY_SEGMENTS: u32 = 3;
+pub(super) const DELAY_SEGMENTS: u32 = 3;
 
 impl Playback {
     /// The manifest of a session, which finds its media at `base_url`.
@@ -49,7 +49,7 @@ impl Run<'_> {
     }
 }
 
-fn at_ticks(time: Timestamp, timescale: u32) -> u64 {
+pub(super) fn at_ticks(time: Timestamp, timescale: u32) -> u64 {
     let ms = u128::from(time.as_millis().max(0).unsigned_abs());
     u64::try_from((ms * u128::from(timescale) + 500) / 1_000).unwrap_or(u64::MAX)
 }
@@ -167,7 +167,12 @@ fn track<'a>(
     let segment = |entry: &Entry| {
         let mut url = String::with_capacity(48);
         entry.name.push_to(&mut url);
-        Segment { url: url.into(), time: entry.decode_time, duration: entry.duration }
+        Segment {
+            url: url.into(),
+            time: entry.decode_time,
+            duration: entry.duration,
+            note: FragmentNote::default(),
+        }
     };
     let (bandwidth, _) = bit_rates(entries);
     Some(Track {

@@ -4,11 +4,13 @@
 //! A fragment is a segment. Its times are by the service's clock or the producer's, as the session
 //! asks. Players that know us better use [`Playback::session`].
 
+mod dash;
 pub mod images;
 pub mod token;
 mod window;
 
 use super::listing::Listed;
+use super::mp4::{MAX_CLIP_FRAGMENTS, Mp4, Mp4Error};
 use super::token::Holder;
 use super::{MAX_WATCHED, MediaError, Playback, remember};
 use crate::access::Principal;
@@ -89,6 +91,10 @@ struct Listing {
     discontinuity_sequence: u64,
     on_demand: bool,
     finished: bool,
+    /// Footage that slid out.
+    slid_ms: u64,
+    /// `LIVE_REPLAY`: footage that was listed from the beginning.
+    lead_ms: u64,
 }
 
 impl Playback {
@@ -215,10 +221,7 @@ impl Playback {
             let shown = token.rules.shows_timestamps;
             segments.push(Segment {
                 uri: if is_mp4 {
-                    format!(
-                        "getMP4MediaFragment.mp4?FragmentNumber={number}&SessionToken={text}\
-                         &TrackNumber={track_number}"
-                    )
+                    fragment_uri(text, number, track_number)
                 } else {
                     format!(
                         "getTSFragment.ts?FragmentNumber={number}&SessionToken={text}\
@@ -228,14 +231,7 @@ impl Playback {
                 .into(),
                 duration_ms: (track.duration.saturating_mul(1_000) + timescale / 2) / timescale,
                 discontinuity: *discontinuity,
-                map_uri: has_new_map.then(|| {
-                    format!(
-                        "getMP4InitFragment.mp4?SessionToken={text}&TrackNumber={track_number}\
-                         &SequenceNumber={}",
-                        track.init.0
-                    )
-                    .into()
-                }),
+                map_uri: has_new_map.then(|| init_uri(text, track.init, track_number).into()),
                 program_date_time: shown.then(|| time_of(token.rules.by, fragment)),
             });
         }
@@ -315,6 +311,8 @@ impl Playback {
                 discontinuity_sequence: 0,
                 on_demand: true,
                 finished: true,
+                slid_ms: 0,
+                lead_ms: 0,
             });
         }
         let now = self.clock.now();
@@ -341,6 +339,8 @@ impl Playback {
             discontinuity_sequence: window.discontinuity_sequence,
             on_demand: false,
             finished: window.finished,
+            slid_ms: window.slid_ms,
+            lead_ms: window.lead_ms,
         })
     }
 
@@ -399,12 +399,7 @@ impl Playback {
         end: Timestamp,
     ) -> Result<FragmentRecord, NoSession> {
         let found = self.fragments_between(stream.id, by, start, end, 1).await?;
-        found.into_iter().next().ok_or_else(|| {
-            let name = &stream.media_stream_name;
-            NoSession::NotFound(format!(
-                "No fragments found in the stream {name} for the time range"
-            ))
-        })
+        found.into_iter().next().ok_or_else(|| nothing_in(stream))
     }
 
     /// The oldest fragments that begin from `start` to `end`, both included, by one of the clocks.
@@ -429,6 +424,30 @@ impl Playback {
         }
         found.truncate(limit);
         Ok(found)
+    }
+
+    /// The fragments from `start` to `end`, as much as GetClip gives, as one MP4 file. The caller's
+    /// right to view the stream has been decided.
+    pub async fn kinesis_clip(
+        &self,
+        stream: &Stream,
+        by: TimestampType,
+        start: Timestamp,
+        end: Timestamp,
+    ) -> Result<Mp4, NoSession> {
+        let limit = MAX_CLIP_FRAGMENTS;
+        let mut found = self.fragments_between(stream.id, by, start, end, limit).await?;
+        let first = found.first().ok_or_else(|| nothing_in(stream))?;
+        self.checked_shape(stream.id, first, Protocol::Dash).await?;
+        found.sort_by_key(|fragment| (fragment.start, std::cmp::Reverse(fragment.number)));
+        found.dedup_by_key(|fragment| fragment.start);
+        self.clip(stream.id, found).await.map_err(|error| match error {
+            Mp4Error::Empty => nothing_in(stream),
+            Mp4Error::MixedCodecs => NoSession::InvalidCodecPrivateData(
+                "The codec private data changes within the time range.".into(),
+            ),
+            Mp4Error::Storage(error) => error.into(),
+        })
     }
 
     /// The kinds of a fragment's tracks, if the protocol carries them.
@@ -496,6 +515,25 @@ impl Playback {
         let seconds = track.duration as f64 / f64::from(track.timescale.max(1));
         Ok((seconds > 0.0).then(|| count as f64 / seconds))
     }
+}
+
+fn nothing_in(stream: &Stream) -> NoSession {
+    let name = &stream.media_stream_name;
+    NoSession::NotFound(format!("No fragments found in the stream {name} for the time range"))
+}
+
+fn fragment_uri(token: &str, number: FragmentNumber, track_number: u8) -> String {
+    format!(
+        "getMP4MediaFragment.mp4?FragmentNumber={number}&SessionToken={token}\
+         &TrackNumber={track_number}"
+    )
+}
+
+fn init_uri(token: &str, init: InitId, track_number: u8) -> String {
+    format!(
+        "getMP4InitFragment.mp4?SessionToken={token}&TrackNumber={track_number}&SequenceNumber={}",
+        init.0
+    )
 }
 
 /// The track of a fragment that the API calls by this number: 1 is the pictures, or the sound where

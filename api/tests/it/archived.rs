@@ -78,6 +78,25 @@ fn session(server: &Server, input: Value) -> String {
     answer.json()["HLSStreamingSessionURL"].as_str().unwrap().to_owned()
 }
 
+/// The same for DASH; `input` is one for HLS.
+fn dash_session(server: &Server, mut input: Value) -> String {
+    let selector = input.as_object_mut().unwrap().remove("HLSFragmentSelector");
+    input["DASHFragmentSelector"] = selector.unwrap_or_default();
+    let answer = call(server, "/getDASHStreamingSessionURL", input);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()["DASHStreamingSessionURL"].as_str().unwrap().to_owned()
+}
+
+fn clip_of(media_stream: &str, kind: &str, start_ms: u64, end_ms: u64) -> Value {
+    json!({
+        "StreamName": media_stream,
+        "ClipFragmentSelector": {
+            "FragmentSelectorType": kind,
+            "TimestampRange": { "StartTimestamp": seconds(start_ms), "EndTimestamp": seconds(end_ms) },
+        },
+    })
+}
+
 fn on_demand(media_stream: &str, kind: &str, start_ms: u64, end_ms: u64) -> Value {
     json!({
         "StreamName": media_stream,
@@ -179,6 +198,44 @@ fn a_recording_plays_as_kinesis_would_play_it() {
     assert!(text.ends_with("#EXT-X-DISCONTINUITY\n#EXT-X-ENDLIST\n"), "{text}");
     check_same("by arrival", &packets_sent, &packets(&url));
 
+    let mut in_dash =
+        on_demand(&sent.media_stream, "PRODUCER_TIMESTAMP", sent.start_ms, sent.end_ms);
+    in_dash["DisplayFragmentTimestamp"] = json!("ALWAYS");
+    in_dash["DisplayFragmentNumber"] = json!("ALWAYS");
+    let url = dash_session(&server, in_dash);
+    assert!(
+        url.contains("/dash/v1/getDASHManifest.mpd?SessionToken=") && url.ends_with('~'),
+        "{url}"
+    );
+    let manifest = get(&server, &url);
+    assert_eq!(manifest.header("content-type"), Some("application/dash+xml"));
+    let manifest = manifest.text();
+    assert!(manifest.contains(" type=\"static\""), "{manifest}");
+    assert_eq!(manifest.matches("<Period ").count(), 1, "{manifest}");
+    assert_eq!(manifest.matches("<AdaptationSet ").count(), 2, "{manifest}");
+    assert_eq!(manifest.matches(" kvs:ts=").count(), 2 * all.len(), "{manifest}");
+    assert_eq!(manifest.matches(&format!(" kvs:fn=\"{:020}\"", all[0])).count(), 2, "{manifest}");
+    check_same("DASH", &packets_sent, &packets(&url));
+
+    for (kind, start_ms, end_ms) in [
+        ("PRODUCER_TIMESTAMP", sent.start_ms, sent.end_ms),
+        ("SERVER_TIMESTAMP", begun_ms, now_ms()),
+    ] {
+        let answer = call(&server, "/getClip", clip_of(&sent.media_stream, kind, start_ms, end_ms));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.header("content-type"), Some("video/mp4"));
+        let file = work.path().join("clip.mp4");
+        std::fs::write(&file, &answer.body).unwrap();
+        check_same(kind, &packets_sent, &packets(&file.display().to_string()));
+    }
+    let day_ms = 24 * 3_600_000;
+    for (start_ms, end_ms, status) in
+        [(0, 0, 400), (0, day_ms + 1, 400), (sent.end_ms + 1, sent.end_ms + 2, 404)]
+    {
+        let input = clip_of(&sent.media_stream, "PRODUCER_TIMESTAMP", start_ms, end_ms);
+        assert_eq!(call(&server, "/getClip", input).status, status, "{start_ms} to {end_ms}");
+    }
+
     // The token opens what it lists, and only as it was given.
     let two =
         on_demand(&sent.media_stream, "PRODUCER_TIMESTAMP", sent.start_ms, sent.start_ms + 2_000);
@@ -218,6 +275,9 @@ fn what_kinesis_cannot_play_is_refused_by_name() {
         "The type of the media is not supported or could not be determined from the media codec \
          ids: (track 1: V_MPEG4/ISO/AVC), (track 2: A_MS/ACM)."
     );
+    let clip = clip_of(&g711.media_stream, "PRODUCER_TIMESTAMP", g711.start_ms, g711.end_ms);
+    assert_eq!(call(&server, "/getClip", clip).status, 200);
+    assert!(get(&server, &dash_session(&server, span(&g711))).text().contains("\"ulaw\""));
     let mut in_ts = span(&silent);
     in_ts["ContainerFormat"] = json!("MPEG_TS");
     check_refused(&hls(in_ts), 400, "UnsupportedStreamMediaTypeException");
@@ -285,6 +345,12 @@ fn live_lists_what_arrived_last_and_never_goes_back() {
     assert_eq!((numbers(&second).len(), sequence(&second)), (5, 2), "{second}");
     assert_eq!(&numbers(&second)[..3], &numbers(&first)[2..]);
     assert!(second.contains("#EXT-X-DISCONTINUITY-SEQUENCE:2\n"), "{second}");
+
+    let manifest =
+        get(&server, &dash_session(&server, json!({ "StreamName": camera.media_stream })));
+    assert!(manifest.text().contains(" type=\"dynamic\""), "{}", manifest.text());
+    // One of the last five came too late to be listed.
+    assert_eq!(manifest.text().matches("<SegmentURL ").count(), 4, "{}", manifest.text());
 
     // Another process makes the same window.
     let mut server = server;

@@ -16,6 +16,7 @@ fn track(kind: TrackKind, start_s: u64, count: u64) -> Track<'static> {
         url: format!("{}-{n}.{letter}.m4s", 1_795_348_800_000 + 1_000 * (start_s + 2 * n)).into(),
         time: ticks(start_s + 2 * n),
         duration: 2 * u64::from(timescale),
+        note: FragmentNote::default(),
     };
     Track {
         kind,

@@ -1,5 +1,5 @@
-//! Playback of what was archived (KVS archived media API, 2017-09-30): sessions for players, and
-//! pictures.
+//! Playback of what was archived (KVS archived media API, 2017-09-30): sessions for players, clips
+//! and pictures.
 
 use super::call::{Answer, Call};
 use super::error::KinesisError;
@@ -10,9 +10,12 @@ use crate::playback::kinesis::images::{ImagesError, NoImage, Size};
 use crate::playback::kinesis::token::{DiscontinuityMode, Protocol, Rules, TimestampType};
 use crate::playback::kinesis::{Mode, NoSession, Request};
 use crate::playback::picture::Format;
+use actix_web::HttpResponse;
+use actix_web::body::SizedStream;
 use actix_web::web::Json;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::TryStreamExt;
 use lookback_wire::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
@@ -158,6 +161,88 @@ pub async fn get_hls_streaming_session_url(call: Call) -> Answer {
     let token = mint(&call, &input.stream, request).await?;
     let url = format!("{}/hls/v1/getHLSMasterPlaylist.m3u8?SessionToken={token}", call.base_url);
     Ok(Json(json!({ "HLSStreamingSessionURL": url })))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct GetDashStreamingSessionUrl {
+    #[serde(flatten)]
+    stream: StreamSelector,
+    #[serde(default)]
+    playback_mode: PlaybackMode,
+    #[serde(rename = "DASHFragmentSelector")]
+    fragment_selector: Option<FragmentSelector>,
+    #[serde(default)]
+    display_fragment_timestamp: Display,
+    #[serde(default)]
+    display_fragment_number: Display,
+    expires: Option<u32>,
+    max_manifest_fragment_results: Option<u16>,
+}
+
+/// `POST /getDASHStreamingSessionURL`
+pub async fn get_dash_streaming_session_url(call: Call) -> Answer {
+    let input: GetDashStreamingSessionUrl = call.input()?;
+    let now = call.service.clock.now();
+    let selector = input.fragment_selector.unwrap_or_default();
+    let (mode, by) = selector.mode("DASHFragmentSelector", input.playback_mode, now)?;
+    let asked = input.max_manifest_fragment_results;
+    let rules = Rules {
+        protocol: Protocol::Dash,
+        by,
+        discontinuities: DiscontinuityMode::OnDiscontinuity,
+        shows_timestamps: input.display_fragment_timestamp == Display::Always,
+        shows_numbers: input.display_fragment_number == Display::Always,
+        max_fragments: max_fragments("MaxManifestFragmentResults", asked, mode)?,
+    };
+    let request = Request { mode, rules, expires_in_s: expires_in_s(input.expires)? };
+    let token = mint(&call, &input.stream, request).await?;
+    let url = format!("{}/dash/v1/getDASHManifest.mpd?SessionToken={token}", call.base_url);
+    Ok(Json(json!({ "DASHStreamingSessionURL": url })))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct GetClip {
+    #[serde(flatten)]
+    stream: StreamSelector,
+    clip_fragment_selector: ClipFragmentSelector,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ClipFragmentSelector {
+    fragment_selector_type: SelectorType,
+    timestamp_range: ClipTimestampRange,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ClipTimestampRange {
+    start_timestamp: f64,
+    end_timestamp: f64,
+}
+
+/// `POST /getClip`: the file itself.
+pub async fn get_clip(call: Call) -> Result<HttpResponse, KinesisError> {
+    let input: GetClip = call.input()?;
+    let selector = input.clip_fragment_selector;
+    let range = selector.timestamp_range;
+    let name = "ClipFragmentSelector.TimestampRange";
+    let start = timestamp(&format!("{name}.StartTimestamp"), range.start_timestamp)?;
+    let end = timestamp(&format!("{name}.EndTimestamp"), range.end_timestamp)?;
+    check_range("ClipFragmentSelector", start, end)?;
+    let stream = call.select(&input.stream, Action::View).await?.stream;
+    let by = selector.fragment_selector_type.into();
+    let clip = call.service.playback.kinesis_clip(&stream, by, start, end).await?;
+    let service = call.service.clone();
+    let bytes = clip
+        .read(0..clip.len())
+        .inspect_ok(move |bytes| service.metrics.bytes_served.add(bytes.len() as u64))
+        .inspect_err(|error| tracing::error!(%error, "a clip was cut short"));
+    Ok(HttpResponse::Ok()
+        .content_type("video/mp4")
+        .body(SizedStream::new(clip.len(), Box::pin(bytes))))
 }
 
 #[derive(Debug, Deserialize)]

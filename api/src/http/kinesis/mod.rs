@@ -20,7 +20,9 @@ use actix_web::{HttpResponse, http::StatusCode};
 use call::{Answer, Call};
 use serde_json::json;
 
-pub use archived::{get_hls_streaming_session_url, get_images};
+pub use archived::{
+    get_clip, get_dash_streaming_session_url, get_hls_streaming_session_url, get_images,
+};
 pub use call::principal;
 pub use configurations::{
     describe_image_generation, describe_notification, describe_stream_storage,

@@ -1,5 +1,6 @@
 //! Media of sessions that the Kinesis API minted, at the addresses and by the query names that
-//! Kinesis Video Streams has: `GET /hls/v1/get…?SessionToken=`. The token is all that a player has.
+//! Kinesis Video Streams has: `GET /hls/v1/get…?SessionToken=`,
+//! `/dash/v1/get…`. The token is all that a player has.
 
 use super::{File, answer, refuse};
 use crate::playback::MediaError;
@@ -13,6 +14,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
+const MANIFEST: &str = "application/dash+xml";
 const FRAGMENTED_MP4: &str = "video/mp4";
 
 #[derive(Debug, Deserialize)]
@@ -24,8 +26,8 @@ pub struct Resource {
     fragment_number: Option<u64>,
 }
 
-/// `GET` and `HEAD /hls/v1/{file}`
-pub async fn hls(
+/// `GET` and `HEAD /hls/v1/{file}` and `/dash/v1/{file}`
+pub async fn serve(
     service: Data<Arc<Service>>,
     request: HttpRequest,
     file: Path<String>,
@@ -33,7 +35,7 @@ pub async fn hls(
 ) -> HttpResponse {
     let token = resource.session_token.as_deref().unwrap_or_default();
     let found = match service.playback.open_kinesis(token).await {
-        Ok(session) => hls_file(&service, &session, &file, &resource)
+        Ok(session) => media_file(&service, &session, &file, &resource)
             .await
             .map(|file| (session.token.expires_at, file)),
         Err(error) => Err(error),
@@ -44,18 +46,15 @@ pub async fn hls(
     }
 }
 
-async fn hls_file(
+async fn media_file(
     service: &Service,
     session: &Opened,
     file: &str,
     resource: &Resource,
 ) -> Result<File, MediaError> {
     let playback = &service.playback;
-    let playlist = |text| File::Text {
-        content_type: PLAYLIST,
-        text,
-        settled: matches!(session.token.span, Span::OnDemand { .. }),
-    };
+    let settled = matches!(session.token.span, Span::OnDemand { .. });
+    let playlist = |text| File::Text { content_type: PLAYLIST, text, settled };
     let media = |bytes| File::Media { content_type: FRAGMENTED_MP4, bytes };
     let track = resource.track_number.unwrap_or(1);
     let fragment = resource.fragment_number.map(FragmentNumber).ok_or(MediaError::NotFound);
@@ -65,6 +64,10 @@ async fn hls_file(
         }
         "getHLSMediaPlaylist.m3u8" => {
             playback.kinesis_media_playlist(session, track).await.map(playlist)
+        }
+        "getDASHManifest.mpd" => {
+            let text = playback.kinesis_manifest(session).await?;
+            Ok(File::Text { content_type: MANIFEST, text, settled })
         }
         "getMP4InitFragment.mp4" => {
             let sequence = resource.sequence_number.ok_or(MediaError::NotFound)?;

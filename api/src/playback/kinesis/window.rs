@@ -28,6 +28,10 @@ pub struct Window {
     pub discontinuity_sequence: u64,
     /// Whether nothing more will come.
     pub finished: bool,
+    /// Footage that slid out.
+    pub slid_ms: u64,
+    /// `LIVE_REPLAY`: footage that was listed from the beginning.
+    pub lead_ms: u64,
     /// The newest fragment that was looked at, listed or not.
     seen: Option<(Timestamp, FragmentNumber)>,
     /// `LIVE_REPLAY`: until when the listed fragments last, played from when the session was minted.
@@ -106,7 +110,9 @@ impl Window {
             if !is_first && lasts_until > now {
                 return;
             }
-            if !is_first {
+            if is_first {
+                self.lead_ms += u64::from(next.duration_ms);
+            } else {
                 self.due = Some(lasts_until);
             }
             let Some(next) = self.waiting.pop_front() else { return };
@@ -120,9 +126,10 @@ impl Window {
         let discontinuity = is_discontinuous(rules.discontinuities, before, &fragment);
         self.listed.push_back(Listed { fragment, discontinuity });
         while self.listed.len() > usize::from(rules.max_fragments) {
-            let gone = self.listed.pop_front();
+            let Some(gone) = self.listed.pop_front() else { return };
             self.sequence += 1;
-            self.discontinuity_sequence += u64::from(gone.is_some_and(|gone| gone.discontinuity));
+            self.discontinuity_sequence += u64::from(gone.discontinuity);
+            self.slid_ms += u64::from(gone.fragment.duration_ms);
         }
     }
 }
