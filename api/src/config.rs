@@ -29,6 +29,9 @@ pub struct Config {
     pub limits: Limits,
     pub playback: Playback,
     pub kinesis: Kinesis,
+    /// What media leaves free of the disk, in bytes: for the records, and for what deleting writes.
+    /// By default 256 MiB, or a twentieth of a small disk.
+    pub min_free_bytes: Option<u64>,
 }
 
 /// TLS is on where this is set; both files are read again when they change and on SIGHUP.
@@ -104,6 +107,7 @@ impl Default for Config {
             limits: Limits::default(),
             playback: Playback::default(),
             kinesis: Kinesis::default(),
+            min_free_bytes: None,
         }
     }
 }

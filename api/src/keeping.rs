@@ -3,6 +3,7 @@
 
 use crate::account::{RetentionMode, RetentionPlan};
 use crate::id::{HoldId, StreamId};
+use crate::media_stream::MediaSettings;
 use crate::segment::TimeRange;
 use lookback_wire::{FragmentNumber, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -27,8 +28,10 @@ pub struct Keeping {
 }
 
 impl Keeping {
-    pub fn by_plan(plan: &RetentionPlan) -> Self {
-        Self { hours: plan.days.saturating_mul(24), mode: plan.mode }
+    /// What a plan says, or in place of its days what was set for the stream itself.
+    pub fn of(plan: &RetentionPlan, stream: &MediaSettings) -> Self {
+        let hours = stream.retention_hours.unwrap_or(plan.days.saturating_mul(24));
+        Self { hours, mode: plan.mode }
     }
 
     pub fn kept_ms(self) -> i64 {

@@ -23,10 +23,22 @@ pub struct Metrics {
     /// Answers by the first digit of their status: 1xx first.
     responses: [Counter; 5],
     pub fragments_stored: Counter,
+    /// For want of room, over a quota, or by a fault.
+    pub fragments_refused: Counter,
     /// Of media, as kept.
     pub bytes_stored: Counter,
     /// Of media, as players fetched it.
     pub bytes_served: Counter,
+}
+
+/// What is so at the moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gauges {
+    pub uploads_open: u64,
+    /// For media.
+    pub room_bytes: u64,
+    /// Whether a fragment found the disk full just now.
+    pub is_full: bool,
 }
 
 impl Metrics {
@@ -39,7 +51,7 @@ impl Metrics {
     }
 
     /// The page that `/metrics` answers.
-    pub fn render(&self, uploads_open: usize) -> String {
+    pub fn render(&self, gauges: &Gauges) -> String {
         let mut page = String::new();
         let mut family = |name: &str, kind: &str, help: &str, samples: &[(&str, u64)]| {
             let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -64,7 +76,25 @@ impl Metrics {
             "lookback_uploads_open",
             "gauge",
             "PutMedia connections that are open.",
-            &[("", uploads_open as u64)],
+            &[("", gauges.uploads_open)],
+        );
+        family(
+            "lookback_room_bytes",
+            "gauge",
+            "Bytes of media that there is room for.",
+            &[("", gauges.room_bytes)],
+        );
+        family(
+            "lookback_full",
+            "gauge",
+            "1 while uploads are refused because the disk is full.",
+            &[("", u64::from(gauges.is_full || gauges.room_bytes == 0))],
+        );
+        family(
+            "lookback_fragments_refused_total",
+            "counter",
+            "Fragments that were whole and not kept.",
+            &[("", self.fragments_refused.get())],
         );
         family(
             "lookback_fragments_stored_total",
@@ -99,13 +129,15 @@ mod tests {
             metrics.responded(status);
         }
         metrics.fragments_stored.add(3);
-        let page = metrics.render(7);
+        let page = metrics.render(&Gauges { uploads_open: 7, ..Gauges::default() });
         for line in [
             "lookback_http_responses_total{class=\"2xx\"} 2",
             "lookback_http_responses_total{class=\"5xx\"} 1",
             "# TYPE lookback_uploads_open gauge",
             "lookback_uploads_open 7",
             "lookback_fragments_stored_total 3",
+            "lookback_room_bytes 0",
+            "lookback_full 1",
         ] {
             assert!(page.lines().any(|l| l == line), "{line} in\n{page}");
         }

@@ -14,6 +14,7 @@ use crate::retention::Retention;
 use crate::service::Service;
 use crate::sign_in::{self, DEFAULT_ACCOUNT, SignIns};
 use crate::storage::embedded;
+use crate::storage::embedded::archive::ArchiveOptions;
 use crate::throttle::Throttle;
 use crate::token::Tokens;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -57,6 +58,9 @@ pub struct Args {
     /// Threads that answer requests [default: one for each core]
     #[arg(long, env = "LOOKBACK_WORKERS", value_name = "COUNT")]
     pub workers: Option<usize>,
+    /// What media leaves free of the disk [default: 256 MiB, or a twentieth of a small disk]
+    #[arg(long, env = "LOOKBACK_MIN_FREE_BYTES", value_name = "BYTES")]
+    pub min_free_bytes: Option<u64>,
     /// The certificate, PEM; in the file, tls.cert
     #[arg(long, env = "LOOKBACK_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
@@ -90,6 +94,7 @@ impl Args {
         set(&mut config.plain_http, self.plain_http);
         set(&mut config.allowed_origins, self.allowed_origins);
         set(&mut config.workers, self.workers.map(Some));
+        set(&mut config.min_free_bytes, self.min_free_bytes.map(Some));
         set(
             &mut config.tls,
             self.tls_cert.zip(self.tls_key).map(|(cert, key)| Some(Tls { cert, key })),
@@ -163,7 +168,9 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
     allow_many_files();
     let Options { clock, with_sign_in_code } = options;
     let certificates = config.tls.clone().map(Certificates::read).transpose()?.map(Arc::new);
-    let storage = embedded::open(&config.data_dir)?;
+    let options =
+        ArchiveOptions { min_free_bytes: config.min_free_bytes, ..ArchiveOptions::default() };
+    let storage = embedded::open_with(&config.data_dir, options)?;
     storage.catalog.ensure_account(DEFAULT_ACCOUNT, clock.now()).await?;
     let keys = Keys::open(&config.data_dir)?;
     let tokens = Arc::new(Tokens::new(&keys)?);

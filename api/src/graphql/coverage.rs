@@ -5,7 +5,6 @@ use super::device::unheard_since;
 use super::fault::{Fault, Maybe};
 use super::time_range::{TimeRange, seconds};
 use crate::device;
-use crate::keeping::Keeping;
 use crate::playback::timeline::{self, GapFacts};
 use crate::segment;
 use async_graphql::{Context, Enum, Object, SimpleObject};
@@ -77,10 +76,11 @@ pub async fn explain(
     let device = asked.device_of(stream).await?;
     let plan = asked.plan_of(&device).await?;
     let now = asked.now();
+    let kept_ms = asked.service.retention.keeping(stream.id, &plan).await?.kept_ms();
     let facts = GapFacts {
         now,
         made_at: stream.created_at,
-        kept_since: now.plus_millis(-Keeping::by_plan(&plan).kept_ms()),
+        kept_since: now.plus_millis(-kept_ms),
         unheard_since: unheard_since(asked, &device),
         max_gap_ms,
     };

@@ -10,6 +10,7 @@ use super::user_error::{UserError, UserErrorCode};
 use crate::access::Subject;
 use crate::device;
 use crate::ingest::announce::{self, Announcement, Announcer, Verdict};
+use crate::storage::StorageError;
 use async_graphql::{Enum, InputObject, SimpleObject};
 
 /// One segment.
@@ -144,6 +145,7 @@ pub enum RejectionCode {
     OutsideRetention,
     UnknownStream,
     DeviceNotActive,
+    QuotaExceeded,
     /// The batch holds the same client identifier twice.
     DuplicateInBatch,
     /// The store did not take it in time.
@@ -196,7 +198,13 @@ pub async fn ingest_segments(
     let streams = asked.streams_of(device.id).await?;
     let mut results = Vec::new();
     if refused.is_none() {
-        let announcer = Announcer { device: &device, streams: &streams, kept_days: plan.days };
+        let has_room = match asked.service.retention.check_quota(device.id).await {
+            Ok(()) => true,
+            Err(StorageError::OverQuota(_)) => false,
+            Err(error) => return Err(error.into()),
+        };
+        let announcer =
+            Announcer { device: &device, streams: &streams, kept_days: plan.days, has_room };
         let batch: Vec<Announcement> = input.segments.into_iter().map(Into::into).collect();
         let catalog = asked.service.storage.catalog.as_ref();
         let outcomes = announce::announce(catalog, announcer, &batch, clock_skew_ms, now).await;

@@ -6,7 +6,6 @@ use super::pagination::connection;
 use super::scalar::{ByteCount, DateTime};
 use super::stream::Stream;
 use super::time_range::TimeRange;
-use crate::keeping::Keeping;
 use crate::segment;
 use async_graphql::{Context, Enum, ID, Object};
 
@@ -61,7 +60,7 @@ impl Segment {
         }
         let stream = self.find_stream(asked).await?;
         let plan = asked.plan_of(&asked.device_of(&stream).await?).await?;
-        let kept_ms = Keeping::by_plan(&plan).kept_ms();
+        let kept_ms = retention.keeping(stream.id, &plan).await?.kept_ms();
         Ok(Some(DateTime(self.0.ingested_at.plus_millis(kept_ms))))
     }
 }

@@ -50,9 +50,11 @@ async fn begin(service: &Service, request: &HttpRequest) -> Result<Begun, Kinesi
     let principal = kinesis::principal(service, request, Body::Streamed).await?;
     let Selected { device, stream } = selector.select(service, &principal, Action::Upload).await?;
     let timecodes = timecodes(request.headers())?;
-    if service.uploads.is_full(service.clock.now()) {
+    let has_room = service.storage.archive.room().await? > 0;
+    if !has_room || service.uploads.is_full(service.clock.now()) {
         return Err(KinesisError::unavailable("there is no room for more footage"));
     }
+    service.retention.check_quota(device.id).await?;
     if !service.throttle.admits(stream.id, "PutMedia", service.clock.now()) {
         return Err(KinesisError::too_many_calls("PutMedia", &stream.media_stream_name));
     }

@@ -48,6 +48,8 @@ pub struct Announcer<'a> {
     pub streams: &'a [Stream],
     /// How long its plan keeps footage.
     pub kept_days: u32,
+    /// Whether it may store more.
+    pub has_room: bool,
 }
 
 /// What became of one announcement.
@@ -89,6 +91,7 @@ pub enum RejectionCode {
     OutsideRetention,
     UnknownStream,
     DeviceNotActive,
+    QuotaExceeded,
     DuplicateInBatch,
     TemporarilyUnavailable,
 }
@@ -246,6 +249,9 @@ fn judge_one(
         let message = format!("the plan keeps footage for {} days", announcer.kept_days);
         return reject(OutsideRetention, message);
     }
+    if !announcer.has_room {
+        return reject(QuotaExceeded, "the device stores all that its plan allows".into());
+    }
     let pixels = |side: Option<i64>| side.and_then(|side| u32::try_from(side).ok());
     let segment = NewSegment {
         client_segment_id: id.clone(),
@@ -336,7 +342,8 @@ mod tests {
     fn codes(state: DeviceState, batch: &[Announcement]) -> Vec<Option<RejectionCode>> {
         let device = device(state);
         let streams = [stream(&device, 0, "main"), stream(&device, 1, "sub")];
-        let announcer = Announcer { device: &device, streams: &streams, kept_days: 7 };
+        let announcer =
+            Announcer { device: &device, streams: &streams, kept_days: 7, has_room: true };
         judge(announcer, batch, NOW)
             .into_iter()
             .map(|judged| judged.err().map(|rejection| rejection.code))

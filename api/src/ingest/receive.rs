@@ -10,7 +10,9 @@ use crate::id::{DeviceId, PlanId, StreamId};
 use crate::rights;
 use crate::segment::TimeRange;
 use crate::service::Service;
-use crate::storage::{Archive, FragmentQuery, RangeBy, Storage, StorageError, TimeOrder};
+use crate::storage::{
+    Appended, Archive, FragmentQuery, NewFragment, RangeBy, Storage, StorageError, TimeOrder,
+};
 use bytes::Bytes;
 use futures_util::stream::{FuturesOrdered, Stream, StreamExt};
 use lookback_wire::matroska::Limits;
@@ -105,7 +107,6 @@ pub async fn receive<E: Display>(
     mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
     acks: &mpsc::Sender<Ack>,
 ) -> Phase {
-    let archive = &service.storage.archive;
     let now = || service.clock.now();
     let mut appends = FuturesOrdered::new();
     let mut rights_due = time::interval(RIGHTS_EVERY);
@@ -135,7 +136,7 @@ pub async fn receive<E: Display>(
                     }
                     appends.push_back(async move {
                         let len = fragment.body.len() as u64;
-                        (archive.append(*fragment).await, len)
+                        (keep(service, grant, *fragment).await, len)
                     });
                 }
             }
@@ -158,6 +159,7 @@ pub async fn receive<E: Display>(
                     }
                     Err(error) => {
                         tracing::error!(stream = %grant.stream, %error, "a fragment was not kept");
+                        service.metrics.fragments_refused.add(1);
                         if matches!(error, StorageError::Full(_)) {
                             service.uploads.note_full(now());
                         }
@@ -192,6 +194,16 @@ pub async fn receive<E: Display>(
             _ = time::sleep(Duration::from_millis(idle_ms)) => {}
         }
     }
+}
+
+/// Keeps a fragment, unless its device has used up what it may store.
+async fn keep(
+    service: &Service,
+    grant: &Grant,
+    fragment: NewFragment,
+) -> Result<Appended, StorageError> {
+    service.retention.check_quota(grant.device).await?;
+    service.storage.archive.append(fragment).await
 }
 
 /// Remembers the producer's session for when it connects again.

@@ -230,7 +230,9 @@ impl Upload {
             Err(error) => {
                 self.has_lost = true;
                 let id = match error {
-                    StorageError::Full(_) | StorageError::Unavailable(_) => ErrorId::ArchivalError,
+                    StorageError::Full(_)
+                    | StorageError::OverQuota(_)
+                    | StorageError::Unavailable(_) => ErrorId::ArchivalError,
                     StorageError::Damaged(_) => ErrorId::InternalError,
                 };
                 self.fail(id, Some((timecode, number)), now);

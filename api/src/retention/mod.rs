@@ -8,7 +8,7 @@
 
 use crate::account::{RetentionMode, RetentionPlan};
 use crate::clock::Clock;
-use crate::id::StreamId;
+use crate::id::{DeviceId, StreamId};
 use crate::keeping::{CLAIM_MS, Deletion, Hold, Keeping};
 use crate::segment::{RecordingTrigger, TimeRange};
 use crate::storage::{
@@ -111,8 +111,12 @@ impl Retention {
         let streams: Vec<StreamId> = streams.into_iter().collect();
         let mut swept = Swept::default();
         for streams in streams.chunks(STREAMS_PER_STEP) {
-            for (stream, plan) in self.plans_of(streams).await? {
-                let result = self.sweep_stream(stream, &plan, pause, &mut swept).await;
+            let plans = self.plans_of(streams).await?;
+            let streams: Vec<StreamId> = plans.iter().map(|(stream, _)| *stream).collect();
+            let settings = catalog.media_settings(&streams).await?;
+            for ((stream, plan), settings) in plans.into_iter().zip(settings) {
+                let keeping = Keeping::of(&plan, &settings);
+                let result = self.sweep_stream(stream, &plan, keeping, pause, &mut swept).await;
                 failure = result.err().or(failure);
             }
         }
@@ -123,12 +127,13 @@ impl Retention {
         &self,
         stream: StreamId,
         plan: &RetentionPlan,
+        keeping: Keeping,
         pause: Duration,
         swept: &mut Swept,
     ) -> Result<()> {
         let Storage { catalog, archive } = &self.storage;
         let now = self.clock.now();
-        let keeping = catalog.keeping_in_force(stream, Keeping::by_plan(plan), now).await?;
+        let keeping = catalog.keeping_in_force(stream, keeping, now).await?;
         let due = now.plus_millis(-keeping.kept_ms());
         self.forget_ended_holds(stream, now).await?;
         for file in archive.chunk_files(stream, due).await? {
@@ -268,6 +273,31 @@ impl Retention {
             .collect())
     }
 
+    /// How a stream is to be kept whose device is on `plan`.
+    pub async fn keeping(&self, stream: StreamId, plan: &RetentionPlan) -> Result<Keeping> {
+        let settings = self.storage.catalog.media_settings(&[stream]).await?.pop();
+        Ok(Keeping::of(plan, &settings.unwrap_or_default()))
+    }
+
+    /// Whether a device may store more; else [`StorageError::OverQuota`]. Nothing unexpired goes to
+    /// make room.
+    pub async fn check_quota(&self, device: DeviceId) -> Result<()> {
+        let Storage { catalog, archive } = &self.storage;
+        let Some(device) = catalog.devices_by_id(&[device]).await?.pop().flatten() else {
+            return Ok(());
+        };
+        let plan = catalog.plans_by_id(&[device.plan]).await?.pop().flatten();
+        let Some(quota) = plan.and_then(|plan| plan.storage_quota_bytes) else { return Ok(()) };
+        let streams = catalog.streams_of(&[device.id]).await?.pop().unwrap_or_default();
+        let streams: Vec<StreamId> = streams.iter().map(|stream| stream.id).collect();
+        let stored: u64 = archive.stored_bytes(&streams).await?.iter().sum();
+        if stored >= quota {
+            let what = format!("{} stores {stored} bytes of {quota}", device.id);
+            return Err(StorageError::OverQuota(what));
+        }
+        Ok(())
+    }
+
     /// Holds in force that overlap `range`, by start.
     pub async fn holds(&self, stream: StreamId, range: TimeRange) -> Result<Vec<Hold>> {
         let now = self.clock.now();
@@ -392,9 +422,13 @@ impl Retention {
 }
 
 #[cfg(test)]
+mod model;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::id::HoldId;
+    use crate::media_stream::MediaSettings;
     use crate::segment::NewSegment;
     use crate::storage::{contract, embedded};
 
@@ -530,6 +564,38 @@ mod tests {
         kept.append(kept.streams[0], 0).await;
         assert_eq!(kept.sweep_at(days(7) + 1_000).await.fragments, 0);
         assert_eq!(kept.sweep_at(days(7) + 1_001).await.fragments, 1);
+    }
+
+    #[tokio::test]
+    async fn hours_set_for_a_stream_come_before_the_plan() {
+        let kept = Kept::new().await;
+        let [stream, other] = kept.streams;
+        let settings = MediaSettings { retention_hours: Some(0), changes: 1, ..Default::default() };
+        assert!(kept.storage.catalog.put_media_settings(stream, settings).await.unwrap());
+        for stream in [stream, other] {
+            kept.append(stream, 0).await;
+        }
+        // Who watches live has five minutes.
+        assert_eq!(kept.sweep_at(5 * 60_000 + 1_000).await.fragments, 0);
+        assert_eq!(kept.sweep_at(5 * 60_000 + 1_001).await.fragments, 1);
+        assert_eq!(kept.starts(stream).await, [0i64; 0]);
+        assert_eq!(kept.starts(other).await, [0]);
+    }
+
+    #[tokio::test]
+    async fn a_quota_is_for_all_streams_of_a_device() {
+        let mut kept = Kept::new().await;
+        let [stream, other] = kept.streams;
+        let device = kept.storage.catalog.streams_by_id(&[stream]).await.unwrap();
+        let device = device[0].as_ref().unwrap().device;
+        kept.put_plan(|plan| plan.storage_quota_bytes = Some(48)).await;
+        for (stream, has_room) in [(stream, true), (other, false)] {
+            kept.append(stream, 0).await;
+            let checked = kept.retention.check_quota(device).await;
+            assert_eq!(checked.is_ok(), has_room, "{checked:?}");
+        }
+        kept.retention.delete(other, span(0, 1_000)).await.unwrap();
+        kept.retention.check_quota(device).await.unwrap();
     }
 
     #[tokio::test]

@@ -24,6 +24,9 @@ pub enum StorageError {
     /// No room: nothing was kept of what this call was to keep.
     #[error("the disk is full: {0}")]
     Full(String),
+    /// What one device may store is used up; nothing was kept.
+    #[error("over the quota: {0}")]
+    OverQuota(String),
     /// It may work later.
     #[error("the store did not answer: {0}")]
     Unavailable(String),
@@ -506,6 +509,8 @@ pub trait Archive: Send + Sync + std::fmt::Debug {
         last: FragmentNumber,
         spare: &[TimeRange],
     ) -> Result<Removed>;
+    /// Bytes of media that there is room for.
+    async fn room(&self) -> Result<u64>;
     /// What each stream's fragments come to.
     async fn stored_bytes(&self, streams: &[StreamId]) -> Result<Vec<u64>>;
     /// Streams that have media.

@@ -1,7 +1,7 @@
 //! Plans, holds and deletion as a manager meets them: over GraphQL, with footage that a camera sent.
 
 use crate::camera::{self, Registered, Upload};
-use crate::server::Server;
+use crate::server::{Server, lookback, outcome};
 use serde_json::{Value, json};
 
 const SECOND: i64 = 1_000;
@@ -155,7 +155,8 @@ fn held_footage_is_refused_and_deleted_footage_never_comes_back() {
     std::fs::remove_dir_all(data_dir.path().join("archive").join("index")).unwrap();
     let server = Server::start_with(&[], data_dir);
     assert_eq!(sent.clips(&server), [(0, 2), (8, 10)]);
-    let check = server.beside(&["check"], &[]);
+    let data_dir = server.kill();
+    let check = outcome(lookback().args(["check", "--data-dir"]).arg(data_dir.path()));
     assert!(check.status.success(), "{check:?}");
 }
 
@@ -281,4 +282,86 @@ fn a_device_is_changed_suspended_and_retired_with_its_footage() {
     let timeline = sent.timeline(&server);
     assert_eq!(timeline["segments"]["nodes"], json!([]));
     assert_eq!(timeline["coverage"]["gaps"][0]["reason"], "DELETED", "{timeline}");
+}
+
+#[test]
+fn over_its_quota_a_device_is_refused_and_nothing_goes_to_make_room() {
+    let server = Server::start();
+    let sent = Sent::new(&server, 2);
+    let admin = server.token(&["--role", "admin"]);
+    let input = json!({"name": "small", "days": 7, "storageQuota": "10000"});
+    let plan =
+        mutate(&server, &admin, "createRetentionPlan", input, "plan { id }")["plan"]["id"].clone();
+    let input = json!({"id": sent.camera.device, "retentionPlanId": plan});
+    mutate(&server, &admin, "updateDevice", input, "");
+
+    // 25 frames of some hundred bytes: a few of them fit.
+    let camera = &sent.camera;
+    let mut upload =
+        Upload::open(server.address, &camera.token, &camera.media_stream, &[]).unwrap();
+    assert_eq!(upload.status, 200);
+    upload.send(&lookback_wire::matroska::writer::header(&camera::header())).unwrap();
+    let mut kept = 2;
+    let refused = loop {
+        let start = (sent.start + kept * SECOND) as u64;
+        upload.send(&camera::fragment(start, &camera::frames(start, 25, 100))).unwrap();
+        upload.send(&camera::end_of_fragment()).unwrap();
+        match upload.persisted(start) {
+            Ok(()) => kept += 1,
+            Err(refused) => break refused.to_string(),
+        }
+        assert!(kept < 20, "nothing is refused");
+    };
+    assert!(refused.contains("ArchivalError"), "{refused}");
+    let again = Upload::open(server.address, &camera.token, &camera.media_stream, &[]).unwrap();
+    assert_eq!(again.status, 400);
+    let announced = |server: &Server| {
+        let input = json!({"sentAt": rfc3339(chrono::Utc::now().timestamp_millis()), "segments":
+            [{"clientSegmentId": "more", "start": sent.at(2), "end": sent.at(3)}]});
+        let query = "mutation($input: IngestSegmentsInput!) { ingestSegments(input: $input) {
+            results { status rejection { code } } } }";
+        let answer = server.graphql(Some(&camera.token), query, json!({"input": input}));
+        answer["data"]["ingestSegments"]["results"][0].clone()
+    };
+    let expected = json!({"status": "REJECTED", "rejection": {"code": "QUOTA_EXCEEDED"}});
+    assert_eq!(announced(&server), expected);
+    assert_eq!(sent.clips(&server), [(0, kept)]);
+
+    let input = json!({"id": plan, "storageQuota": "0"});
+    mutate(&server, &admin, "updateRetentionPlan", input, "");
+    send(&server, camera, std::iter::once(sent.start + kept * SECOND));
+    assert_eq!(sent.clips(&server), [(0, kept + 1)]);
+    assert_eq!(announced(&server)["status"], "STORED");
+}
+
+#[test]
+fn a_full_disk_refuses_alarms_and_recovers() {
+    let server = Server::start();
+    let sent = Sent::new(&server, 2);
+    let gauge = |server: &Server, name: &str| {
+        let page = String::from_utf8(server.get("/metrics", &[]).body).unwrap();
+        let line = page.lines().find(|line| line.starts_with(&format!("{name} ")));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).unwrap()
+    };
+    assert_eq!(gauge(&server, "lookback_full"), 0);
+    assert!(gauge(&server, "lookback_room_bytes") > 0);
+
+    // More than any disk has is to stay free.
+    let all = u64::MAX.to_string();
+    let server = Server::start_with(&["--min-free-bytes", &all], server.kill());
+    let open = |server: &Server| {
+        let camera = &sent.camera;
+        Upload::open(server.address, &camera.token, &camera.media_stream, &[]).unwrap().status
+    };
+    assert_eq!(open(&server), 503);
+    let ready = server.get("/readyz", &[]);
+    assert_eq!(ready.status, 503);
+    assert!(String::from_utf8_lossy(&ready.body).contains("full"));
+    assert_eq!(gauge(&server, "lookback_full"), 1);
+    assert_eq!(sent.clips(&server), [(0, 2)]);
+
+    let server = Server::start_with(&[], server.kill());
+    assert_eq!(server.get("/readyz", &[]).status, 200);
+    send(&server, &sent.camera, std::iter::once(sent.start + 2 * SECOND));
+    assert_eq!(sent.clips(&server), [(0, 3)]);
 }

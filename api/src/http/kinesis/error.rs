@@ -100,6 +100,10 @@ impl ResponseError for KinesisError {
 
 impl From<StorageError> for KinesisError {
     fn from(error: StorageError) -> Self {
+        if let StorageError::OverQuota(_) = error {
+            let status = StatusCode::BAD_REQUEST;
+            return Self::new(status, "ClientLimitExceededException", error.to_string());
+        }
         tracing::error!(%error, "a Kinesis call failed");
         Self::unavailable("try again later")
     }

@@ -22,8 +22,9 @@ pub trait Disk: Debug + Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory, in no order; none where it does not exist.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
-    /// How many bytes of media there is room for in a directory.
-    fn room(&self, path: &Path) -> io::Result<u64>;
+    /// How many bytes of media there is room for in a directory, where `min_free_bytes` of its disk
+    /// are to stay free.
+    fn room(&self, path: &Path, min_free_bytes: Option<u64>) -> io::Result<u64>;
 }
 
 /// A file that grows at its end. What was written is durable after [`DiskFile::sync`].
@@ -54,7 +55,7 @@ pub fn read_exact_at(file: &dyn DiskFile, offset: u64, len: usize) -> io::Result
 #[derive(Debug)]
 pub struct RealDisk;
 
-/// Left free for the records and for what deleting writes to the index: a disk that media had
+/// Unless configured otherwise, left free for the records and for what deleting writes to the index: a disk that media had
 /// filled to the last byte could never be made free again. On a small disk a twentieth of it.
 const RESERVED_BYTES: u64 = 256 << 20;
 
@@ -99,10 +100,11 @@ impl Disk for RealDisk {
         Ok(names)
     }
 
-    fn room(&self, path: &Path) -> io::Result<u64> {
+    fn room(&self, path: &Path, min_free_bytes: Option<u64>) -> io::Result<u64> {
         let disk = rustix::fs::statvfs(path)?;
         let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
         let reserved = RESERVED_BYTES.min(bytes(disk.f_blocks) / 20);
+        let reserved = min_free_bytes.unwrap_or(reserved);
         Ok(bytes(disk.f_bavail).saturating_sub(reserved))
     }
 }

@@ -76,6 +76,8 @@ const MAX_READ_HANDLES: usize = 512;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ArchiveOptions {
     pub rotation: Rotation,
+    /// What media leaves free of the disk; by default 256 MiB, or a twentieth of a small one.
+    pub min_free_bytes: Option<u64>,
 }
 
 /// The archive in `data_dir/archive`.
@@ -92,6 +94,7 @@ pub struct EmbeddedArchive {
 /// What readers, the committing thread and expiry share.
 #[derive(Debug)]
 struct Shared {
+    min_free_bytes: Option<u64>,
     disk: Arc<dyn Disk>,
     index: Arc<Index>,
     root: PathBuf,
@@ -137,7 +140,7 @@ impl EmbeddedArchive {
             .filter(|(_, _, row)| row.state == FileState::Doubtful)
             .map(|(stream, number, _)| ((stream, number), HashSet::new()))
             .collect();
-        let writer = Writer::new(
+        let mut writer = Writer::new(
             disk.clone(),
             index.clone(),
             root.to_owned(),
@@ -145,7 +148,9 @@ impl EmbeddedArchive {
             SYNC_THREADS,
             recovered.last_file,
         );
+        writer.min_free_bytes = options.min_free_bytes;
         let shared = Arc::new(Shared {
+            min_free_bytes: options.min_free_bytes,
             disk,
             index,
             root: root.to_owned(),
@@ -574,6 +579,11 @@ impl Archive for EmbeddedArchive {
         self.seal_before(stream, Timestamp::from_millis(i64::MAX)).await?;
         let spare = spare.to_vec();
         self.remove(move |removal| removal.delete(stream, range, last, &spare)).await
+    }
+
+    async fn room(&self) -> Result<u64> {
+        let Shared { disk, root, min_free_bytes, .. } = self.shared.as_ref();
+        disk.room(root, *min_free_bytes).map_err(|error| io_error(root, &error))
     }
 
     async fn stored_bytes(&self, streams: &[StreamId]) -> Result<Vec<u64>> {

@@ -16,8 +16,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Files of a few fragments each.
-const SMALL: ArchiveOptions =
-    ArchiveOptions { rotation: Rotation { max_bytes: 12_000, max_age: Duration::from_secs(3600) } };
+const SMALL: ArchiveOptions = ArchiveOptions {
+    rotation: Rotation { max_bytes: 12_000, max_age: Duration::from_secs(3600) },
+    min_free_bytes: None,
+};
 
 fn open(root: &Path) -> EmbeddedArchive {
     EmbeddedArchive::open(root, SMALL, None).unwrap()

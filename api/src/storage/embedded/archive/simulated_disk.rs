@@ -243,7 +243,7 @@ impl Disk for SimulatedDisk {
     }
 
     /// Others write to the disk, too: what room there seemed to be may be gone.
-    fn room(&self, _path: &Path) -> io::Result<u64> {
+    fn room(&self, _path: &Path, _min_free_bytes: Option<u64>) -> io::Result<u64> {
         self.state.lock().powered().map(|()| u64::MAX)
     }
 }

@@ -23,6 +23,10 @@ use std::time::{Duration, Instant};
 /// written longest ago is sealed.
 const MAX_OPEN_FILES: usize = 4096;
 
+/// Where the clock was set back by more, a stream goes on in another file: those that it arrived in
+/// before would keep what comes now for as long as themselves.
+const MAX_STEP_BACK_MS: i64 = 5 * 60 * 1000;
+
 /// When a file is full.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotation {
@@ -49,6 +53,8 @@ pub struct Writer {
     /// The directories that are known to be durable.
     dirs: HashSet<StreamId>,
     last_file: u64,
+    /// What is to stay free of the disk; by default what the disk itself reserves.
+    pub min_free_bytes: Option<u64>,
 }
 
 /// The file that a stream's fragments go to.
@@ -126,6 +132,7 @@ impl Writer {
             open: HashMap::new(),
             dirs: HashSet::new(),
             last_file,
+            min_free_bytes: None,
         }
     }
 
@@ -135,7 +142,8 @@ impl Writer {
         let mut current: HashMap<StreamId, usize> = HashMap::new();
         let mut seen: HashMap<(StreamId, Timestamp, [u8; 16]), usize> = HashMap::new();
         let mut outcomes = Vec::with_capacity(fragments.len());
-        let mut room = self.disk.room(&self.root).map_err(|error| io_error(&self.root, &error));
+        let room = self.disk.room(&self.root, self.min_free_bytes);
+        let mut room = room.map_err(|error| io_error(&self.root, &error));
         for (position, fragment) in fragments.iter().enumerate() {
             let identity = (fragment.stream, fragment.start, fragment.payload_hash);
             let known = match seen.get(&identity) {
@@ -199,7 +207,7 @@ impl Writer {
         let max_age_ms = self.rotation.max_age.as_millis() as i64;
         let full = |len: u64, first_arrival: Timestamp, began: Option<Instant>| {
             len >= self.rotation.max_bytes
-                || arrival.millis_since(first_arrival) >= max_age_ms
+                || !(-MAX_STEP_BACK_MS..max_age_ms).contains(&arrival.millis_since(first_arrival))
                 || began.is_some_and(|began| began.elapsed() >= self.rotation.max_age)
         };
         if let Some(&position) = current.get(&stream)
