@@ -87,7 +87,8 @@ pub fn played(server: &Server, camera: &Registered) -> BTreeMap<u64, Vec<u8>> {
         .collect()
 }
 
-fn rfc3339(ms: u64) -> String {
+/// An instant as the API takes it.
+pub fn rfc3339(ms: u64) -> String {
     let at = chrono::DateTime::from_timestamp_millis(ms as i64).unwrap();
     at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }

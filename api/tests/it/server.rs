@@ -159,11 +159,13 @@ impl Server {
         std::mem::replace(&mut self.data_dir, TempDir::new().unwrap())
     }
 
-    /// Kills the process without warning and starts another on the same address and directory.
-    pub fn kill_and_restart(&mut self) {
+    /// Kills the process without warning and starts another on the same address and directory, on
+    /// which `between` may look in between.
+    pub fn kill_and_restart(&mut self, between: impl FnOnce(&Path)) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
         let data_dir = std::mem::replace(&mut self.data_dir, TempDir::new().unwrap());
+        between(data_dir.path());
         *self = Self::start_at(self.address, &[], data_dir);
     }
 }
