@@ -3,6 +3,7 @@
 pub mod access;
 pub mod access_key;
 pub mod account;
+pub mod arriving;
 pub mod clock;
 pub mod commands;
 pub mod config;

@@ -1,6 +1,7 @@
 //! The parts of a running service, as handlers are handed them.
 
 use crate::access_key::AccessKeys;
+use crate::arriving::Arriving;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ingest::Uploads;
@@ -26,6 +27,7 @@ pub struct Service {
     pub access_keys: AccessKeys,
     pub sign_ins: SignIns,
     pub uploads: Uploads,
+    pub arriving: Arc<Arriving>,
     pub throttle: Throttle,
     pub playback: Playback,
     pub retention: Arc<Retention>,

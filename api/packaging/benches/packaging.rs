@@ -91,6 +91,7 @@ fn playlist() {
         kind: PlaylistKind::Vod,
         start_offset_s: None,
         segments: segments.collect(),
+        low_latency: None,
     };
     let mut best = Duration::MAX;
     let mut len = 0;

@@ -17,6 +17,47 @@ pub struct MediaPlaylist<'a> {
     /// EXT-X-START with PRECISE=YES, seconds from the first picture.
     pub start_offset_s: Option<f64>,
     pub segments: Vec<Segment<'a>>,
+    /// What a player needs that wants to be close to the live end.
+    pub low_latency: Option<LowLatency<'a>>,
+}
+
+/// The tags of Low-Latency HLS (draft-pantos-hls-rfc8216bis §4.4.3.7, §4.4.3.8, §4.4.4.9, §4.4.5).
+#[derive(Clone, Debug, Default)]
+pub struct LowLatency<'a> {
+    /// No part is longer.
+    pub part_target_ms: u32,
+    /// How far before its end a playlist may be cut short for a player that has the rest. At least 6
+    /// times the target duration.
+    pub skip_until_s: u32,
+    /// Segments before `segments` that this playlist leaves out, since the player has them.
+    pub skipped: usize,
+    /// The parts of segments: how many of `segments` are before it, and they.
+    pub parts: Vec<(usize, Vec<Part<'a>>)>,
+    /// Segments that are not whole, by their parts. Their URIs and durations are not written.
+    pub arriving: Vec<(Segment<'a>, Vec<Part<'a>>)>,
+    /// The part that comes next, where its URI is known.
+    pub preload_hint: Option<Cow<'a, str>>,
+    pub reports: Vec<RenditionReport<'a>>,
+}
+
+/// A part of a segment.
+#[derive(Clone, Debug)]
+pub struct Part<'a> {
+    pub uri: Cow<'a, str>,
+    /// In ticks of `timescale`.
+    pub duration: u64,
+    pub timescale: u32,
+    /// Whether it begins with a key frame.
+    pub independent: bool,
+}
+
+/// How far another rendition of the same multivariant playlist is.
+#[derive(Clone, Debug)]
+pub struct RenditionReport<'a> {
+    pub uri: Cow<'a, str>,
+    pub last_msn: u64,
+    /// The last part of that segment, from 0.
+    pub last_part: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +117,11 @@ pub struct Rendition<'a> {
 /// EXT-X-MAP in a playlist of whole segments needs 6, fractions in EXTINF need 3 (RFC 8216 §7).
 const VERSION_WITH_MAP: u32 = 6;
 const VERSION_WITHOUT_MAP: u32 = 3;
+/// EXT-X-SKIP needs 9 (draft-pantos-hls-rfc8216bis §8).
+const VERSION_WITH_SKIP: u32 = 9;
+
+/// How many part targets players stay behind the end (Apple HLS authoring specification, 14.3).
+const PARTS_HELD_BACK: u32 = 3;
 
 /// What a segment's lines usually take, to reserve for them at once.
 const SEGMENT_LEN: usize = 48;
@@ -94,13 +140,20 @@ impl MediaPlaylist<'_> {
     /// The playlist's text. Whatever is in a URI stays in its line.
     pub fn write(&self) -> String {
         let mapped = self.segments.iter().any(|s| s.map_uri.is_some());
-        let version = if mapped { VERSION_WITH_MAP } else { VERSION_WITHOUT_MAP };
+        let version = match &self.low_latency {
+            Some(_) => VERSION_WITH_SKIP,
+            None if mapped => VERSION_WITH_MAP,
+            None => VERSION_WITHOUT_MAP,
+        };
         let uris: usize = self.segments.iter().map(|s| s.uri.len()).sum();
         let mut out = String::with_capacity(256 + SEGMENT_LEN * self.segments.len() + uris);
 
         out.push_str("#EXTM3U\n");
         put_tag(&mut out, "VERSION", version.into());
         put_tag(&mut out, "TARGETDURATION", self.target_duration_s.into());
+        if let Some(low_latency) = &self.low_latency {
+            low_latency.write_header(&mut out);
+        }
         put_tag(&mut out, "MEDIA-SEQUENCE", self.media_sequence);
         if self.kind == PlaylistKind::Live {
             put_tag(&mut out, "DISCONTINUITY-SEQUENCE", self.discontinuity_sequence);
@@ -114,8 +167,20 @@ impl MediaPlaylist<'_> {
         if let Some(offset) = self.start_offset_s.filter(|o| o.is_finite()) {
             put(&mut out, format_args!("#EXT-X-START:TIME-OFFSET={offset:.3},PRECISE=YES\n"));
         }
-        for segment in &self.segments {
+        let low_latency = self.low_latency.as_ref();
+        if let Some(skipped) = low_latency.map(|l| l.skipped).filter(|skipped| *skipped > 0) {
+            put(&mut out, format_args!("#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}\n"));
+        }
+        let mut parts = low_latency.map_or(&[][..], |l| &l.parts[..]).iter().peekable();
+        for (index, segment) in self.segments.iter().enumerate() {
+            segment.write_tags(&mut out);
+            while let Some((_, parts)) = parts.next_if(|(at, _)| *at <= index) {
+                parts.iter().for_each(|part| part.write(&mut out));
+            }
             segment.write(&mut out);
+        }
+        if let Some(low_latency) = low_latency {
+            low_latency.write_end(&mut out);
         }
         if self.kind == PlaylistKind::Vod {
             out.push_str("#EXT-X-ENDLIST\n");
@@ -124,8 +189,54 @@ impl MediaPlaylist<'_> {
     }
 }
 
-impl Segment<'_> {
+impl LowLatency<'_> {
+    fn write_header(&self, out: &mut String) {
+        let ms = u64::from(self.part_target_ms);
+        out.push_str("#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=");
+        put_seconds(out, ms * u64::from(PARTS_HELD_BACK), 1_000);
+        put(
+            out,
+            format_args!(",CAN-SKIP-UNTIL={}\n#EXT-X-PART-INF:PART-TARGET=", self.skip_until_s),
+        );
+        put_seconds(out, ms, 1_000);
+        out.push('\n');
+    }
+
+    fn write_end(&self, out: &mut String) {
+        for (segment, parts) in &self.arriving {
+            segment.write_tags(out);
+            parts.iter().for_each(|part| part.write(out));
+        }
+        if let Some(uri) = &self.preload_hint {
+            out.push_str("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"");
+            put_text(out, uri);
+            out.push_str("\"\n");
+        }
+        for report in &self.reports {
+            out.push_str("#EXT-X-RENDITION-REPORT:URI=\"");
+            put_text(out, &report.uri);
+            put(out, format_args!("\",LAST-MSN={}", report.last_msn));
+            if let Some(part) = report.last_part {
+                put(out, format_args!(",LAST-PART={part}"));
+            }
+            out.push('\n');
+        }
+    }
+}
+
+impl Part<'_> {
     fn write(&self, out: &mut String) {
+        out.push_str("#EXT-X-PART:DURATION=");
+        put_seconds(out, self.duration, self.timescale);
+        out.push_str(",URI=\"");
+        put_text(out, &self.uri);
+        out.push_str(if self.independent { "\",INDEPENDENT=YES\n" } else { "\"\n" });
+    }
+}
+
+impl Segment<'_> {
+    /// What stands before the segment and its parts.
+    fn write_tags(&self, out: &mut String) {
         if self.discontinuity {
             out.push_str("#EXT-X-DISCONTINUITY\n");
         }
@@ -139,6 +250,9 @@ impl Segment<'_> {
             put_date_time(out, time);
             out.push('\n');
         }
+    }
+
+    fn write(&self, out: &mut String) {
         out.push_str("#EXTINF:");
         put_seconds(out, self.duration, self.timescale);
         out.push_str(",\n");

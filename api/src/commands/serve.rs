@@ -2,6 +2,7 @@
 
 use super::Failure;
 use crate::access_key::AccessKeys;
+use crate::arriving::Arriving;
 use crate::clock::Clock;
 use crate::config::{Config, LogFormat, Network, Tls};
 use crate::http::{self, Certificates};
@@ -185,8 +186,10 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
     let pictures = config.data_dir.join("pictures");
     let pictures = Pictures::open(&pictures, config.playback.picture_cache_bytes)
         .map_err(|e| format!("{}: {e}", pictures.display()))?;
+    let arriving = Arc::new(Arriving::default());
     let playback = Playback::new(
         storage.clone(),
+        arriving.clone(),
         clock.clone(),
         keys.derive("playback sessions").expose_secret(),
         config.playback.max_session_seconds,
@@ -204,6 +207,7 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
         access_keys,
         sign_ins,
         uploads: Uploads::default(),
+        arriving,
         throttle,
         playback,
         retention: retention.clone(),

@@ -2,7 +2,7 @@
 
 use super::metadata::Metadata;
 use super::timeline::{ProducerSession, Timecodes};
-use super::upload::{Output, Phase, Upload, UploadFacts};
+use super::upload::{Arrival, Output, Phase, Upload, UploadFacts};
 use super::uploads::MAX_SESSIONS_PER_STREAM;
 use crate::access::{Action, Decision, Principal};
 use crate::config::Kinesis;
@@ -117,9 +117,16 @@ pub async fn receive<E: Display>(
     let mut pace = service.throttle.upload();
     // What a client sends before this waits in its socket.
     let mut read_from = Instant::now();
+    let mut feed = service.arriving.feed(grant.stream);
 
     loop {
         upload.tick(now());
+        for arrival in upload.take_arrivals() {
+            match arrival {
+                Arrival::Begin { number, at, tracks } => feed.begin(number, at, tracks),
+                Arrival::Part { number, part } => feed.add(number, part),
+            }
+        }
         while let Some(output) = upload.next_output() {
             match output {
                 Output::Ack(ack) => {
@@ -134,13 +141,15 @@ pub async fn receive<E: Display>(
                     if let Some(pace) = &mut pace {
                         read_from = Instant::now() + pace.spend(0, 1, now());
                     }
+                    feed.whole(fragment.number);
                     appends.push_back(async move {
-                        let len = fragment.body.len() as u64;
-                        (keep(service, grant, *fragment).await, len)
+                        let (number, len) = (fragment.number, fragment.body.len() as u64);
+                        (keep(service, grant, *fragment).await, number, len)
                     });
                 }
             }
         }
+        feed.keep_only(upload.arriving());
         match upload.phase() {
             Phase::Open => {}
             ended => return ended,
@@ -150,14 +159,19 @@ pub async fn receive<E: Display>(
             // What is durable is acknowledged before more is read, and a client that sends without a
             // pause puts nothing off.
             biased;
-            Some((result, len)) = appends.next(), if !appends.is_empty() => {
+            Some((result, number, len)) = appends.next(), if !appends.is_empty() => {
                 match &result {
-                    Ok(_) => {
+                    Ok(stored) => {
+                        match stored {
+                            Appended::Stored(_) => feed.kept(number),
+                            Appended::Duplicate(_) => feed.cut(number),
+                        }
                         service.uploads.note_room();
                         service.metrics.fragments_stored.add(1);
                         service.metrics.bytes_stored.add(len);
                     }
                     Err(error) => {
+                        feed.cut(number);
                         tracing::error!(stream = %grant.stream, %error, "a fragment was not kept");
                         service.metrics.fragments_refused.add(1);
                         if matches!(error, StorageError::Full(_)) {

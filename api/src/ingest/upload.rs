@@ -7,6 +7,7 @@
 
 use super::metadata::Metadata;
 use super::timeline::{Placed, ProducerSession, Timecodes, Timeline};
+use crate::arriving;
 use crate::id::StreamId;
 use crate::storage::{Appended, InitId, NewFragment, StorageError, TrackSpan};
 use aws_lc_rs::digest;
@@ -17,6 +18,7 @@ use lookback_wire::{
     Ack, ErrorId, FragmentNumber, Frame, Payload, SimpleTag, Timestamp, TrackKind,
 };
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Fragments on their way to the disk. One of 50 MB each: what a connection holds in memory is
 /// bounded by this and the fragment that is arriving.
@@ -55,6 +57,13 @@ pub enum Output {
     Append(Box<NewFragment>),
 }
 
+/// What of a fragment arrived, before the fragment is whole.
+#[derive(Debug)]
+pub enum Arrival {
+    Begin { number: FragmentNumber, at: Timestamp, tracks: Arc<[arriving::Track]> },
+    Part { number: FragmentNumber, part: arriving::Part },
+}
+
 /// How an upload stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -79,6 +88,7 @@ pub struct Upload {
     /// Timecodes and numbers of the fragments that the archive has not answered.
     in_flight: VecDeque<(u64, FragmentNumber)>,
     outputs: VecDeque<Output>,
+    arrivals: Vec<Arrival>,
     input: Input,
     /// Whether an ERROR was or will be sent: nothing is kept any more.
     has_failed: bool,
@@ -117,6 +127,7 @@ struct Tracks {
     /// Track numbers, in the order of `inits`.
     numbers: Vec<u64>,
     inits: Vec<(InitId, Bytes)>,
+    arriving: Arc<[arriving::Track]>,
     timecode_scale_ns: u64,
     segment_uid: Option<[u8; 16]>,
 }
@@ -149,6 +160,7 @@ impl Upload {
             tags: Vec::new(),
             in_flight: VecDeque::new(),
             outputs: VecDeque::new(),
+            arrivals: Vec::new(),
             input: Input::Read,
             has_failed: false,
             has_lost: false,
@@ -286,6 +298,16 @@ impl Upload {
         }
     }
 
+    /// What arrived since this was asked last; to be taken before the outputs.
+    pub fn take_arrivals(&mut self) -> Vec<Arrival> {
+        std::mem::take(&mut self.arrivals)
+    }
+
+    /// The fragment that is arriving.
+    pub fn arriving(&self) -> Option<FragmentNumber> {
+        self.fragment.as_ref().map(|fragment| fragment.number)
+    }
+
     pub fn next_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
@@ -356,9 +378,18 @@ impl Upload {
                         let stored = init.encode();
                         (init_id(&stored), stored)
                     });
+                    let inits: Vec<(InitId, Bytes)> = inits.collect();
+                    let arriving = packager.inits().iter().zip(&inits).map(|(init, (id, _))| {
+                        arriving::Track {
+                            init: *id,
+                            is_video: init.kind == TrackKind::Video,
+                            timescale: init.timescale,
+                        }
+                    });
                     self.tracks = Some(Tracks {
+                        arriving: arriving.collect(),
                         numbers: header.tracks.iter().map(|track| track.number).collect(),
-                        inits: inits.collect(),
+                        inits,
                         timecode_scale_ns: header.timecode_scale_ns,
                         segment_uid: header.segment_uid,
                         packager,
@@ -392,6 +423,7 @@ impl Upload {
         }
         let number = (self.next_number)(now);
         self.outputs.push_back(Output::Ack(Ack::Buffering { timecode, number }));
+        self.arrivals.push(Arrival::Begin { number, at: now, tracks: tracks.arriving.clone() });
         self.fragment = Some(OpenFragment {
             timecode,
             number,
@@ -416,7 +448,7 @@ impl Upload {
             key: frame.key,
             payload: frame.payload,
         });
-        fragment.keep(chunks);
+        self.arrivals.extend(fragment.keep(chunks));
     }
 
     fn end_fragment(&mut self, next_timecode: Option<u64>, now: Timestamp) {
@@ -427,7 +459,7 @@ impl Upload {
             let timecode = i64::try_from(timecode).unwrap_or(i64::MAX);
             fragment.placed.time_ns(timecode, tracks.timecode_scale_ns)
         });
-        fragment.keep(tracks.packager.finish(next_start_ns));
+        self.arrivals.extend(fragment.keep(tracks.packager.finish(next_start_ns)));
         let (timecode, number) = (fragment.timecode, fragment.number);
         let metadata = Metadata {
             tags: std::mem::take(&mut self.tags),
@@ -470,12 +502,26 @@ impl Upload {
 }
 
 impl OpenFragment {
-    fn keep(&mut self, chunks: Vec<Chunk>) {
+    /// Adds chunks; answers them as the parts that they are to those who watch.
+    fn keep(&mut self, chunks: Vec<Chunk>) -> Vec<Arrival> {
+        let mut parts = Vec::with_capacity(chunks.len());
         for chunk in chunks {
+            let mut bytes = Payload::from(chunk.head.clone());
+            let samples = chunk.samples.iter().flat_map(Payload::parts);
+            samples.for_each(|sample| bytes.push(sample.clone()));
+            let part = arriving::Part {
+                track: chunk.track,
+                decode_time: chunk.decode_time,
+                duration: chunk.duration,
+                key: chunk.key,
+                bytes,
+            };
+            parts.push(Arrival::Part { number: self.number, part });
             if let Some(track) = self.chunks.get_mut(chunk.track) {
                 track.push(chunk);
             }
         }
+        parts
     }
 
     /// The fragment as it is kept; `None` where no track has anything in it.
@@ -514,15 +560,14 @@ impl OpenFragment {
         }
         // What is seen decides where the fragment lies; sound alone, where there is no picture.
         let lead = spans.iter().find(|span| span.is_video).or(spans.first())?;
-        let start_ms = millis(lead.decode_time, lead.timescale);
-        let end_ms = millis(lead.decode_time.saturating_add(lead.duration), lead.timescale);
+        let (start, end) = (lead.start(), lead.end());
         let mut payload_hash = [0; 16];
         payload_hash.copy_from_slice(self.hash.finish().as_ref().get(..16)?);
         Some(NewFragment {
             stream,
             number: self.number,
-            start: Timestamp::from_millis(start_ms),
-            duration_ms: u32::try_from(end_ms.saturating_sub(start_ms)).unwrap_or(u32::MAX).max(1),
+            start,
+            duration_ms: u32::try_from(end.millis_since(start)).unwrap_or(u32::MAX).max(1),
             capture_start: self.placed.capture,
             arrived_at: self.arrived_at,
             payload_hash,
@@ -533,13 +578,6 @@ impl OpenFragment {
             metadata: metadata.encode(),
         })
     }
-}
-
-/// Ticks to the nearest millisecond.
-fn millis(ticks: u64, timescale: u32) -> i64 {
-    let timescale = u128::from(timescale.max(1));
-    let millis = (u128::from(ticks) * 1_000 + timescale / 2) / timescale;
-    i64::try_from(millis).unwrap_or(i64::MAX)
 }
 
 fn init_id(stored: &[u8]) -> InitId {
@@ -725,11 +763,11 @@ mod tests {
             &[
                 "buffering 0 1",
                 "received 0 1",
-                "append NOW000000 +1000 ms, 1 chunks",
+                "append NOW000000 +1000 ms, 2 chunks",
                 "buffering 1000 2",
                 "persisted 0 70",
                 "received 1000 2",
-                "append NOW001000 +1000 ms, 1 chunks",
+                "append NOW001000 +1000 ms, 2 chunks",
                 "persisted 1000 33",
                 "ended",
             ],
@@ -740,7 +778,7 @@ mod tests {
     fn the_end_of_the_body_ends_the_last_fragment() {
         check(
             vec![Push(video()), Push(fragment(0)), End],
-            &["buffering 0 1", "received 0 1", "append NOW000000 +1000 ms, 1 chunks", "open"],
+            &["buffering 0 1", "received 0 1", "append NOW000000 +1000 ms, 2 chunks", "open"],
         );
         // A body that is nothing, or nothing but tags, as Amazon's producers send after an ERROR.
         check(vec![End], &["ended"]);
@@ -758,7 +796,7 @@ mod tests {
         let expected = [
             "buffering 0 1",
             "received 0 1",
-            "append NOW000000 +1000 ms, 1 chunks",
+            "append NOW000000 +1000 ms, 2 chunks",
             "buffering 1000 2",
             "persisted 0 70",
         ];
@@ -769,7 +807,7 @@ mod tests {
     #[test]
     fn an_error_waits_for_the_fragments_before_it_and_ends_them_all() {
         let bad = [video(), fragment(2_000), fragment(2_000), fragment(9_000)].concat();
-        let before = ["buffering 2000 1", "received 2000 1", "append NOW002000 +1000 ms, 1 chunks"];
+        let before = ["buffering 2000 1", "received 2000 1", "append NOW002000 +1000 ms, 2 chunks"];
         let told = ["persisted 2000 70", "error 4004 at 2000 2"];
         check(
             vec![Push(bad.clone()), Stored, Push(vec![0; 1_000]), End],
@@ -818,10 +856,10 @@ mod tests {
             &[
                 "buffering 0 1",
                 "received 0 1",
-                "append NOW000000 +1000 ms, 1 chunks",
+                "append NOW000000 +1000 ms, 2 chunks",
                 "buffering 1000 2",
                 "received 1000 2",
-                "append NOW001000 +1000 ms, 1 chunks",
+                "append NOW001000 +1000 ms, 2 chunks",
                 "buffering 2000 3",
                 // The second was kept, and is not said to be: the producer sends from the first on.
                 "error 5001 at 0 1",
@@ -859,7 +897,7 @@ mod tests {
         let whole = [
             "buffering 0 1",
             "received 0 1",
-            "append NOW000000 +1000 ms, 1 chunks",
+            "append NOW000000 +1000 ms, 2 chunks",
             "persisted 0 70",
         ];
         check(
@@ -897,7 +935,7 @@ mod tests {
             &[
                 "buffering 0 1",
                 "received 0 1",
-                "append NOW000000 +1000 ms, 1 chunks",
+                "append NOW000000 +1000 ms, 2 chunks",
                 "persisted 0 70",
                 "error 4003",
                 "ended",
@@ -912,7 +950,7 @@ mod tests {
             &[
                 "buffering 0 1",
                 "received 0 1",
-                "append NOW000000 +1000 ms, 1 chunks",
+                "append NOW000000 +1000 ms, 2 chunks",
                 "error 5000 at 0 1",
                 "ended",
             ],

@@ -1,20 +1,30 @@
 //! HLS of a session: what its playlists say. `lookback-packaging` writes the text.
 
 use super::listing::{Entry, Frame, Listing};
-use super::segments::init_name;
-use super::token::MediaToken;
+use super::reload::{Edge, Reload, Wanted};
+use super::segments::{PartName, init_name};
+use super::token::{MediaToken, Span};
 use super::{MediaError, Playback, Rendition};
+use crate::arriving::{MAX_PART_MS, Part, State};
 use crate::storage::InitId;
 use lookback_packaging::TrackInit;
 use lookback_packaging::hls::{
-    self, MediaPlaylist, MultivariantPlaylist, PlaylistKind, Rendition as AudioRendition, Segment,
-    Variant,
+    self, LowLatency, MediaPlaylist, MultivariantPlaylist, PlaylistKind,
+    Rendition as AudioRendition, RenditionReport, Segment, Variant,
 };
 use lookback_wire::TrackKind;
 use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// Segments between two EXT-X-PROGRAM-DATE-TIME: what rounding adds up to stays below a frame.
 const DATE_TIME_EVERY: usize = 10;
+/// CAN-SKIP-UNTIL, in target durations: the least that may be (draft-pantos-hls-rfc8216bis §4.4.3.8).
+const SKIP_UNTIL_TARGETS: u32 = 6;
+/// Segments at the end that are listed by their parts, too: parts of those further than three target
+/// durations from it help nobody.
+const LAST_WITH_PARTS: usize = 3;
 
 impl Playback {
     /// The multivariant playlist of a session.
@@ -23,14 +33,39 @@ impl Playback {
         write_multivariant(&listing).ok_or(MediaError::NotFound)
     }
 
-    /// The media playlist of one rendition of a session.
+    /// The media playlist of one rendition of a session; a live one once it lists what `reload` waits
+    /// for.
     pub async fn media_playlist(
         &self,
         token: &MediaToken,
         rendition: Rendition,
+        reload: Reload,
     ) -> Result<String, MediaError> {
-        let listing = self.listing(token).await?;
-        write_playlist(&listing, rendition).ok_or(MediaError::NotFound)
+        let Span::Live { target_duration_s, .. } = token.span else {
+            let listing = self.listing(token).await?;
+            return write_playlist(&listing, rendition, false).ok_or(MediaError::NotFound);
+        };
+        let mut changes = self.arriving.changes(token.stream);
+        let longest_wait = Duration::from_secs(3 * u64::from(target_duration_s));
+        let until = Instant::now() + longest_wait;
+        loop {
+            changes.borrow_and_update();
+            let listing = self.listing(token).await?;
+            match listing.edge(rendition).wanted(reload) {
+                Wanted::Listed => {
+                    return write_playlist(&listing, rendition, reload.skip)
+                        .ok_or(MediaError::NotFound);
+                }
+                Wanted::TooFarAhead => {
+                    return Err(MediaError::Malformed("_HLS_msn or _HLS_part is too far ahead"));
+                }
+                Wanted::NotYet => {}
+            }
+            match timeout_at(until, changes.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Err(MediaError::NotYet),
+            }
+        }
     }
 }
 
@@ -97,12 +132,73 @@ pub(super) fn bit_rates(entries: &[Entry]) -> (u64, u64) {
     (peak.max(1.0).ceil() as u64, average.max(1.0).ceil() as u64)
 }
 
-/// The text of a media playlist; `None` where nothing of the rendition is listed.
-fn write_playlist(listing: &Listing, rendition: Rendition) -> Option<String> {
-    let entries = listing.entries(rendition);
+impl Listing {
+    /// How far a live rendition's playlist is.
+    fn edge(&self, rendition: Rendition) -> Edge {
+        let entries = self.entries(rendition);
+        let parts = |entry: &Entry| self.parts(entry).map(|(parts, _)| parts.len() as u64);
+        let arriving = self.arriving_entries(rendition);
+        Edge {
+            next_msn: self.media_sequence(rendition) + entries.len() as u64,
+            parts_before: entries.last().and_then(parts),
+            arriving: arriving
+                .iter()
+                .filter_map(|entry| self.parts(entry))
+                .map(|(parts, state)| (parts.len() as u64, state == State::Arriving))
+                .collect(),
+        }
+    }
+
+    /// The parts of a segment and how its fragment stands, where they are known.
+    fn parts(&self, entry: &Entry) -> Option<(Vec<&Part>, State)> {
+        let number = entry.name.number;
+        let fragment = self.arriving.fragments.iter().find(|f| f.number == number)?;
+        let track = fragment.track_with(entry.init)?;
+        Some((fragment.parts_of(track).map(Arc::as_ref).collect(), fragment.state))
+    }
+
+    fn media_sequence(&self, rendition: Rendition) -> u64 {
+        match (self.frame, rendition) {
+            (Frame::Live { video_sequence, .. }, Rendition::Video) => video_sequence,
+            (Frame::Live { audio_sequence, .. }, Rendition::Audio) => audio_sequence,
+            (Frame::OnDemand { .. } | Frame::LiveReplay { .. }, _) => 0,
+        }
+    }
+}
+
+/// A segment's parts as they are written.
+fn written_parts<'a>(entry: &Entry, parts: &[&Part]) -> Vec<hls::Part<'a>> {
+    (0..)
+        .zip(parts)
+        .map(|(index, part)| hls::Part {
+            uri: PartName { segment: entry.name, index }.to_string().into(),
+            duration: part.duration,
+            timescale: entry.timescale,
+            independent: part.key,
+        })
+        .collect()
+}
+
+/// How far another rendition is, if the session has it.
+fn report(listing: &Listing, rendition: Rendition) -> Option<RenditionReport<'static>> {
+    let (other, uri) = match rendition {
+        Rendition::Video => (Rendition::Audio, "audio.m3u8"),
+        Rendition::Audio => (Rendition::Video, "video.m3u8"),
+    };
+    listing.entries(other).first()?;
+    let (last_msn, last_part) = listing.edge(other).last()?;
+    Some(RenditionReport { uri: uri.into(), last_msn, last_part })
+}
+
+/// The text of a media playlist; `None` where nothing of the rendition is listed. With `skip`, a
+/// live one leaves out what a player has that asked for it lately.
+fn write_playlist(listing: &Listing, rendition: Rendition, skip: bool) -> Option<String> {
+    let mut entries = listing.entries(rendition);
     if entries.is_empty() {
         return None;
     }
+    let whole = entries.len();
+    entries.extend(listing.arriving_entries(rendition));
     let mut uris = String::with_capacity(entries.len() * 48);
     let mut ends = Vec::with_capacity(entries.len());
     let mut inits: Vec<(InitId, String)> = Vec::new();
@@ -138,6 +234,7 @@ fn write_playlist(listing: &Listing, rendition: Rendition) -> Option<String> {
         });
         start = end;
     }
+    let arriving_segments = segments.split_off(whole);
     let offset_s = |ms: u32| f64::from(ms) / 1_000.0;
     let playlist = match listing.frame {
         Frame::OnDemand { start_offset_ms, .. } => MediaPlaylist {
@@ -147,6 +244,7 @@ fn write_playlist(listing: &Listing, rendition: Rendition) -> Option<String> {
             kind: PlaylistKind::Vod,
             start_offset_s: (start_offset_ms > 0).then(|| offset_s(start_offset_ms)),
             segments,
+            low_latency: None,
         },
         Frame::LiveReplay { start_offset_ms, target_duration_s, .. } => MediaPlaylist {
             target_duration_s,
@@ -156,26 +254,72 @@ fn write_playlist(listing: &Listing, rendition: Rendition) -> Option<String> {
             // Without it, players begin at the live end.
             start_offset_s: Some(offset_s(start_offset_ms)),
             segments,
+            low_latency: None,
         },
-        Frame::Live {
-            target_duration_s,
-            video_sequence,
-            audio_sequence,
-            discontinuity_sequence,
-            ..
-        } => MediaPlaylist {
-            target_duration_s,
-            media_sequence: match rendition {
-                Rendition::Video => video_sequence,
-                Rendition::Audio => audio_sequence,
-            },
-            discontinuity_sequence,
-            kind: PlaylistKind::Live,
-            start_offset_s: None,
-            segments,
-        },
+        Frame::Live { target_duration_s, discontinuity_sequence, .. } => {
+            let skip_until_s = target_duration_s.saturating_mul(SKIP_UNTIL_TARGETS);
+            let skipped = if skip { skippable(&entries, skip_until_s) } else { 0 };
+            let skipped = skipped.min(whole.saturating_sub(1));
+            // What comes behind says again what holds from there on.
+            segments.drain(..skipped);
+            if let (Some(first), Some(entry)) = (segments.first_mut(), entries.get(skipped)) {
+                let init = inits.iter().find(|(id, _)| *id == entry.init);
+                first.map_uri = init.map(|(_, name)| Cow::Borrowed(name.as_str()));
+                first.program_date_time = Some(entry.shown_at());
+            }
+            let (kept, arriving) = entries.split_at(whole);
+            let recent =
+                kept.iter().enumerate().skip(skipped.max(whole.saturating_sub(LAST_WITH_PARTS)));
+            let parts = recent.filter_map(|(index, entry)| {
+                let (parts, _) = listing.parts(entry)?;
+                Some((index - skipped, written_parts(entry, &parts)))
+            });
+            let next = arriving.last().and_then(|entry| {
+                let (parts, state) = listing.parts(entry)?;
+                let index = u32::try_from(parts.len()).ok()?;
+                let name = PartName { segment: entry.name, index };
+                (state == State::Arriving).then(|| name.to_string().into())
+            });
+            let low_latency = LowLatency {
+                part_target_ms: MAX_PART_MS,
+                skip_until_s,
+                skipped,
+                parts: parts.collect(),
+                arriving: arriving_segments
+                    .into_iter()
+                    .zip(arriving)
+                    .filter_map(|(segment, entry)| {
+                        let (parts, _) = listing.parts(entry)?;
+                        Some((segment, written_parts(entry, &parts)))
+                    })
+                    .collect(),
+                preload_hint: next,
+                reports: report(listing, rendition).into_iter().collect(),
+            };
+            MediaPlaylist {
+                target_duration_s,
+                media_sequence: listing.media_sequence(rendition),
+                discontinuity_sequence,
+                kind: PlaylistKind::Live,
+                start_offset_s: None,
+                segments,
+                low_latency: Some(low_latency),
+            }
+        }
     };
     Some(playlist.write())
+}
+
+/// How many segments at the front end further than `skip_until_s` before the end of the last.
+fn skippable(entries: &[Entry], skip_until_s: u32) -> usize {
+    let ms =
+        |entry: &Entry| u128::from(entry.duration) * 1_000 / u128::from(entry.timescale.max(1));
+    let mut left_ms: u128 = entries.iter().map(ms).sum();
+    let is_far = |entry: &&Entry| {
+        left_ms = left_ms.saturating_sub(ms(entry));
+        left_ms > u128::from(skip_until_s) * 1_000
+    };
+    entries.iter().take_while(is_far).count()
 }
 
 #[cfg(test)]
@@ -187,7 +331,7 @@ mod tests {
     const SPAN: Frame = Frame::OnDemand { start_offset_ms: 0, is_joined: false };
 
     fn playlist(fragments: Vec<FragmentRecord>, rendition: Rendition) -> Option<String> {
-        write_playlist(&listing(fragments, SPAN), rendition)
+        write_playlist(&listing(fragments, SPAN), rendition, false)
     }
 
     #[test]

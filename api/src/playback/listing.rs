@@ -7,6 +7,7 @@
 use super::segments::{MAX_JOINED, SegmentName};
 use super::token::{MediaToken, Span};
 use super::{Playback, Rendition, live};
+use crate::arriving::Fragment;
 use crate::id::StreamId;
 use crate::segment::TimeRange;
 use crate::storage::{
@@ -30,6 +31,17 @@ pub struct Listing {
     pub fragments: Vec<Listed>,
     pub frame: Frame,
     pub inits: PlayableInits,
+    /// Live: what is not kept yet.
+    pub arriving: Arrivals,
+}
+
+/// What a live session is told of before it is kept.
+#[derive(Debug, Default)]
+pub struct Arrivals {
+    /// Fragments that follow those that are listed, as far as they are here.
+    pub listed: Vec<Listed>,
+    /// Parts of these, and of the last ones before them.
+    pub fragments: Vec<Arc<Fragment>>,
 }
 
 /// A fragment as it is listed.
@@ -87,8 +99,8 @@ pub struct Entry {
 pub struct PlayableInits(pub Vec<(InitId, Arc<TrackInit>)>);
 
 impl PlayableInits {
-    pub fn get(&self, id: InitId) -> Option<&TrackInit> {
-        self.0.iter().find(|(known, _)| *known == id).map(|(_, init)| init.as_ref())
+    pub fn get(&self, id: InitId) -> Option<&Arc<TrackInit>> {
+        self.0.iter().find(|(known, _)| *known == id).map(|(_, init)| init)
     }
 
     /// How long a track's part of a fragment is at most, in bytes, as players get it.
@@ -119,6 +131,7 @@ impl Playback {
     /// What a session's playlists list.
     pub(super) async fn listing(&self, token: &MediaToken) -> Result<Listing, StorageError> {
         let archive = &self.storage.archive;
+        let mut arriving = Arrivals::default();
         let (fragments, frame) = match token.span {
             Span::OnDemand { range, start_offset_ms } => {
                 let query = FragmentQuery {
@@ -152,7 +165,10 @@ impl Playback {
                 let now = self.clock.now();
                 let window = self.live.of(token.session, (origin, number), now);
                 let mut window = window.lock().await;
-                window.follow(archive.as_ref(), token.stream, now).await?;
+                let snapshot = self.arriving.snapshot(token.stream);
+                window.follow(archive.as_ref(), &snapshot, token.stream, now).await?;
+                arriving.listed.clone_from(&window.arriving);
+                arriving.fragments = snapshot.fragments;
                 let frame = Frame::Live {
                     target_duration_s,
                     video_sequence: window.video_sequence,
@@ -164,9 +180,9 @@ impl Playback {
                 (window.segments.iter().cloned().collect(), frame)
             }
         };
-        let inits =
-            self.playable_inits(token.stream, fragments.iter().map(|l| &l.fragment)).await?;
-        Ok(Listing { fragments, frame, inits })
+        let all = fragments.iter().chain(&arriving.listed).map(|listed| &listed.fragment);
+        let inits = self.playable_inits(token.stream, all).await?;
+        Ok(Listing { fragments, frame, inits, arriving })
     }
 
     /// The initialization segments of fragments that players take, in the order of their use.
@@ -190,10 +206,21 @@ impl Playback {
 impl Listing {
     /// The segments of a rendition.
     pub fn entries(&self, rendition: Rendition) -> Vec<Entry> {
-        let mut entries: Vec<Entry> = Vec::with_capacity(self.fragments.len());
+        self.entries_of(&self.fragments, rendition)
+    }
+
+    /// The segments of a rendition that are not whole.
+    pub fn arriving_entries(&self, rendition: Rendition) -> Vec<Entry> {
+        let mut entries = self.entries_of(&self.arriving.listed, rendition);
+        entries.retain(|entry| entry.duration > 0);
+        entries
+    }
+
+    fn entries_of(&self, fragments: &[Listed], rendition: Rendition) -> Vec<Entry> {
+        let mut entries: Vec<Entry> = Vec::with_capacity(fragments.len());
         let mut discontinuity = false;
         let mut is_after_entry = false;
-        for listed in &self.fragments {
+        for listed in fragments {
             discontinuity |= listed.discontinuity;
             let Some(track) = self.inits.track_of(&listed.fragment, rendition) else {
                 is_after_entry = false;
@@ -423,7 +450,12 @@ pub(super) mod tests {
         let inits =
             [(VIDEO, TrackKind::Video), (WIDER, TrackKind::Video), (AUDIO, TrackKind::Audio)];
         let inits = inits.map(|(id, kind)| (id, Arc::new(init(kind)))).to_vec();
-        Listing { fragments: arrange(fragments), frame, inits: PlayableInits(inits) }
+        Listing {
+            fragments: arrange(fragments),
+            frame,
+            inits: PlayableInits(inits),
+            arriving: Arrivals::default(),
+        }
     }
 
     #[test]

@@ -3,8 +3,12 @@
 //!
 //! A window lives in memory and is made again from the session's first fragment, which the token
 //! names, where memory lost it; its sequence numbers come out the same.
+//!
+//! Behind what is kept lies what is still arriving, which players are told of part by part. What one
+//! was told of keeps its place, also where a lost connection cut it short.
 
 use super::listing::{self, Listed, arrange};
+use crate::arriving::{Fragment, Snapshot, State};
 use crate::id::{SessionId, StreamId};
 use crate::segment::TimeRange;
 use crate::storage::{
@@ -74,6 +78,12 @@ impl Windows {
 pub struct Window {
     origin: (Timestamp, FragmentNumber),
     pub segments: VecDeque<Listed>,
+    /// What is not kept yet, as far as it is here.
+    pub arriving: Vec<Listed>,
+    /// The same fragments as when they were last listed.
+    announced: Vec<Arc<Fragment>>,
+    /// [`Snapshot::kept`] when the archive was last asked.
+    asked_at: Option<u64>,
     /// Video segments that slid out.
     pub video_sequence: u64,
     /// Audio segments that slid out.
@@ -89,6 +99,9 @@ impl Window {
         Self {
             origin,
             segments: VecDeque::new(),
+            arriving: Vec::new(),
+            announced: Vec::new(),
+            asked_at: None,
             video_sequence: 0,
             audio_sequence: 0,
             discontinuity_sequence: 0,
@@ -96,13 +109,31 @@ impl Window {
         }
     }
 
-    /// Appends what arrived since.
+    /// Appends what arrived since. `snapshot` is older than the archive's answers.
     pub async fn follow(
         &mut self,
         archive: &dyn Archive,
+        snapshot: &Snapshot,
         stream: StreamId,
         now: Timestamp,
     ) -> Result<(), StorageError> {
+        let found = if self.asked_at == Some(snapshot.kept) {
+            Vec::new()
+        } else {
+            self.find(archive, stream, now).await?
+        };
+        self.asked_at = Some(snapshot.kept);
+        self.advance(found, &snapshot.fragments);
+        Ok(())
+    }
+
+    /// What the archive has beyond the last fragment.
+    async fn find(
+        &self,
+        archive: &dyn Archive,
+        stream: StreamId,
+        now: Timestamp,
+    ) -> Result<Vec<FragmentRecord>, StorageError> {
         let end = now.plus_millis(MAX_AHEAD_MS);
         let is_new = self.segments.is_empty();
         let mut from = match self.segments.back() {
@@ -130,14 +161,66 @@ impl Window {
             found.retain(|f| f.start >= self.origin.0);
             drop_late(&mut found, self.origin.1);
         }
-        for fragment in found {
-            self.append(fragment);
+        Ok(found)
+    }
+
+    fn advance(&mut self, mut found: Vec<FragmentRecord>, known: &[Arc<Fragment>]) {
+        let announced = std::mem::take(&mut self.announced);
+        let mut is_waiting = false;
+        for listed in announced {
+            let number = listed.number;
+            if let Some(at) = found.iter().position(|f| f.number == number) {
+                let kept = found.remove(at);
+                self.append(kept);
+                continue;
+            }
+            let now = known.iter().find(|f| f.number == number);
+            let is_overtaken = found.iter().any(|f| f.number > number);
+            is_waiting = match now.map(|f| f.state) {
+                Some(State::Whole) => true,
+                // Its connection is lost, and the camera goes on over another.
+                Some(State::Arriving) => !is_overtaken,
+                Some(State::Kept | State::Cut) | None => false,
+            };
+            if is_waiting {
+                // The archive is asked again when this one is in it.
+                break;
+            }
+            let cut = now.unwrap_or(&listed).record();
+            cut.into_iter().for_each(|fragment| self.append(fragment));
         }
-        Ok(())
+        if !is_waiting {
+            found.into_iter().for_each(|fragment| self.append(fragment));
+        }
+        self.announce(known);
+    }
+
+    /// Lists what is not kept yet, as far as it follows the last fragment.
+    fn announce(&mut self, known: &[Arc<Fragment>]) {
+        self.arriving.clear();
+        if self.segments.is_empty() {
+            return;
+        }
+        for fragment in known {
+            let is_kept = self.segments.iter().any(|s| s.fragment.number == fragment.number);
+            if is_kept || !matches!(fragment.state, State::Arriving | State::Whole) {
+                continue;
+            }
+            let last = self.arriving.last().or(self.segments.back());
+            let record = fragment.record().filter(|_| fragment.has_short_parts());
+            let Some(listed) = record.and_then(|record| appended(last, record)) else { continue };
+            self.arriving.push(listed);
+            self.announced.push(fragment.clone());
+            if fragment.state == State::Arriving {
+                break;
+            }
+        }
     }
 
     fn append(&mut self, fragment: FragmentRecord) {
-        let Some(listed) = appended(self.segments.back(), fragment) else { return };
+        let Some(mut listed) = appended(self.segments.back(), fragment) else { return };
+        // Of a fragment that was cut short, a track may not have come at all.
+        listed.fragment.tracks.retain(|track| track.duration > 0);
         self.segments.push_back(listed);
         while self.segments.len() > MIN_SEGMENTS && self.without_first_ms() >= MIN_WINDOW_MS {
             let Some(gone) = self.segments.pop_front() else { break };
@@ -228,6 +311,7 @@ pub fn origin(newest_first: &[FragmentRecord]) -> Option<&FragmentRecord> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arriving::{Arriving, Feed, Part, Track};
     use crate::storage::{InitId, Location, TrackSpan};
 
     /// A fragment of video and sound, its start and length in seconds.
@@ -238,7 +322,7 @@ mod tests {
             is_video,
             key: true,
             decode_time: 0,
-            duration: 0,
+            duration: 1,
             timescale: 1,
             offset: 0,
             len: 0,
@@ -340,6 +424,124 @@ mod tests {
             last = listed;
         }
         assert_eq!(last, "0 2 |10 12 |18 20");
+    }
+
+    /// One camera that uploads, and one who watches it.
+    struct Live {
+        arriving: Arc<Arriving>,
+        stream: StreamId,
+        window: Window,
+        _watcher: tokio::sync::watch::Receiver<()>,
+    }
+
+    impl Live {
+        fn new() -> Self {
+            let arriving = Arc::new(Arriving::default());
+            let stream = StreamId::new(Timestamp::from_millis(0));
+            let _watcher = arriving.changes(stream);
+            Self { arriving, stream, window: window(&[(0, 2, 1), (2, 2, 2)]), _watcher }
+        }
+
+        /// Half a second of a fragment's video comes.
+        fn part(&self, feed: &mut Feed, number: u64, at_ms: u64) {
+            let number = FragmentNumber(number);
+            if self.arriving.fragment(self.stream, number).is_none() {
+                let track = |is_video| Track {
+                    init: InitId(u64::from(is_video)),
+                    is_video,
+                    timescale: 1_000,
+                };
+                let tracks = [track(true), track(false)].into();
+                feed.begin(number, Timestamp::from_millis(0), tracks);
+            }
+            let bytes = vec![0; 9].into();
+            feed.add(
+                number,
+                Part { track: 0, decode_time: at_ms, duration: 500, key: true, bytes },
+            );
+        }
+
+        /// What is listed after the archive got more: kept, then arriving with milliseconds.
+        fn look(&mut self, found: &[(i64, u32, u64)]) -> String {
+            let snapshot = self.arriving.snapshot(self.stream);
+            let found = found.iter().copied().map(fragment).collect();
+            self.window.advance(found, &snapshot.fragments);
+            let arriving: Vec<String> = self
+                .window
+                .arriving
+                .iter()
+                .map(|one| format!("{}+{}", starts([one]), one.fragment.duration_ms))
+                .collect();
+            format!("{} / {}", listed(&self.window), arriving.join(" ")).trim_end().to_owned()
+        }
+    }
+
+    #[test]
+    fn what_arrives_is_listed_behind_what_is_kept() {
+        let mut live = Live::new();
+        let mut feed = live.arriving.feed(live.stream);
+        assert_eq!(live.look(&[]), "0 2 /");
+        live.part(&mut feed, 3, 4_000);
+        assert_eq!(live.look(&[]), "0 2 / 4+500");
+        live.part(&mut feed, 3, 4_500);
+        feed.whole(FragmentNumber(3));
+        live.part(&mut feed, 4, 5_000);
+        assert_eq!(live.look(&[]), "0 2 / 4+1000 5+500");
+        // The archive has a later one first: it waits for its turn.
+        assert_eq!(live.look(&[(5, 1, 4)]), "0 2 / 4+1000 5+500");
+        feed.kept(FragmentNumber(3));
+        assert_eq!(live.look(&[(4, 1, 3)]), "0 2 4 / 5+500");
+        // Behind a hole.
+        feed.whole(FragmentNumber(4));
+        feed.kept(FragmentNumber(4));
+        live.part(&mut feed, 5, 9_000);
+        assert_eq!(live.look(&[(5, 1, 4)]), "0 2 4 5 / |9+500");
+        // Backlog is for ON_DEMAND.
+        let mut other = live.arriving.feed(live.stream);
+        live.part(&mut other, 6, 1_000);
+        assert_eq!(live.look(&[]), "0 2 4 5 / |9+500");
+    }
+
+    #[test]
+    fn what_was_listed_keeps_its_place_when_the_connection_is_lost() {
+        let mut live = Live::new();
+        let mut feed = live.arriving.feed(live.stream);
+        live.part(&mut feed, 3, 4_000);
+        live.look(&[]);
+        drop(feed);
+        assert_eq!(live.look(&[]), "0 2 4 /");
+        let cut = live.arriving.fragment(live.stream, FragmentNumber(3)).unwrap();
+        assert_eq!(cut.parts_of(0).filter_map(|part| part.joined()).count(), 1, "it still plays");
+        // What is sent again overlaps it; the next fragment goes on.
+        let mut again = live.arriving.feed(live.stream);
+        live.part(&mut again, 4, 4_000);
+        assert_eq!(live.look(&[]), "0 2 4 /");
+        assert_eq!(live.look(&[(4, 2, 4), (6, 2, 5)]), "0 2 4 |6 /");
+
+        // A connection whose end nobody noticed is overtaken.
+        live.part(&mut again, 6, 8_000);
+        assert_eq!(live.look(&[]), "0 2 4 |6 / 8+500");
+        assert_eq!(live.look(&[(8, 2, 7), (10, 2, 8)]), "0 2 4 |6 8 |10 /");
+        // Of what nobody was told nothing stays.
+        let mut unseen = live.arriving.feed(live.stream);
+        live.part(&mut unseen, 9, 12_000);
+        drop(unseen);
+        assert_eq!(live.look(&[(12, 2, 10)]), "0 2 4 |6 8 |10 12 /");
+    }
+
+    #[test]
+    fn slow_pictures_are_listed_when_they_are_whole() {
+        let mut live = Live::new();
+        let mut feed = live.arriving.feed(live.stream);
+        let track = Track { init: InitId(1), is_video: true, timescale: 1_000 };
+        feed.begin(FragmentNumber(3), Timestamp::from_millis(0), [track].into());
+        let bytes = vec![0; 9].into();
+        let part = Part { track: 0, decode_time: 4_000, duration: 1_000, key: true, bytes };
+        feed.add(FragmentNumber(3), part);
+        assert_eq!(live.look(&[]), "0 2 /");
+        feed.whole(FragmentNumber(3));
+        feed.kept(FragmentNumber(3));
+        assert_eq!(live.look(&[(4, 1, 3)]), "0 2 4 /");
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod live;
 pub mod matroska;
 pub mod mp4;
 pub mod picture;
+pub mod reload;
 pub mod segments;
 pub mod session;
 mod sound;
@@ -19,6 +20,7 @@ pub mod timeline;
 pub mod token;
 
 use crate::access::{Action, Decision, Principal};
+use crate::arriving::Arriving;
 use crate::clock::Clock;
 use crate::id::{SessionId, StreamId};
 use crate::rights;
@@ -143,6 +145,10 @@ pub enum MediaError {
     Busy,
     /// The footage is there, and no picture can be made of it: why.
     NoPicture(String),
+    /// The request contradicts itself, or what is there: a message for whoever wrote the player.
+    Malformed(&'static str),
+    /// It did not come in the time that a player waits for it.
+    NotYet,
     /// The store failed: a message for the log.
     Storage(String),
 }
@@ -170,6 +176,7 @@ pub enum Rendition {
 #[derive(Debug)]
 pub struct Playback {
     storage: Storage,
+    arriving: Arc<Arriving>,
     clock: Arc<Clock>,
     signer: Signer,
     /// The longest life of a session, whatever was asked for.
@@ -197,6 +204,7 @@ impl Playback {
     /// `secret` is used for nothing else.
     pub fn new(
         storage: Storage,
+        arriving: Arc<Arriving>,
         clock: Arc<Clock>,
         secret: &[u8; 32],
         max_session_s: u32,
@@ -204,6 +212,7 @@ impl Playback {
     ) -> Self {
         Self {
             storage,
+            arriving,
             clock,
             signer: Signer::new(secret),
             max_session_s,

@@ -3,17 +3,25 @@
 use super::listing::{JOINED_MS, arrange, opens};
 use super::token::MediaToken;
 use super::{MediaError, Playback, Rendition};
+use crate::arriving::{Fragment, Part, State};
 use crate::segment::TimeRange;
 use crate::storage::{FragmentQuery, FragmentRecord, InitId, RangeBy, TimeOrder};
 use bytes::{Bytes, BytesMut};
+use lookback_packaging::{TrackInit, mp4};
 use lookback_wire::{FragmentNumber, Timestamp};
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// Fragments that one segment may join.
 pub const MAX_JOINED: u16 = 64;
 /// What is read to find the fragments behind the first of a joined segment: at least as much as
 /// they may span.
 const JOINED_WITHIN_MS: i64 = 2 * JOINED_MS;
+/// How long a part that is next is waited for: it comes within half a second, or the camera's
+/// connection is in trouble.
+const MAX_PART_WAIT: Duration = Duration::from_secs(5);
 /// Fragments read for them, with those that were sent again and are passed over.
 const MAX_JOINED_READ: usize = 4 * MAX_JOINED as usize;
 
@@ -30,6 +38,11 @@ pub struct SegmentName {
 
 impl SegmentName {
     pub fn push_to(self, text: &mut String) {
+        self.push_stem(text);
+        text.push_str(self.suffix());
+    }
+
+    fn push_stem(self, text: &mut String) {
         push_decimal(text, self.start.as_millis().max(0).unsigned_abs());
         text.push('-');
         push_decimal(text, self.number.0);
@@ -37,10 +50,44 @@ impl SegmentName {
             text.push('-');
             push_decimal(text, self.count.into());
         }
-        text.push_str(match self.rendition {
+    }
+
+    fn suffix(self) -> &'static str {
+        match self.rendition {
             Rendition::Video => ".v.m4s",
             Rendition::Audio => ".a.m4s",
-        });
+        }
+    }
+}
+
+/// The name of a part of the segment of one fragment, its `index`th chunk from 0:
+/// `{start_ms}-{number}.{index}.v.m4s`, or `.a.m4s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartName {
+    /// Of one fragment.
+    pub segment: SegmentName,
+    pub index: u32,
+}
+
+impl std::fmt::Display for PartName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut stem = String::new();
+        self.segment.push_stem(&mut stem);
+        write!(f, "{stem}.{}{}", self.index, self.segment.suffix())
+    }
+}
+
+impl FromStr for PartName {
+    type Err = NoSegmentName;
+
+    fn from_str(text: &str) -> Result<Self, NoSegmentName> {
+        let (stem, rest) = text.split_once('.').ok_or(NoSegmentName)?;
+        let (index, suffix) = rest.split_once('.').ok_or(NoSegmentName)?;
+        let segment: SegmentName = format!("{stem}.{suffix}").parse()?;
+        if segment.count > 1 {
+            return Err(NoSegmentName);
+        }
+        Ok(Self { segment, index: decimal(index)? })
     }
 }
 
@@ -126,13 +173,95 @@ impl Playback {
         if name.count > 1 {
             return self.joined(token, name).await;
         }
-        let archive = &self.storage.archive;
-        let fragment = archive
-            .fragment(token.stream, name.start, name.number)
-            .await?
-            .filter(|fragment| opens(token.span, fragment))
+        match self.kept(token, name).await? {
+            Some(fragment) => self.track_of(token, &fragment, name.rendition).await,
+            None => self.cut_short(token, name).await,
+        }
+    }
+
+    /// A part of a fragment that is arriving, or that was not long ago. One that is next is waited
+    /// for.
+    pub async fn part(&self, token: &MediaToken, name: PartName) -> Result<Bytes, MediaError> {
+        let mut changes = self.arriving.changes(token.stream);
+        let PartName { segment, index } = name;
+        let until = Instant::now() + MAX_PART_WAIT;
+        loop {
+            changes.borrow_and_update();
+            match self.arriving.fragment(token.stream, segment.number) {
+                Some(fragment) if fragment.state != State::Kept => {
+                    let (init, parts) = self.parts_of(token, &fragment, segment).await?;
+                    if let Some(part) = parts.get(index as usize) {
+                        let bytes = part.joined().ok_or(MediaError::NotFound)?;
+                        return self.played_chunks(&init, bytes).await;
+                    }
+                    if fragment.state != State::Arriving || index as usize > parts.len() {
+                        return Err(MediaError::NotFound);
+                    }
+                }
+                _ => return self.kept_part(token, name).await,
+            }
+            match timeout_at(until, changes.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Err(MediaError::NotFound),
+            }
+        }
+    }
+
+    async fn kept(
+        &self,
+        token: &MediaToken,
+        name: SegmentName,
+    ) -> Result<Option<FragmentRecord>, MediaError> {
+        let found = self.storage.archive.fragment(token.stream, name.start, name.number).await?;
+        match found {
+            Some(fragment) if !opens(token.span, &fragment) => Err(MediaError::Refused),
+            found => Ok(found),
+        }
+    }
+
+    async fn kept_part(&self, token: &MediaToken, name: PartName) -> Result<Bytes, MediaError> {
+        let fragment = self.kept(token, name.segment).await?.ok_or(MediaError::Refused)?;
+        let (init, chunks) = self.kept_track(token, &fragment, name.segment.rendition).await?;
+        let mut start = 0;
+        for (index, chunk) in (0..).zip(mp4::split_chunks(&chunks)) {
+            let len = chunk.head.len() + chunk.samples.len();
+            if index == name.index {
+                return self.played_chunks(&init, chunks.slice(start..start + len)).await;
+            }
+            start += len;
+        }
+        Err(MediaError::NotFound)
+    }
+
+    /// What there is of a fragment that players were told of, and that a lost connection cut short.
+    async fn cut_short(&self, token: &MediaToken, name: SegmentName) -> Result<Bytes, MediaError> {
+        let fragment =
+            self.arriving.fragment(token.stream, name.number).ok_or(MediaError::Refused)?;
+        let (init, parts) = self.parts_of(token, &fragment, name).await?;
+        let mut bytes = BytesMut::new();
+        parts.iter().filter_map(|part| part.joined()).for_each(|part| bytes.extend(part));
+        if bytes.is_empty() {
+            return Err(MediaError::NotFound);
+        }
+        self.played_chunks(&init, bytes.freeze()).await
+    }
+
+    /// The parts of one rendition of a fragment that is not kept, and their track.
+    async fn parts_of(
+        &self,
+        token: &MediaToken,
+        fragment: &Fragment,
+        name: SegmentName,
+    ) -> Result<(Arc<TrackInit>, Vec<Arc<Part>>), MediaError> {
+        let record = fragment
+            .record()
+            .filter(|record| record.start == name.start && opens(token.span, record))
             .ok_or(MediaError::Refused)?;
-        self.track_of(token, &fragment, name.rendition).await
+        let inits = self.playable_inits(token.stream, [&record]).await?;
+        let track = inits.track_of(&record, name.rendition).ok_or(MediaError::NotFound)?;
+        let init = inits.get(track.init).ok_or(MediaError::NotFound)?;
+        let index = fragment.track_with(track.init).ok_or(MediaError::NotFound)?;
+        Ok((init.clone(), fragment.parts_of(index).cloned().collect()))
     }
 
     async fn joined(&self, token: &MediaToken, name: SegmentName) -> Result<Bytes, MediaError> {
@@ -171,12 +300,23 @@ impl Playback {
         fragment: &FragmentRecord,
         rendition: Rendition,
     ) -> Result<Bytes, MediaError> {
+        let (init, chunks) = self.kept_track(token, fragment, rendition).await?;
+        self.played_chunks(&init, chunks).await
+    }
+
+    /// The same as they are kept, and the track as players get it.
+    async fn kept_track(
+        &self,
+        token: &MediaToken,
+        fragment: &FragmentRecord,
+        rendition: Rendition,
+    ) -> Result<(Arc<TrackInit>, Bytes), MediaError> {
         let inits = self.playable_inits(token.stream, [fragment]).await?;
         let track = inits.track_of(fragment, rendition).ok_or(MediaError::NotFound)?;
         let init = inits.get(track.init).ok_or(MediaError::NotFound)?;
         let archive = &self.storage.archive;
-        let kept = archive.read(token.stream, fragment.location, track.offset, track.len).await?;
-        self.played_chunks(init, kept).await
+        let chunks = archive.read(token.stream, fragment.location, track.offset, track.len).await?;
+        Ok((init.clone(), chunks))
     }
 }
 
@@ -203,6 +343,12 @@ mod tests {
             name.push_to(&mut text);
             assert_eq!(text, expected);
             assert_eq!(text.parse(), Ok(name));
+        }
+        let part = PartName { segment: name, index: 12 };
+        assert_eq!(part.to_string(), "1795329502534-18446744073709551615.12.a.m4s");
+        assert_eq!(part.to_string().parse(), Ok(part));
+        for bad in ["1-2.v.m4s", "1-2..v.m4s", "1-2.+1.v.m4s", "1-2-3.1.v.m4s", "1-2.1.m4s"] {
+            assert_eq!(bad.parse::<PartName>(), Err(NoSegmentName), "{bad}");
         }
         for bad in [
             "1-2.m4s",

@@ -297,6 +297,24 @@ pub struct TrackSpan {
     pub len: u32,
 }
 
+impl TrackSpan {
+    /// When it begins, on the timeline, to the nearest millisecond.
+    pub fn start(&self) -> Timestamp {
+        self.instant(self.decode_time)
+    }
+
+    /// When it ends, likewise.
+    pub fn end(&self) -> Timestamp {
+        self.instant(self.decode_time.saturating_add(self.duration))
+    }
+
+    fn instant(&self, ticks: u64) -> Timestamp {
+        let timescale = u128::from(self.timescale.max(1));
+        let millis = (u128::from(ticks) * 1_000 + timescale / 2) / timescale;
+        Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
+    }
+}
+
 /// A fragment to keep.
 #[derive(Clone, Debug)]
 pub struct NewFragment {

@@ -12,6 +12,7 @@ mod files;
 mod footage;
 mod graphql;
 mod house;
+mod low_latency;
 mod media;
 mod pictures;
 mod playback;

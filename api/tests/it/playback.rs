@@ -158,8 +158,9 @@ fn files_are_served_as_players_want_them() {
     assert_eq!(whole.header("referrer-policy"), Some("no-referrer"));
     let cache = whole.header("cache-control").unwrap();
     assert!(cache.starts_with("private, max-age=") && cache.ends_with(", immutable"), "{cache}");
-    let sent = camera::frames(start_ms + 3 * FRAGMENT_MS, 20, 500).concat();
-    assert!(whole.body.ends_with(&sent));
+    let sent = camera::frames(start_ms + 3 * FRAGMENT_MS, 20, 500);
+    // Of its two chunks the second.
+    assert!(whole.body.ends_with(&sent[13..].concat()));
 
     let part = server.get(&path, &[("range", "bytes=4-7")]);
     assert_eq!((part.status, &part.body[..]), (206, &b"moof"[..]));
@@ -283,8 +284,13 @@ fn live_only_appends() {
     upload(&server, &camera, [at(5), at(6), at(7), at(10)]);
     let third = playlist(&server, &folder);
     assert_eq!(second.matches("#EXT-X-DISCONTINUITY\n").count(), 1);
-    assert!(second.starts_with(&first));
-    assert!(third.starts_with(&second));
+    let whole = |text: &str| -> String {
+        let of_parts = ["#EXT-X-PART:", "#EXT-X-PRELOAD-HINT:"];
+        let is_whole = |line: &&str| !of_parts.iter().any(|tag| line.starts_with(tag));
+        text.lines().filter(is_whole).map(|line| format!("{line}\n")).collect()
+    };
+    assert!(whole(&second).starts_with(&whole(&first)));
+    assert!(whole(&third).starts_with(&whole(&second)));
     assert_eq!(segments(&third).len(), 8);
     // Another process makes the same window.
     let mut server = server;
@@ -293,7 +299,7 @@ fn live_only_appends() {
     assert!(server.ended().success());
     let data_dir = server.kill();
     let server = Server::start_at(port, &[], data_dir);
-    assert_eq!(playlist(&server, &folder), third);
+    assert_eq!(playlist(&server, &folder), whole(&third));
 
     // It slides, and counts what left.
     upload(&server, &camera, (11..55).map(at));

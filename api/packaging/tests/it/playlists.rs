@@ -36,6 +36,7 @@ fn playlist(kind: PlaylistKind) -> MediaPlaylist<'static> {
         kind,
         start_offset_s: None,
         segments: segments(),
+        low_latency: None,
     }
 }
 
@@ -53,6 +54,27 @@ fn media_playlists() {
         ..playlist(PlaylistKind::Live)
     };
     check_golden("live.m3u8", &live.write());
+    let part = |uri: &'static str, independent| Part {
+        uri: uri.into(),
+        duration: 45_000,
+        timescale: 90_000,
+        independent,
+    };
+    let low_latency = LowLatency {
+        part_target_ms: 500,
+        skip_until_s: 12,
+        skipped: 5,
+        parts: vec![(2, vec![part("v/4.0.m4s", true), part("v/4.1.m4s", false)])],
+        arriving: vec![(segment(5, 0), vec![part("v/5.0.m4s", true)])],
+        preload_hint: Some("v/5.1.m4s".into()),
+        reports: vec![RenditionReport {
+            uri: "audio.m3u8".into(),
+            last_msn: 4029,
+            last_part: Some(0),
+        }],
+    };
+    let low_latency = MediaPlaylist { low_latency: Some(low_latency), ..live };
+    check_golden("low-latency.m3u8", &low_latency.write());
     let unmapped = MediaPlaylist { segments: vec![segment(0, 1)], ..playlist(PlaylistKind::Vod) };
     assert!(unmapped.write().contains("#EXT-X-VERSION:3\n"), "{}", unmapped.write());
 }

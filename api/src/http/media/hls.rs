@@ -2,7 +2,8 @@
 //! has.
 
 use super::{File, answer, refuse};
-use crate::playback::segments::{SegmentName, parse_init_name};
+use crate::playback::reload::{Malformed, Reload};
+use crate::playback::segments::{PartName, SegmentName, parse_init_name};
 use crate::playback::token::{MediaToken, Span};
 use crate::playback::{MediaError, Rendition};
 use crate::service::Service;
@@ -22,7 +23,9 @@ pub async fn serve(
 ) -> HttpResponse {
     let (token, name) = path.into_inner();
     let found = match service.playback.open(&token).await {
-        Ok(token) => file(&service, &token, &name).await.map(|file| (token.expires_at, file)),
+        Ok(token) => file(&service, &token, &name, request.query_string())
+            .await
+            .map(|file| (token.expires_at, file)),
         Err(error) => Err(error),
     };
     match found {
@@ -31,7 +34,12 @@ pub async fn serve(
     }
 }
 
-async fn file(service: &Service, token: &MediaToken, name: &str) -> Result<File, MediaError> {
+async fn file(
+    service: &Service,
+    token: &MediaToken,
+    name: &str,
+    query: &str,
+) -> Result<File, MediaError> {
     let playback = &service.playback;
     let playlist = |text| File::Text {
         content_type: PLAYLIST,
@@ -40,11 +48,14 @@ async fn file(service: &Service, token: &MediaToken, name: &str) -> Result<File,
     };
     match name {
         "main.m3u8" => playback.multivariant_playlist(token).await.map(playlist),
-        "video.m3u8" => playback.media_playlist(token, Rendition::Video).await.map(playlist),
-        "audio.m3u8" => playback.media_playlist(token, Rendition::Audio).await.map(playlist),
+        "video.m3u8" => media_playlist(service, token, Rendition::Video, query).await.map(playlist),
+        "audio.m3u8" => media_playlist(service, token, Rendition::Audio, query).await.map(playlist),
         name => {
             if let Ok(segment) = name.parse::<SegmentName>() {
                 let bytes = playback.segment(token, segment).await?;
+                Ok(File::Media { content_type: SEGMENT, bytes })
+            } else if let Ok(part) = name.parse::<PartName>() {
+                let bytes = playback.part(token, part).await?;
                 Ok(File::Media { content_type: SEGMENT, bytes })
             } else if let Some(init) = parse_init_name(name) {
                 let bytes = playback.init_segment(token, init).await?;
@@ -53,5 +64,19 @@ async fn file(service: &Service, token: &MediaToken, name: &str) -> Result<File,
                 Err(MediaError::NotFound)
             }
         }
+    }
+}
+
+/// Waits for what the query asks for, but not while the service is on its way down.
+async fn media_playlist(
+    service: &Service,
+    token: &MediaToken,
+    rendition: Rendition,
+    query: &str,
+) -> Result<String, MediaError> {
+    let reload = Reload::parse(query).map_err(|Malformed(why)| MediaError::Malformed(why))?;
+    tokio::select! {
+        playlist = service.playback.media_playlist(token, rendition, reload) => playlist,
+        () = service.stopping() => Err(MediaError::NotYet),
     }
 }

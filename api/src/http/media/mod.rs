@@ -107,6 +107,8 @@ pub fn refuse(error: MediaError) -> HttpResponse {
             tracing::debug!(cause, "no picture");
             (StatusCode::NOT_FOUND, "no picture can be made of this footage")
         }
+        MediaError::Malformed(why) => (StatusCode::BAD_REQUEST, why),
+        MediaError::NotYet => (StatusCode::SERVICE_UNAVAILABLE, "nothing newer has arrived"),
         MediaError::Storage(error) => {
             tracing::error!(%error, "media was not served");
             (StatusCode::SERVICE_UNAVAILABLE, "try again later")
