@@ -87,10 +87,12 @@ pub struct Arriving {
     kept: AtomicU64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Stream {
     fragments: VecDeque<Arc<Fragment>>,
     kept: u64,
+    /// The last fragment that anybody was told of.
+    told: FragmentNumber,
     uploads: usize,
     changed: watch::Sender<()>,
 }
@@ -109,11 +111,10 @@ impl Arriving {
 
     /// What there is now. The archive is to be asked after this, so that nothing is in neither.
     pub fn snapshot(&self, stream: StreamId) -> Snapshot {
-        let streams = self.streams.lock();
-        streams.get(&stream).map_or_else(Snapshot::default, |known| Snapshot {
-            fragments: known.fragments.iter().cloned().collect(),
-            kept: known.kept,
-        })
+        let mut streams = self.streams.lock();
+        let Some(known) = streams.get_mut(&stream) else { return Snapshot::default() };
+        known.told = known.fragments.back().map_or(known.told, |f| f.number.max(known.told));
+        Snapshot { fragments: known.fragments.iter().cloned().collect(), kept: known.kept }
     }
 
     pub fn fragment(&self, stream: StreamId, number: FragmentNumber) -> Option<Arc<Fragment>> {
@@ -129,7 +130,13 @@ impl Arriving {
 
     /// A stream of which the archive may have got anything.
     fn unknown(&self) -> Stream {
-        Stream { kept: self.kept.fetch_add(1, Ordering::Relaxed) + 1, ..Stream::default() }
+        Stream {
+            fragments: VecDeque::new(),
+            kept: self.kept.fetch_add(1, Ordering::Relaxed) + 1,
+            told: FragmentNumber(0),
+            uploads: 0,
+            changed: watch::Sender::default(),
+        }
     }
 
     fn change(&self, stream: StreamId, change: impl FnOnce(&mut Stream)) {
@@ -141,7 +148,7 @@ impl Arriving {
 
     fn settle(&self, stream: StreamId, number: FragmentNumber, state: State) {
         self.change(stream, |stream| {
-            let is_watched = stream.changed.receiver_count() > 0;
+            let is_told = number <= stream.told;
             if state == State::Kept {
                 stream.kept = self.kept.fetch_add(1, Ordering::Relaxed) + 1;
             }
@@ -151,7 +158,7 @@ impl Arriving {
                 fragment.state = state;
                 let len = fragment.len();
                 let room = MAX_CUT_BYTES.saturating_sub(self.cut_bytes.load(Ordering::Relaxed));
-                if state == State::Cut && is_watched && len <= room {
+                if state == State::Cut && is_told && len <= room {
                     self.cut_bytes.fetch_add(len, Ordering::Relaxed);
                     is_worth_keeping = true;
                 } else {

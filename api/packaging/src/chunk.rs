@@ -533,7 +533,10 @@ mod tests {
 
         for (chunk, samples) in chunks {
             assert_eq!(chunk.key, samples[0].key);
-            assert!(chunk.duration * 1000 <= timescale * 540 || samples.len() == 1, "at most 540 ms");
+            assert!(
+                chunk.duration * 1000 <= timescale * 540 || samples.len() == 1,
+                "at most 540 ms"
+            );
             assert!(samples.iter().all(|s| s.duration > 0), "decode times rise");
         }
         for pair in chunks.windows(2) {
@@ -690,7 +693,7 @@ mod tests {
         check_cuts(2, None, &[13, 12, 12, 12, 12, 12, 2]);
         check_cuts(3, Some(1), &[13, 12, 12, 12, 12, 12, 2]);
         // The only closed place would leave a chunk of one picture.
-        check_cuts(73, Some(1), &[13, 12, 12, 12, 12, 12, 2]);
+        check_cuts(73, Some(1), &[14, 13, 13, 13, 13, 9]);
     }
 
     #[test]

@@ -80,8 +80,6 @@ pub struct Window {
     pub segments: VecDeque<Listed>,
     /// What is not kept yet, as far as it is here.
     pub arriving: Vec<Listed>,
-    /// The same fragments as when they were last listed.
-    announced: Vec<Arc<Fragment>>,
     /// [`Snapshot::kept`] when the archive was last asked.
     asked_at: Option<u64>,
     /// Video segments that slid out.
@@ -100,7 +98,6 @@ impl Window {
             origin,
             segments: VecDeque::new(),
             arriving: Vec::new(),
-            announced: Vec::new(),
             asked_at: None,
             video_sequence: 0,
             audio_sequence: 0,
@@ -165,10 +162,10 @@ impl Window {
     }
 
     fn advance(&mut self, mut found: Vec<FragmentRecord>, known: &[Arc<Fragment>]) {
-        let announced = std::mem::take(&mut self.announced);
+        let announced = std::mem::take(&mut self.arriving);
         let mut is_waiting = false;
         for listed in announced {
-            let number = listed.number;
+            let number = listed.fragment.number;
             if let Some(at) = found.iter().position(|f| f.number == number) {
                 let kept = found.remove(at);
                 self.append(kept);
@@ -186,8 +183,7 @@ impl Window {
                 // The archive is asked again when this one is in it.
                 break;
             }
-            let cut = now.unwrap_or(&listed).record();
-            cut.into_iter().for_each(|fragment| self.append(fragment));
+            self.append(now.and_then(|f| f.record()).unwrap_or(listed.fragment));
         }
         if !is_waiting {
             found.into_iter().for_each(|fragment| self.append(fragment));
@@ -210,7 +206,6 @@ impl Window {
             let record = fragment.record().filter(|_| fragment.has_short_parts());
             let Some(listed) = record.and_then(|record| appended(last, record)) else { continue };
             self.arriving.push(listed);
-            self.announced.push(fragment.clone());
             if fragment.state == State::Arriving {
                 break;
             }
