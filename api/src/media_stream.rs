@@ -29,6 +29,12 @@ pub struct MediaSettings {
 pub const MAX_TAGS: usize = 50;
 
 impl MediaSettings {
+    /// Whether anything is to be kept. Footage that is not can be followed while it arrives, and is
+    /// promised to nobody.
+    pub fn is_archived(&self) -> bool {
+        self.retention_hours != Some(0)
+    }
+
     /// Another text after every change.
     pub fn version(&self, stream: StreamId) -> String {
         format!("{}{}", stream.0, self.changes)

@@ -25,7 +25,8 @@ use tokio::time::{self, Instant, MissedTickBehavior};
 /// How often the right to upload is looked up again while an upload goes on.
 const RIGHTS_EVERY: Duration = Duration::from_secs(3);
 
-const DAY_MS: i64 = 24 * 3_600 * 1_000;
+const HOUR_MS: i64 = 3_600 * 1_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
 /// The longest that any plan keeps footage.
 const MAX_DAYS: u32 = 3_650;
 
@@ -47,6 +48,9 @@ pub async fn begin(
     let Storage { catalog, archive } = &service.storage;
     let plan = catalog.plans_by_id(&[plan]).await?.pop().flatten();
     let days = plan.map_or(MAX_DAYS, |plan| plan.days);
+    let settings = catalog.media_settings(&[grant.stream]).await?.pop().unwrap_or_default();
+    let kept_hours = settings.retention_hours.filter(|hours| *hours > 0);
+    let kept_ms = kept_hours.map_or(i64::from(days) * DAY_MS, |hours| i64::from(hours) * HOUR_MS);
     let mut earlier = service.uploads.producer_sessions(grant.stream);
     if earlier.is_empty() {
         // After a restart of the service its producers reconnect, too.
@@ -57,7 +61,8 @@ pub async fn begin(
     let facts = UploadFacts {
         stream: grant.stream,
         timecodes,
-        kept_ms: i64::from(days).saturating_mul(DAY_MS),
+        kept_ms,
+        is_archived: settings.is_archived(),
         earlier,
         limits: Limits {
             fragment_bytes: max_fragment_bytes,

@@ -41,6 +41,8 @@ pub struct UploadFacts {
     pub timecodes: Timecodes,
     /// Footage older than this by its capture time is past what the plan keeps.
     pub kept_ms: i64,
+    /// Whether PERSISTED may be said: not where nothing is to be kept.
+    pub is_archived: bool,
     /// The producer sessions that uploaded to this stream before.
     pub earlier: Vec<ProducerSession>,
     pub limits: Limits,
@@ -234,7 +236,7 @@ impl Upload {
             Ok(Appended::Stored(number) | Appended::Duplicate(number)) => {
                 // Once a fragment is lost, an acknowledgement of a later one would let the producer
                 // forget the lost one.
-                if !self.has_lost {
+                if !self.has_lost && self.facts.is_archived {
                     let number = *number;
                     self.outputs.push_back(Output::Ack(Ack::Persisted { timecode, number }));
                 }
@@ -677,6 +679,7 @@ mod tests {
             stream: StreamId::new(Timestamp::from_millis(NOW)),
             timecodes,
             kept_ms: 7 * 86_400_000,
+            is_archived: true,
             earlier: Vec::new(),
             limits: Limits::default(),
             lasts_ms: Some(60_000),
@@ -828,6 +831,17 @@ mod tests {
         let payload = Payload::from(vec![0, 0, 0, 1, 0x41]);
         missing_key.extend(writer::simple_block(1, 0, false, &payload));
         missing_key.extend(payload.to_bytes());
+        let block = |track, bytes: usize| {
+            let payload = Payload::from(vec![0; bytes]);
+            let header = writer::simple_block(track, 0, true, &payload);
+            [&header[..], &payload.to_bytes()].concat()
+        };
+        let large = [&writer::cluster(0)[..], &block(1, 51 << 20)].concat();
+        let unknown_track = [&writer::cluster(0)[..], &block(9, 8)].concat();
+        let tags = |count: usize, name: usize, value: usize| {
+            let tag = SimpleTag { name: "n".repeat(name), value: "v".repeat(value) };
+            writer::tags(&vec![tag; count]).to_vec()
+        };
         let unusable =
             Track { codec_private: Bytes::from_static(b"?"), ..track(1, TrackKind::Video) };
         let audio_missing = header(&[track(1, TrackKind::Video), track(2, TrackKind::Audio)]);
@@ -842,6 +856,23 @@ mod tests {
                 &["buffering 0 1", "error 4011 at 0 1"],
             ),
             ([video(), fragment_of(0, 22, 0)].concat(), &["buffering 0 1", "error 4002 at 0 1"]),
+            ([video(), large].concat(), &["buffering 0 1", "error 4001 at 0 1"]),
+            ([video(), unknown_track].concat(), &["buffering 0 1", "error 4010 at 0 1"]),
+            (
+                [video(), fragment(0), tags(11, 1, 1)].concat(),
+                &["buffering 0 1", "error 4009 at 0 1"],
+            ),
+            (
+                [video(), fragment(0), tags(1, 129, 1)].concat(),
+                &["buffering 0 1", "error 4009 at 0 1"],
+            ),
+            (
+                [video(), fragment(0), tags(1, 1, 257)].concat(),
+                &["buffering 0 1", "error 4009 at 0 1"],
+            ),
+            ([video(), tags(11, 1, 1)].concat(), &["error 4009"]),
+            // A second Segment, and Tracks among the fragments.
+            ([video(), fragment(0), video()].concat(), &["buffering 0 1", "error 4006 at 0 1"]),
         ];
         for (body, expected) in table {
             check(vec![Push(body), End], &[expected, &["ended"]].concat());
@@ -938,6 +969,34 @@ mod tests {
                 "append NOW000000 +1000 ms, 2 chunks",
                 "persisted 0 70",
                 "error 4003",
+                "ended",
+            ],
+        );
+    }
+
+    /// As an intermittent producer does it: its connection stays open.
+    #[test]
+    fn a_pause_after_a_fragment_is_no_end() {
+        check(
+            vec![
+                Push([video(), fragment(0), end_of_fragment()].concat()),
+                Stored,
+                WaitMs(20_000),
+                Push([tag("motion"), fragment(30_000), end_of_fragment()].concat()),
+                Stored,
+                End,
+            ],
+            &[
+                "buffering 0 1",
+                "received 0 1",
+                "append NOW000000 +1000 ms, 1 chunks",
+                "persisted 0 70",
+                "idle",
+                "idle",
+                "buffering 30000 2",
+                "received 30000 2",
+                "append NOW030000 +1000 ms, 1 chunks",
+                "persisted 30000 70",
                 "ended",
             ],
         );

@@ -60,10 +60,12 @@ pub struct Followed {
 }
 
 impl Follower {
+    /// Nothing that arrived before `oldest` is handed out.
     pub async fn new(
         archive: Arc<dyn Archive>,
         stream: StreamId,
         start: Start,
+        oldest: Option<Timestamp>,
     ) -> Result<Self, StorageError> {
         let appended = archive.watch(stream);
         let floor = match start {
@@ -83,11 +85,12 @@ impl Follower {
                 }
             },
         };
+        let oldest = oldest.map_or(FragmentNumber(0), |oldest| before(first_number_at(oldest)));
         Ok(Self {
             archive,
             stream,
             appended,
-            floor,
+            floor: floor.max(oldest),
             handed_out: BTreeSet::new(),
             ahead: VecDeque::new(),
             newest_arrival: Timestamp::from_millis(0),

@@ -2,6 +2,7 @@
 
 use super::Playback;
 use crate::id::StreamId;
+use crate::media_stream::MediaSettings;
 use crate::segment::TimeRange;
 use crate::storage::{FragmentQuery, FragmentRecord, RangeBy, StorageError, TimeOrder};
 use lookback_wire::{FragmentNumber, Timestamp};
@@ -33,7 +34,7 @@ pub struct Selection {
 }
 
 /// One page of what was selected, by the selected time.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Page {
     pub fragments: Vec<FragmentRecord>,
     /// What selects the rest, where there is some.
@@ -41,11 +42,21 @@ pub struct Page {
 }
 
 impl Playback {
+    /// Whether the stream's footage is kept. What is not can be followed for a while, and is listed
+    /// nowhere.
+    pub(super) async fn is_archived(&self, stream: StreamId) -> Result<bool, StorageError> {
+        let settings = self.storage.catalog.media_settings(&[stream]).await?;
+        Ok(settings.iter().all(MediaSettings::is_archived))
+    }
+
     pub async fn fragment_by_number(
         &self,
         stream: StreamId,
         number: FragmentNumber,
     ) -> Result<Option<FragmentRecord>, StorageError> {
+        if !self.is_archived(stream).await? {
+            return Ok(None);
+        }
         let found = self.storage.archive.fragments_by_number(stream, &[number]).await?;
         Ok(found.into_iter().flatten().next())
     }
@@ -61,8 +72,11 @@ impl Playback {
         let Some(range) =
             TimeRange::new(at(selection.from_ms), at(selection.to_ms.saturating_add(1)))
         else {
-            return Ok(Page { fragments: Vec::new(), rest: None });
+            return Ok(Page::default());
         };
+        if !self.is_archived(stream).await? {
+            return Ok(Page::default());
+        }
         let mut fragments = match selection.by {
             SelectorType::ServerTimestamp => {
                 let by = RangeBy::Arrival { after: selection.after.map(FragmentNumber) };

@@ -46,6 +46,8 @@ const MAX_RIGHTS: usize = 20_000;
 const WATCHED_MS: i64 = 30_000;
 /// Watched streams remembered; one that is forgotten is remembered again within seconds.
 const MAX_WATCHED: usize = 100_000;
+/// How long footage that is not to be kept can be read: as long as Kinesis Video Streams buffers it.
+const UNARCHIVED_MS: i64 = 5 * 60 * 1_000;
 /// Initialization segments remembered, about 1.5 KB each.
 const MAX_INITS: usize = 4_096;
 
@@ -227,9 +229,13 @@ impl Playback {
         }
     }
 
-    /// A reader of a stream's fragments in the order of their arrival.
+    /// A reader of a stream's fragments in the order of their arrival. Where nothing is to be kept it
+    /// begins with those of the last minutes at most.
     pub async fn follow(&self, stream: StreamId, start: Start) -> Result<Follower, StorageError> {
-        Follower::new(self.storage.archive.clone(), stream, start).await
+        let is_archived = self.is_archived(stream).await?;
+        let now = self.clock.now();
+        let oldest = if is_archived { None } else { Some(now.plus_millis(-UNARCHIVED_MS)) };
+        Follower::new(self.storage.archive.clone(), stream, start, oldest).await
     }
 
     /// What a token opens, if it is ours, has not expired and its holder may still watch.

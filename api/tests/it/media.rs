@@ -3,6 +3,8 @@
 
 use crate::camera::{self, Registered, Upload};
 use crate::server::{Answer, PATIENCE, Server};
+use lookback_api::media_stream::MediaSettings;
+use lookback_api::storage::embedded;
 use lookback_wire::ebml::{Children, Header};
 use lookback_wire::matroska::{Event, Limits, Reader, element, writer};
 use lookback_wire::{Ack, Frame, SimpleTag, UploadHeader};
@@ -445,6 +447,31 @@ fn fragments_are_answered_by_number_in_the_order_asked_for() {
         assert_eq!(got[n].service["EXCEPTION_ERROR_CODE"], "4000");
         assert!(got[n].frames.is_empty() && got[n].header.is_none());
     }
+}
+
+#[test]
+fn what_is_not_kept_can_be_followed_and_is_promised_to_nobody() {
+    let server = Server::start();
+    let camera = camera::register(&server, "cam");
+    let viewer = Viewer::of(&server, &camera.media_stream);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let catalog = embedded::open_catalog(server.data_dir()).unwrap();
+        let none =
+            MediaSettings { retention_hours: Some(0), changes: 1, ..MediaSettings::default() };
+        let stream = camera.stream.parse().unwrap();
+        assert!(catalog.put_media_settings(stream, none).await.unwrap());
+    });
+    let start_ms = now_ms() - 60_000;
+    let mut uploading = upload(&server, &camera);
+    uploading.send(&[fragment(start_ms), fragment(start_ms + FRAGMENT_MS)].concat()).unwrap();
+    let mut media = viewer.get_media(json!({ "StartSelectorType": "EARLIEST" }));
+    assert_eq!(timecodes(&media.take(2)), [start_ms, start_ms + FRAGMENT_MS]);
+    uploading.finish().unwrap();
+    let acks: Vec<Ack<String>> = std::iter::from_fn(|| uploading.ack().unwrap()).collect();
+    assert_eq!(acks.len(), 4, "{acks:?}");
+    assert!(!acks.iter().any(|ack| matches!(ack, Ack::Persisted { .. })), "{acks:?}");
+    assert!(viewer.list(0, now_ms(), 10).is_empty());
 }
 
 #[test]
