@@ -125,9 +125,6 @@ impl Upload {
         media_stream: &str,
         headers: &[(&str, &str)],
     ) -> io::Result<Self> {
-        let mut socket = TcpStream::connect(address)?;
-        socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
         let mut head = format!(
             "POST /putMedia HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\
              x-amzn-stream-name: {media_stream}\r\ntransfer-encoding: chunked\r\n"
@@ -139,7 +136,15 @@ impl Upload {
         for (name, value) in if headers.is_empty() { &absolute[..] } else { headers } {
             head += &format!("{name}: {value}\r\n");
         }
-        socket.write_all(format!("{head}\r\n").as_bytes())?;
+        Self::request(address, &format!("{head}\r\n"))
+    }
+
+    /// The same with a head of any kind, up to its empty line.
+    pub fn request(address: SocketAddr, head: &str) -> io::Result<Self> {
+        let mut socket = TcpStream::connect(address)?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.write_all(head.as_bytes())?;
         let mut answer = BufReader::new(socket.try_clone()?);
         let mut line = String::new();
         answer.read_line(&mut line)?;

@@ -1,6 +1,7 @@
 //! The Kinesis API as the Rust SDK's clients call it.
 
-use crate::server::{Server, lookback, outcome};
+use crate::camera::{self, Upload};
+use crate::server::{PATIENCE, Server, lookback, outcome};
 use aws_sdk_kinesisvideo::Client;
 use aws_sdk_kinesisvideo::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
 use aws_sdk_kinesisvideo::error::ProvideErrorMetadata;
@@ -9,7 +10,9 @@ use aws_sdk_kinesisvideo::types::{
     NotificationConfiguration, NotificationDestinationConfig, Status, StreamNameCondition,
     StreamStorageConfiguration, Tag, UpdateDataRetentionOperation,
 };
-use serde_json::Value;
+use lookback_wire::matroska::writer;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant, SystemTime};
 
 /// An admin's access key pair.
 pub fn admin_keys(server: &Server) -> (String, String) {
@@ -162,6 +165,72 @@ async fn the_control_plane() {
     client.delete_stream().stream_arn(arn).send().await.unwrap();
     let gone = client.describe_stream().stream_name("cam").send().await.unwrap_err();
     assert!(gone.into_service_error().is_resource_not_found_exception());
+}
+
+/// An upload of one fragment that stays open, and when the fragment begins.
+fn upload(server: &Server, token: &str, media_stream: &str) -> (Upload, u64) {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let at_ms = now.as_millis() as u64 - 60_000;
+    let mut upload = Upload::open(server.address, token, media_stream, &[]).unwrap();
+    assert_eq!(upload.status, 200);
+    upload.send(&writer::header(&camera::header())).unwrap();
+    upload.send(&camera::fragment(at_ms, &camera::frames(at_ms, 20, 500))).unwrap();
+    upload.send(&camera::end_of_fragment()).unwrap();
+    upload.persisted(at_ms).unwrap();
+    (upload, at_ms)
+}
+
+fn fragment_count(server: &Server, token: &str, media_stream: &str) -> usize {
+    let bearer = format!("Bearer {token}");
+    let ever = json!({ "StartTimestamp": 0, "EndTimestamp": 4_000_000_000u64 });
+    let selector = json!({ "FragmentSelectorType": "SERVER_TIMESTAMP", "TimestampRange": ever });
+    let input = json!({ "StreamName": media_stream, "FragmentSelector": selector });
+    let answer = server.post_json("/listFragments", &[("authorization", &bearer)], &input);
+    answer.json()["Fragments"].as_array().unwrap().len()
+}
+
+#[tokio::test]
+async fn footage_goes_with_its_stream_to_the_device_that_adopts_it_or_away() {
+    let server = Server::start();
+    let admin = server.token(&["--role", "admin"]);
+    let client = control_client(&server, &admin_keys(&server));
+    let create = async |name: &str| {
+        let create = client.create_stream().stream_name(name).data_retention_in_hours(24);
+        create.send().await.unwrap().stream_arn().unwrap().to_owned()
+    };
+    create("adopted").await;
+    drop(upload(&server, &admin, "adopted"));
+    let query = "mutation($input: RegisterDeviceInput!) { registerDevice(input: $input) {
+        device { streams { mediaStreamName earliest } } userErrors { message } } }";
+    let input = json!({"externalId": "adopted", "name": "Door", "timeZone": "UTC",
+        "mediaStreamNames": ["adopted"]});
+    let body = json!({"query": query, "variables": {"input": input}});
+    let bearer = format!("Bearer {admin}");
+    let answer = server.post_json("/graphql", &[("authorization", &bearer)], &body).json();
+    let stream = &answer["data"]["registerDevice"]["device"]["streams"][0];
+    assert_eq!(stream["mediaStreamName"], "adopted", "{answer}");
+    assert!(stream["earliest"].is_string(), "{answer}");
+    assert_eq!(fragment_count(&server, &admin, "adopted"), 1);
+
+    let arn = create("deleted").await;
+    let (mut open, mut at_ms) = upload(&server, &admin, "deleted");
+    assert_eq!(fragment_count(&server, &admin, "deleted"), 1);
+    client.delete_stream().stream_arn(arn).send().await.unwrap();
+    let refused = Upload::open(server.address, &admin, "deleted", &[]).unwrap();
+    assert_eq!(refused.status, 404);
+    let begun = Instant::now();
+    loop {
+        at_ms += 1_000;
+        let fragment = camera::fragment(at_ms, &camera::frames(at_ms, 20, 500));
+        open.send(&[fragment, camera::end_of_fragment()].concat()).unwrap();
+        if open.persisted(at_ms).is_err() {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "the upload goes on");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    create("deleted").await;
+    assert_eq!(fragment_count(&server, &admin, "deleted"), 0);
 }
 
 #[tokio::test]

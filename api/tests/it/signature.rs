@@ -1,6 +1,8 @@
 //! Requests signed by others: the recorded ones of Amazon's producers and boto3, and those that the
 //! Rust SDK's own signer signs, altered in every way.
 
+use crate::camera;
+use crate::server::{Answer, PATIENCE, Server};
 use aws_sdk_kinesisvideo::config::Credentials;
 use aws_sigv4::http_request::{
     PayloadChecksumKind, SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign,
@@ -8,7 +10,10 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4;
 use lookback_api::signature::{Body, Refused, Request, Signature};
 use lookback_wire::Timestamp;
+use lookback_wire::matroska::writer;
 use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -68,6 +73,16 @@ impl Sent {
         signature.verify(&request, body, SECRET, at)
     }
 
+    /// As it goes over a socket.
+    fn head(&self) -> String {
+        let target = match self.query.as_str() {
+            "" => self.path.clone(),
+            query => format!("{}?{query}", self.path),
+        };
+        let headers = self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
+        format!("{} {target} HTTP/1.1\r\n{}\r\n", self.method, headers.collect::<String>())
+    }
+
     fn set(&mut self, name: &str, value: &str) {
         self.headers.retain(|(given, _)| !given.eq_ignore_ascii_case(name));
         self.headers.push((name.into(), value.into()));
@@ -91,8 +106,18 @@ enum Payload {
     Streaming,
 }
 
+fn signed(sent: Sent, payload: Payload, presigned: bool) -> Sent {
+    signed_by((ID, SECRET), NOW_S as u64, sent, payload, presigned)
+}
+
 /// Signs as the Rust SDK does, by header or by query.
-fn signed(mut sent: Sent, payload: Payload, presigned: bool) -> Sent {
+fn signed_by(
+    (id, secret): (&str, &str),
+    at_s: u64,
+    mut sent: Sent,
+    payload: Payload,
+    presigned: bool,
+) -> Sent {
     let streaming = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
     if payload == Payload::Streaming {
         sent.set("x-amz-content-sha256", streaming);
@@ -104,17 +129,20 @@ fn signed(mut sent: Sent, payload: Payload, presigned: bool) -> Sent {
         settings.signature_location = SignatureLocation::QueryParams;
         settings.expires_in = Some(Duration::from_secs(600));
     }
-    let identity = Credentials::new(ID, SECRET, None, None, "test").into();
+    let identity = Credentials::new(id, secret, None, None, "test").into();
     let parameters = v4::SigningParams::builder()
         .identity(&identity)
         .region("eu-central-1")
         .name("kinesisvideo")
-        .time(SystemTime::UNIX_EPOCH + Duration::from_secs(NOW_S as u64))
+        .time(SystemTime::UNIX_EPOCH + Duration::from_secs(at_s))
         .settings(settings)
         .build()
         .unwrap()
         .into();
-    let uri = format!("http://{}{}?{}", sent.header("host"), sent.path, sent.query);
+    let uri = match sent.query.as_str() {
+        "" => format!("http://{}{}", sent.header("host"), sent.path),
+        query => format!("http://{}{}?{query}", sent.header("host"), sent.path),
+    };
     let headers = sent.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let body = match payload {
         Payload::Body => SignableBody::Bytes(&sent.body),
@@ -130,7 +158,9 @@ fn signed(mut sent: Sent, payload: Payload, presigned: bool) -> Sent {
     }
     for (name, value) in parameters {
         let value = value.replace('/', "%2F").replace(';', "%3B");
-        sent.query = format!("{}&{name}={value}", sent.query);
+        let more = format!("{name}={value}");
+        sent.query =
+            [sent.query.as_str(), &more].join(if sent.query.is_empty() { "" } else { "&" });
     }
     if payload == Payload::Unsigned {
         sent.set("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD");
@@ -208,6 +238,102 @@ fn every_convention_verifies_and_only_as_long_as_it_may() {
     assert_eq!(wrong_hash.verify_at(now(), false), Err(Refused::Mismatch));
     let bodies_end = signed(example(), Payload::Nothing, false).verify_at(now(), false);
     assert_eq!(bodies_end, Err(Refused::Mismatch), "a body that could be hashed was not");
+}
+
+/// An access key of the device: its credential's identifier and the pair.
+fn access_key(server: &Server, device: &str) -> (String, String, String) {
+    let query =
+        "mutation($input: IssueDeviceCredentialInput!) { issueDeviceCredential(input: $input) {
+        credential { accessKeyId secretAccessKey credential { id } } } }";
+    let input = json!({"deviceId": device, "kind": "ACCESS_KEY"});
+    let answer = manage(server, query, json!({"input": input}));
+    let issued = &answer["issueDeviceCredential"]["credential"];
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    (
+        text(&issued["credential"]["id"]),
+        text(&issued["accessKeyId"]),
+        text(&issued["secretAccessKey"]),
+    )
+}
+
+fn manage(server: &Server, query: &str, variables: Value) -> Value {
+    let bearer = format!("Bearer {}", server.token(&["--role", "manager"]));
+    let body = json!({"query": query, "variables": variables});
+    let answer = server.post_json("/graphql", &[("authorization", &bearer)], &body).json();
+    assert!(answer["errors"].is_null(), "{answer}");
+    answer["data"].clone()
+}
+
+/// PutMedia's head as producers send it: without the port, and with what belongs to the connection.
+fn put_media(stream: &str) -> Sent {
+    Sent::parse(
+        format!(
+            "POST /putMedia HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\n\
+             connection: keep-alive\r\ntransfer-encoding: chunked\r\n\
+             user-agent: AWS-PRODUCER-SDK-KVS/1.6.4 GCC/12.2.0 Linux/6.18.44 x86_64\r\n\
+             x-amzn-fragment-timecode-type: ABSOLUTE\r\n\
+             x-amzn-producer-start-timestamp: 1795330630.54\r\n\
+             x-amzn-stream-name: {stream}\r\n\r\n"
+        )
+        .as_bytes(),
+    )
+}
+
+#[test]
+fn uploads_are_signed_in_every_convention() {
+    let server = Server::start();
+    let camera = camera::register(&server, "cam");
+    let other = camera::register(&server, "other");
+    let (credential, id, secret) = access_key(&server, &camera.device);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let sign = |sent, payload, presigned, age_s: u64| {
+        signed_by((&id, &secret), now.as_secs() - age_s, sent, payload, presigned)
+    };
+    let conventions = [
+        (Payload::Nothing, false),
+        (Payload::Nothing, true),
+        (Payload::Unsigned, false),
+        (Payload::Streaming, false),
+    ];
+    for (n, (payload, presigned)) in conventions.into_iter().enumerate() {
+        let sent = sign(put_media(&camera.media_stream), payload, presigned, 0);
+        let mut upload = camera::Upload::request(server.address, &sent.head()).unwrap();
+        assert_eq!(upload.status, 200, "{payload:?}: {sent:?}");
+        let at_ms = now.as_millis() as u64 - 60_000 + 1_000 * n as u64;
+        upload.send(&writer::header(&camera::header())).unwrap();
+        upload.send(&camera::fragment(at_ms, &camera::frames(at_ms, 20, 500))).unwrap();
+        upload.send(&camera::end_of_fragment()).unwrap();
+        upload.persisted(at_ms).unwrap();
+        upload.finish().unwrap();
+    }
+
+    let refused = |sent: &Sent| {
+        let mut socket = std::net::TcpStream::connect(server.address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.write_all(sent.head().as_bytes()).unwrap();
+        let answer = Answer::read(&mut BufReader::new(socket), false);
+        (answer.status, answer.header("x-amzn-errortype").unwrap().to_owned(), answer.json())
+    };
+    let good = sign(put_media(&camera.media_stream), Payload::Nothing, false, 0);
+    let mut other_stream = good.clone();
+    other_stream.set("x-amzn-stream-name", &other.media_stream);
+    let late = sign(put_media(&camera.media_stream), Payload::Nothing, false, 16 * 60);
+    for (sent, kind) in [
+        (&other_stream, "InvalidSignatureException"),
+        (&late, "InvalidSignatureException"),
+        (&put_media(&camera.media_stream), "MissingAuthenticationTokenException"),
+    ] {
+        let (status, told, body) = refused(sent);
+        assert_eq!((status, told.as_str()), (403, kind), "{body}");
+        assert!(body["message"].is_string() && body["Message"].is_null(), "{body}");
+    }
+    let foreign = sign(put_media(&other.media_stream), Payload::Nothing, false, 0);
+    assert_eq!(refused(&foreign).0, 404, "another device's stream does not exist for it");
+
+    let revoke = "mutation($id: ID!) { revokeDeviceCredential(id: $id) { userErrors { code } } }";
+    manage(&server, revoke, json!({"id": credential}));
+    let (status, kind, _) = refused(&good);
+    assert_eq!((status, kind.as_str()), (403, "UnrecognizedClientException"));
 }
 
 #[test]

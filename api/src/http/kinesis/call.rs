@@ -4,6 +4,7 @@
 use super::error::KinesisError;
 use super::select::{Selected, StreamSelector};
 use crate::access::{Action, Principal};
+use crate::device::Stream;
 use crate::http::caller;
 use crate::service::Service;
 use crate::signature;
@@ -91,4 +92,17 @@ pub async fn principal(
     body: signature::Body<'_>,
 ) -> Result<Principal, KinesisError> {
     caller::signer(service, request, body).await?.ok_or_else(KinesisError::no_caller)
+}
+
+/// Holds the calls of `operation` on a stream to their rate, where there is one.
+pub fn admit(
+    service: &Service,
+    stream: &Stream,
+    operation: &'static str,
+) -> Result<(), KinesisError> {
+    if service.throttle.admits(stream.id, operation, service.clock.now()) {
+        Ok(())
+    } else {
+        Err(KinesisError::too_many_calls(operation, &stream.media_stream_name))
+    }
 }

@@ -1,11 +1,10 @@
 //! Media read back through the Kinesis Video Streams API: GetMedia, ListFragments and
 //! GetMediaForFragmentList. Media is sent fragment by fragment as the client takes it.
 
-use super::call::{Answer, Call};
+use super::call::{Answer, Call, admit};
 use super::error::KinesisError;
 use super::select::{Selected, StreamSelector};
 use crate::access::{Action, Decision, Principal};
-use crate::device::Stream;
 use crate::id::{DeviceId, StreamId};
 use crate::playback::follow::{Followed, Follower, Start};
 use crate::playback::fragment_list::{Selection, SelectorType};
@@ -263,14 +262,6 @@ pub(super) fn timestamp(name: &str, seconds: f64) -> Result<Timestamp, KinesisEr
 
 pub(super) fn epoch_seconds(at: Timestamp) -> f64 {
     at.as_millis() as f64 / 1_000.0
-}
-
-fn admit(service: &Service, stream: &Stream, operation: &'static str) -> Result<(), KinesisError> {
-    if service.throttle.admits(stream.id, operation, service.clock.now()) {
-        Ok(())
-    } else {
-        Err(KinesisError::too_many_calls(operation, &stream.media_stream_name))
-    }
 }
 
 /// Who reads media over a connection of its own.

@@ -1,7 +1,7 @@
 //! Streams as the control plane makes, shows, changes and deletes them.
 
 use super::bounds::{is_device_name, is_kms_key_id, is_media_type, is_stream_name, require};
-use super::call::{Answer, Call};
+use super::call::{Answer, Call, admit};
 use super::error::KinesisError;
 use super::select::{Selected, StreamSelector, arn};
 use super::settings::{self, check_tags, check_version};
@@ -147,6 +147,7 @@ fn retention_hours(hours: i64) -> Result<u32, KinesisError> {
 pub async fn describe_stream(call: Call) -> Answer {
     let selector: StreamSelector = call.input()?;
     let Selected { stream, .. } = call.select(&selector, Action::View).await?;
+    admit(&call.service, &stream, "DescribeStream")?;
     let infos = stream_infos(&call, &[stream]).await?;
     Ok(Json(json!({ "StreamInfo": infos.first() })))
 }
@@ -403,6 +404,7 @@ pub async fn get_data_endpoint(call: Call) -> Answer {
         | ApiName::GetClip
         | ApiName::GetImages => Action::ReadBack,
     };
-    call.select(&input.stream, action).await?;
+    let Selected { stream, .. } = call.select(&input.stream, action).await?;
+    admit(&call.service, &stream, "GetDataEndpoint")?;
     Ok(Json(json!({ "DataEndpoint": call.base_url })))
 }
