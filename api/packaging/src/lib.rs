@@ -15,6 +15,7 @@ pub mod kinesis;
 mod movie;
 pub mod mp4;
 pub mod progressive;
+pub mod ts;
 
 pub use chunk::{Chunk, Packager, TimedFrame};
 pub use init::TrackInit;
