@@ -22,6 +22,7 @@ use crate::storage::{
 };
 use bytes::Bytes;
 use lookback_packaging::kinesis::{MediaPlaylist, MultivariantPlaylist, Segment};
+use lookback_packaging::ts::Muxer;
 use lookback_packaging::{TrackInit, mp4};
 use lookback_wire::codec::CodecConfig;
 use lookback_wire::{FragmentNumber, Timestamp, TrackKind};
@@ -278,6 +279,35 @@ impl Playback {
         let track = track(token.shape, &fragment, track_number).ok_or(MediaError::NotFound)?;
         let archive = &self.storage.archive;
         Ok(archive.read(token.stream, fragment.location, track.offset, track.len).await?)
+    }
+
+    /// `getTSFragment.ts`: a fragment's tracks together, as an MPEG transport stream.
+    pub async fn kinesis_ts_fragment(
+        &self,
+        session: &Opened,
+        fragment_number: FragmentNumber,
+    ) -> Result<Bytes, MediaError> {
+        let token = &session.token;
+        if token.rules.protocol != Protocol::HlsMpegTs {
+            return Err(MediaError::NotFound);
+        }
+        let fragment = self.kinesis_fragment(token, fragment_number).await?;
+        let mut parts = [(None, Bytes::new()), (None, Bytes::new())];
+        for (part, is_video) in parts.iter_mut().zip([true, false]) {
+            let Some(track) = fragment.tracks.iter().find(|t| t.is_video == is_video) else {
+                continue;
+            };
+            let archive = &self.storage.archive;
+            part.0 = self.track_init(token.stream, track.init).await?;
+            part.1 = archive.read(token.stream, fragment.location, track.offset, track.len).await?;
+        }
+        let [(video, pictures), (audio, sound)] = parts;
+        let muxer = Muxer::new(video.as_deref(), audio.as_deref());
+        let muxer = muxer.map_err(|_| MediaError::NotFound)?;
+        let segment = muxer
+            .segment(&pictures, &sound)
+            .ok_or_else(|| MediaError::Storage(format!("fragment {fragment_number} is damaged")))?;
+        Ok(segment.into())
     }
 
     /// A fragment that a session plays.

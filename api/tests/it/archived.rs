@@ -128,6 +128,17 @@ fn numbers(playlist: &str) -> Vec<u64> {
     playlist.lines().filter_map(number).collect()
 }
 
+/// The digests of a file's pictures as they are shown.
+fn decoded(input: &str) -> Vec<String> {
+    let output = Command::new("ffmpeg")
+        .args(["-v", "error", "-i", input, "-map", "0:v", "-f", "framemd5", "-"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let frames = text.lines().filter(|line| !line.starts_with('#'));
+    frames.filter_map(|line| line.rsplit_once(',')).map(|(_, md5)| md5.trim().to_owned()).collect()
+}
+
 /// Checks the error's status and name.
 fn check_refused(answer: &Answer, status: u16, name: &str) {
     assert_eq!(answer.status, status, "{answer:?}");
@@ -197,6 +208,23 @@ fn a_recording_plays_as_kinesis_would_play_it() {
     assert_eq!(text.matches("#EXT-X-PROGRAM-DATE-TIME:").count(), all.len(), "{text}");
     assert!(text.ends_with("#EXT-X-DISCONTINUITY\n#EXT-X-ENDLIST\n"), "{text}");
     check_same("by arrival", &packets_sent, &packets(&url));
+
+    let mut in_ts = on_demand(&sent.media_stream, "PRODUCER_TIMESTAMP", sent.start_ms, sent.end_ms);
+    in_ts["ContainerFormat"] = json!("MPEG_TS");
+    let url = session(&server, in_ts);
+    assert!(!get(&server, &url).text().contains("EXT-X-MEDIA"));
+    let text = playlist(&server, &url);
+    assert!(!text.contains("EXT-X-MAP") && text.contains("#EXT-X-VERSION:3\n"), "{text}");
+    assert_eq!(numbers(&text), all);
+    let parts = text.lines().filter(|line| !line.starts_with('#')).map(|file| {
+        let answer = get(&server, &format!("/hls/v1/{file}"));
+        assert_eq!(answer.header("content-type"), Some("video/mp2t"), "{answer:?}");
+        answer.body
+    });
+    let file = work.path().join("all.ts");
+    std::fs::write(&file, parts.collect::<Vec<_>>().concat()).unwrap();
+    let shown = decoded(&file.display().to_string());
+    assert_eq!(shown, decoded(&sent.file.display().to_string()), "pictures in MPEG-TS");
 
     let mut in_dash =
         on_demand(&sent.media_stream, "PRODUCER_TIMESTAMP", sent.start_ms, sent.end_ms);

@@ -4,8 +4,11 @@
 use super::call::{Answer, Call};
 use super::error::KinesisError;
 use super::media::{epoch_seconds, timestamp};
-use super::select::StreamSelector;
+use super::select::{Selected, StreamSelector};
+use super::settings;
+use super::streams::kept_hours_of;
 use crate::access::Action;
+use crate::device::Stream;
 use crate::playback::kinesis::images::{ImagesError, NoImage, Size};
 use crate::playback::kinesis::token::{DiscontinuityMode, Protocol, Rules, TimestampType};
 use crate::playback::kinesis::{Mode, NoSession, Request};
@@ -232,7 +235,7 @@ pub async fn get_clip(call: Call) -> Result<HttpResponse, KinesisError> {
     let start = timestamp(&format!("{name}.StartTimestamp"), range.start_timestamp)?;
     let end = timestamp(&format!("{name}.EndTimestamp"), range.end_timestamp)?;
     check_range("ClipFragmentSelector", start, end)?;
-    let stream = call.select(&input.stream, Action::View).await?.stream;
+    let stream = select_kept(&call, &input.stream).await?;
     let by = selector.fragment_selector_type.into();
     let clip = call.service.playback.kinesis_clip(&stream, by, start, end).await?;
     let service = call.service.clone();
@@ -255,8 +258,7 @@ struct GetImages {
     end_timestamp: f64,
     sampling_interval: Option<i64>,
     format: ImageFormat,
-    #[serde(default)]
-    format_config: HashMap<String, String>,
+    format_config: Option<HashMap<String, String>>,
     width_pixels: Option<u32>,
     height_pixels: Option<u32>,
     max_results: Option<usize>,
@@ -285,7 +287,7 @@ pub async fn get_images(call: Call) -> Answer {
     let format = input.format()?;
     let size = input.size()?;
     let instants = input.instants()?;
-    let stream = call.select(&input.stream, Action::ReadBack).await?.stream;
+    let stream = select_kept(&call, &input.stream).await?;
     let playback = &call.service.playback;
     let mut images = Vec::with_capacity(instants.page.len());
     for at in instants.page {
@@ -313,7 +315,10 @@ pub async fn get_images(call: Call) -> Answer {
 impl GetImages {
     fn format(&self) -> Result<Format, KinesisError> {
         let mut quality = DEFAULT_JPEG_QUALITY;
-        for (name, value) in &self.format_config {
+        if self.format_config.as_ref().is_some_and(HashMap::is_empty) {
+            return Err(KinesisError::invalid("FormatConfig is empty"));
+        }
+        for (name, value) in self.format_config.iter().flatten() {
             if name != "JPEGQuality" || self.format != ImageFormat::Jpeg {
                 let message =
                     format!("FormatConfig has {name:?}, and may have JPEGQuality of a JPEG");
@@ -403,12 +408,23 @@ impl From<ImagesError> for KinesisError {
     }
 }
 
+/// The stream that a request names, if its footage is kept at all.
+async fn select_kept(call: &Call, stream: &StreamSelector) -> Result<Stream, KinesisError> {
+    let Selected { device, stream } = call.select(stream, Action::ReadBack).await?;
+    let settings = settings::read(call, &stream).await?;
+    if kept_hours_of(call, &device, &settings).await? == 0 {
+        let message = "the stream's data retention is 0 hours";
+        return Err(KinesisError::bad_request("NoDataRetentionException", message));
+    }
+    Ok(stream)
+}
+
 async fn mint(
     call: &Call,
     stream: &StreamSelector,
     request: Request,
 ) -> Result<String, KinesisError> {
-    let stream = call.select(stream, Action::ReadBack).await?.stream;
+    let stream = select_kept(call, stream).await?;
     let playback = &call.service.playback;
     Ok(playback.kinesis_session(&call.principal, &stream, request).await?)
 }
@@ -490,18 +506,16 @@ fn max_fragments(name: &str, asked: Option<u16>, mode: Mode) -> Result<u16, Kine
 
 impl From<NoSession> for KinesisError {
     fn from(error: NoSession) -> Self {
-        use actix_web::http::StatusCode;
-        let bad_media = |kind, message| Self::new(StatusCode::BAD_REQUEST, kind, message);
         match error {
             NoSession::NotFound(message) => Self::not_found(message),
             NoSession::UnsupportedMedia(message) => {
-                bad_media("UnsupportedStreamMediaTypeException", message)
+                Self::bad_request("UnsupportedStreamMediaTypeException", message)
             }
             NoSession::MissingCodecPrivateData(message) => {
-                bad_media("MissingCodecPrivateDataException", message)
+                Self::bad_request("MissingCodecPrivateDataException", message)
             }
             NoSession::InvalidCodecPrivateData(message) => {
-                bad_media("InvalidCodecPrivateDataException", message)
+                Self::bad_request("InvalidCodecPrivateDataException", message)
             }
             NoSession::Storage(error) => error.into(),
         }

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
+const TRANSPORT_STREAM: &str = "video/mp2t";
 const MANIFEST: &str = "application/dash+xml";
 const FRAGMENTED_MP4: &str = "video/mp4";
 
@@ -75,6 +76,10 @@ async fn media_file(
         }
         "getMP4MediaFragment.mp4" => {
             playback.kinesis_media_fragment(session, track, fragment?).await.map(media)
+        }
+        "getTSFragment.ts" => {
+            let bytes = playback.kinesis_ts_fragment(session, fragment?).await?;
+            Ok(File::Media { content_type: TRANSPORT_STREAM, bytes })
         }
         _ => Err(MediaError::NotFound),
     }
