@@ -1,5 +1,5 @@
 //! The embedded archive: how long its index takes to answer 300 fragments out of millions, how fast
-//! it opens on them, and what it appends.
+//! it opens on them, and what it appends, alone and beside deletion.
 //!
 //! `LOOKBACK_BENCH_FRAGMENTS` sets how many millions (default 1), `LOOKBACK_BENCH_DIR` where.
 
@@ -37,6 +37,7 @@ fn main() {
     for cameras in [1, 8, 200] {
         append(&dir.path().join(format!("append-{cameras}")), cameras);
     }
+    append_beside_deletion(&dir.path().join("deletion"));
 }
 
 fn stream(number: u64) -> StreamId {
@@ -136,55 +137,114 @@ fn row(file: u64, place: u64, start_ms: i64, number: u64) -> Row {
     Row { record, payload_hash: u128::from(number).wrapping_mul(0x9e37_79b9).to_le_bytes() }
 }
 
-/// Cameras that each send the next fragment of 256 kB as soon as the last one is durable.
+const BODY: usize = 256_000;
+
+/// What cameras append that each send the next fragment as soon as the last one is durable.
 fn append(root: &Path, cameras: u64) {
-    const BODY: usize = 256_000;
-    let each = (2_000 / cameras).max(10);
     let archive = Arc::new(EmbeddedArchive::open(root, ArchiveOptions::default(), None).unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let (mut took, rate) = runtime.block_on(send(&archive, cameras, 0..(2_000 / cameras).max(10)));
+    print_quantiles(&format!("append, {cameras} cameras: {rate:.0} MB/s;"), &mut took);
+    runtime.block_on(archive.close()).unwrap();
+}
+
+/// Sends each camera's fragments of these places; answers how long each took, and the megabytes a
+/// second of all.
+async fn send(
+    archive: &Arc<EmbeddedArchive>,
+    cameras: u64,
+    places: std::ops::Range<u64>,
+) -> (Vec<Duration>, f64) {
     let part = Bytes::from(vec![7; BODY / 16]);
     let began = Instant::now();
-    let mut took: Vec<Duration> = runtime.block_on(async {
-        let sending = (0..cameras).map(|camera| {
-            let (archive, part) = (archive.clone(), part.clone());
-            tokio::spawn(async move {
-                let mut took = Vec::new();
-                for at in 0..each {
-                    let start = Timestamp::from_millis(START_MS + at as i64 * 1000);
-                    let mut body = Payload::new();
-                    (0..16).for_each(|_| body.push(part.clone()));
-                    let fragment = NewFragment {
-                        stream: stream(camera),
-                        number: archive.next_number(stream(camera), start),
-                        start,
-                        duration_ms: 1000,
-                        capture_start: start,
-                        arrived_at: start.plus_millis(1000),
-                        payload_hash: [at as u8; 16],
-                        tracks: tracks(START_MS),
-                        inits: vec![(InitId(90_000), Bytes::from_static(&[1; 900]))],
-                        body,
-                        chunk_lens: vec![240_000, 16_000],
-                        metadata: Bytes::new(),
-                    };
-                    let began = Instant::now();
-                    archive.append(fragment).await.unwrap();
-                    took.push(began.elapsed());
-                }
-                took
-            })
-        });
-        let mut took = Vec::new();
-        for sent in futures_util::future::join_all(sending).await {
-            took.extend(sent.unwrap());
-        }
-        took
+    let sending = (0..cameras).map(|camera| {
+        let (archive, part, places) = (archive.clone(), part.clone(), places.clone());
+        tokio::spawn(async move {
+            let mut took = Vec::new();
+            for at in places {
+                let start = Timestamp::from_millis(START_MS + at as i64 * 1000);
+                let mut body = Payload::new();
+                (0..16).for_each(|_| body.push(part.clone()));
+                let fragment = NewFragment {
+                    stream: stream(camera),
+                    number: archive.next_number(stream(camera), start),
+                    start,
+                    duration_ms: 1000,
+                    capture_start: start,
+                    arrived_at: start.plus_millis(1000),
+                    payload_hash: [at as u8; 16],
+                    tracks: tracks(START_MS),
+                    inits: vec![(InitId(90_000), Bytes::from_static(&[1; 900]))],
+                    body,
+                    chunk_lens: vec![240_000, 16_000],
+                    metadata: Bytes::new(),
+                };
+                let began = Instant::now();
+                archive.append(fragment).await.unwrap();
+                took.push(began.elapsed());
+            }
+            took
+        })
     });
-    let seconds = began.elapsed().as_secs_f64();
+    let mut took = Vec::new();
+    for sent in futures_util::future::join_all(sending).await {
+        took.extend(sent.unwrap());
+    }
     let bytes = (took.len() * BODY) as f64;
-    print_quantiles(
-        &format!("append, {cameras} cameras: {:.0} MB/s;", bytes / 1e6 / seconds),
-        &mut took,
+    let rate = bytes / 1e6 / began.elapsed().as_secs_f64();
+    (took, rate)
+}
+
+/// What cameras append alone, and beside retention that lets eight chunk files of half an hour go
+/// each second.
+fn append_beside_deletion(root: &Path) {
+    const CAMERAS: u64 = 8;
+    const EACH: u64 = 250;
+    const ROUNDS: u64 = 3;
+    const PAUSE: Duration = Duration::from_millis(125);
+    /// Enough for a minute.
+    const FILES: u64 = 480;
+    let old = stream(STREAMS);
+    {
+        let index = Index::open(&root.join("index"), Durability::None).unwrap();
+        std::fs::create_dir_all(stream_dir(root, old)).unwrap();
+        for file in 1..=FILES {
+            std::fs::write(file_path(root, old, file), vec![7; 4 << 20]).unwrap();
+            let mut update = FileUpdate::of(old, file, FRAGMENTS_PER_FILE * 256_500);
+            update.state = FileState::Sealed;
+            let first_ms = START_MS - (FILES - file + 1) as i64 * FRAGMENTS_PER_FILE as i64 * 1000;
+            update.rows = (0..FRAGMENTS_PER_FILE)
+                .map(|at| row(file, at, first_ms + at as i64 * 1000, file * 10_000 + at))
+                .collect();
+            index.commit([&update]).unwrap();
+        }
+        index.mark_complete().unwrap();
+    }
+    let archive = Arc::new(EmbeddedArchive::open(root, ArchiveOptions::default(), None).unwrap());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    // In turns, so that a disk that gets slower does so for both.
+    for round in 0..ROUNDS {
+        let places = |half: u64| (2 * round + half) * EACH..(2 * round + half + 1) * EACH;
+        alone.push(runtime.block_on(send(&archive, CAMERAS, places(0))).1);
+        let deleting = archive.clone();
+        let deletion = runtime.spawn(async move {
+            let all = Timestamp::from_millis(START_MS);
+            for file in deleting.chunk_files(old, all).await.unwrap() {
+                deleting.expire(old, file.number, &[]).await.unwrap();
+                tokio::time::sleep(PAUSE).await;
+            }
+        });
+        beside.push(runtime.block_on(send(&archive, CAMERAS, places(1))).1);
+        assert!(!deletion.is_finished(), "there were too few files to delete");
+        deletion.abort();
+    }
+    let mean = |rates: &[f64]| rates.iter().sum::<f64>() / rates.len() as f64;
+    println!(
+        "append, {CAMERAS} cameras: alone {:.0} MB/s, beside deletion {:.0} MB/s, {:.0} %",
+        mean(&alone),
+        mean(&beside),
+        mean(&beside) / mean(&alone) * 100.0
     );
     runtime.block_on(archive.close()).unwrap();
 }

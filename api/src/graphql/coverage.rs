@@ -4,7 +4,9 @@ use super::asked::{Asked, asked};
 use super::device::unheard_since;
 use super::fault::{Fault, Maybe};
 use super::time_range::{TimeRange, seconds};
+use crate::account::RetentionMode;
 use crate::device;
+use crate::keeping::CLAIM_MS;
 use crate::playback::timeline::{self, GapFacts};
 use crate::segment;
 use async_graphql::{Context, Enum, Object, SimpleObject};
@@ -57,6 +59,8 @@ pub struct Gap {
 #[graphql(remote = "timeline::GapReason")]
 pub enum GapReason {
     DeviceOffline,
+    /// The plan records events only, or the camera was set not to record.
+    NotScheduled,
     /// Its retention ended.
     Expired,
     /// It was deleted on request.
@@ -76,11 +80,13 @@ pub async fn explain(
     let device = asked.device_of(stream).await?;
     let plan = asked.plan_of(&device).await?;
     let now = asked.now();
-    let kept_ms = asked.service.retention.keeping(stream.id, &plan).await?.kept_ms();
+    let keeping = asked.service.retention.keeping(stream.id, &plan).await?;
+    let events_only = keeping.mode == RetentionMode::EventOnly;
     let facts = GapFacts {
         now,
         made_at: stream.created_at,
-        kept_since: now.plus_millis(-kept_ms),
+        kept_since: now.plus_millis(-keeping.kept_ms()),
+        claimed_before: events_only.then(|| now.plus_millis(-CLAIM_MS)),
         unheard_since: unheard_since(asked, &device),
         max_gap_ms,
     };

@@ -438,6 +438,7 @@ impl Filling {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GapReason {
     DeviceOffline,
+    NotScheduled,
     Expired,
     Deleted,
     Pending,
@@ -452,6 +453,8 @@ pub struct GapFacts {
     pub made_at: Timestamp,
     /// What is older has been let go by the plan.
     pub kept_since: Timestamp,
+    /// What is older has been let go where no event claimed it; none where all is kept.
+    pub claimed_before: Option<Timestamp>,
     /// Since when nothing is heard of the device; none while it is online or where it never was.
     pub unheard_since: Option<Timestamp>,
     /// Shorter parts of a gap get no reason of their own.
@@ -494,6 +497,7 @@ fn explain(
         [facts.now, facts.made_at, facts.kept_since]
             .into_iter()
             .chain(facts.unheard_since)
+            .chain(facts.claimed_before)
             .chain(edges)
             .filter(|at| gap.contains(*at)),
     );
@@ -506,6 +510,8 @@ fn explain(
             GapReason::Expired
         } else if facts.unheard_since.is_some_and(|since| at >= since) {
             GapReason::DeviceOffline
+        } else if facts.claimed_before.is_some_and(|before| at < before) {
+            GapReason::NotScheduled
         } else {
             GapReason::Unknown
         }
@@ -835,16 +841,18 @@ mod tests {
 
     #[test]
     fn gaps_have_reasons() {
-        use GapReason::{Deleted, DeviceOffline, Expired, Pending, Unknown};
+        use GapReason::{Deleted, DeviceOffline, Expired, NotScheduled, Pending, Unknown};
         let facts = GapFacts {
             now: at(100_000.0),
             made_at: at(0.0),
             kept_since: at(10_000.0),
+            claimed_before: None,
             unheard_since: None,
             max_gap_ms: 2000,
         };
         let offline = GapFacts { unheard_since: Some(at(90_000.0)), ..facts.clone() };
         let new = GapFacts { made_at: at(5_000.0), ..facts.clone() };
+        let events_only = GapFacts { claimed_before: Some(at(96_400.0)), ..facts.clone() };
         type Spans<'a> = &'a [(f64, f64)];
         type Reasons<'a> = &'a [(f64, f64, GapReason)];
         let cases: &[(&GapFacts, (f64, f64), Spans, Reasons)] = &[
@@ -879,6 +887,18 @@ mod tests {
                     (50_000.0, 50_020.0, Unknown),
                     (50_020.0, 50_060.0, Pending),
                     (50_060.0, 50_100.0, Unknown),
+                ],
+            ),
+            (
+                &events_only,
+                (9_000.0, 99_000.0),
+                &[],
+                &[
+                    (9_000.0, 10_000.0, Expired),
+                    (10_000.0, 60_000.0, NotScheduled),
+                    (60_000.0, 60_050.0, Deleted),
+                    (60_050.0, 96_400.0, NotScheduled),
+                    (96_400.0, 99_000.0, Unknown),
                 ],
             ),
             // Deleted, and announced again.

@@ -28,6 +28,8 @@ export type GapReason =
   | 'DEVICE_OFFLINE'
   /** Its retention ended. */
   | 'EXPIRED'
+  /** The plan records events only, or the camera was set not to record. */
+  | 'NOT_SCHEDULED'
   /** It may still arrive. */
   | 'PENDING'
   | 'UNKNOWN';

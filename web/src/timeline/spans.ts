@@ -62,6 +62,7 @@ const REASONS: Record<GapReason, string> = {
   DEVICE_OFFLINE: "camera offline",
   DELETED: "deleted on request",
   EXPIRED: "no longer kept",
+  NOT_SCHEDULED: "not recorded",
   PENDING: "may still arrive",
   UNKNOWN: "no footage",
 };

@@ -192,14 +192,11 @@ impl Index {
         Ok(txn.commit()?)
     }
 
-    /// Begins to take a file away, durably: from now on the next start would finish that.
-    pub fn begin_expiry(&self, stream: StreamId, number: u64) -> Result<()> {
+    /// Begins to take a file away, or goes on with it, durably: `rows`, which are sorted by start, go
+    /// now, its inits too, and the next start would finish the rest.
+    pub fn expire(&self, stream: StreamId, number: u64, rows: &[FragmentRecord]) -> Result<()> {
         let mut txn = self.env.write_txn()?;
-        let key = pair_key(stream, number);
-        if let Some(row) = self.files.get(&txn, &key)?.and_then(FileRow::decode) {
-            let row = FileRow { state: FileState::Expired, ..row };
-            self.files.put(&mut txn, &key, &row.encode())?;
-        }
+        self.take_rows(&mut txn, stream, number, rows, Some(FileState::Expired))?;
         for (id, location) in self.inits_of(&txn, stream)? {
             if location.file == number {
                 self.inits.delete(&mut txn, &init_key(stream, id, number))?;
@@ -217,8 +214,8 @@ impl Index {
         Ok(txn.commit()?)
     }
 
-    /// Takes fragments of one file out, durably, sorted by start. With `to_void`, notes that their
-    /// records are to be made void.
+    /// Takes fragments out of a file that stays, durably; `rows` sorted by start. With `to_void`,
+    /// notes that their records are to be made void.
     pub fn remove_from_file(
         &self,
         stream: StreamId,
@@ -227,18 +224,31 @@ impl Index {
         to_void: bool,
     ) -> Result<()> {
         let mut txn = self.env.write_txn()?;
-        self.remove_rows(&mut txn, stream, rows)?;
-        let key = pair_key(stream, number);
-        if let Some(mut file) = self.files.get(&txn, &key)?.and_then(FileRow::decode) {
-            file.fragments = file.fragments.saturating_sub(rows.len() as u64);
-            self.files.put(&mut txn, &key, &file.encode())?;
-        }
+        self.take_rows(&mut txn, stream, number, rows, None)?;
         for Location { offset, len, .. } in rows.iter().filter(|_| to_void).map(|row| row.location)
         {
-            let key = [&key[..], &offset.to_be_bytes()].concat();
+            let key = [&pair_key(stream, number)[..], &offset.to_be_bytes()].concat();
             self.voids.put(&mut txn, &key, &len.to_le_bytes())?;
         }
         Ok(txn.commit()?)
+    }
+
+    fn take_rows(
+        &self,
+        txn: &mut RwTxn,
+        stream: StreamId,
+        number: u64,
+        rows: &[FragmentRecord],
+        state: Option<FileState>,
+    ) -> Result<()> {
+        self.remove_rows(txn, stream, rows)?;
+        let key = pair_key(stream, number);
+        if let Some(mut file) = self.files.get(txn, &key)?.and_then(FileRow::decode) {
+            file.fragments = file.fragments.saturating_sub(rows.len() as u64);
+            file.state = state.unwrap_or(file.state);
+            self.files.put(txn, &key, &file.encode())?;
+        }
+        Ok(())
     }
 
     /// Files with records that are to be made void.

@@ -18,8 +18,9 @@ use lookback_wire::{FragmentNumber, Timestamp};
 use std::io;
 use std::path::Path;
 
-/// Rows of one transaction: the fragments that arrive meanwhile wait for it.
-const ROWS_PER_COMMIT: usize = 200;
+/// Rows of one transaction: the fragments that arrive meanwhile wait for it, some milliseconds, and
+/// for each of them the disk is synced.
+const ROWS_PER_COMMIT: usize = 1000;
 
 /// The disk and the index, which change together.
 pub struct Removal<'a> {
@@ -109,9 +110,11 @@ impl Removal<'_> {
 
     /// Takes a file away, with all rows that name it.
     pub fn unlink(&self, stream: StreamId, number: u64) -> Result<()> {
-        self.index.begin_expiry(stream, number)?;
-        for rows in self.index.fragments_in(stream, number)?.chunks(ROWS_PER_COMMIT) {
-            self.index.remove_from_file(stream, number, rows, false)?;
+        let all = self.index.fragments_in(stream, number)?;
+        let (first, rest) = all.split_at(all.len().min(ROWS_PER_COMMIT));
+        self.index.expire(stream, number, first)?;
+        for rows in rest.chunks(ROWS_PER_COMMIT) {
+            self.index.expire(stream, number, rows)?;
         }
         (self.gone)(stream, number);
         let path = file_path(self.root, stream, number);
