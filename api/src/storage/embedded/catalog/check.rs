@@ -523,3 +523,159 @@ fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::EmbeddedCatalog;
+    use super::*;
+    use crate::device::CredentialKind;
+    use crate::id::CredentialId;
+    use crate::segment::{NewSegment, TimeRange};
+    use crate::storage::Catalog;
+    use crate::storage::contract::{self, NOW};
+
+    /// A device with two streams, a credential and two segments.
+    async fn filled(dir: &Path) {
+        let catalog = EmbeddedCatalog::open(dir).unwrap();
+        let account = catalog.ensure_account("home", NOW).await.unwrap();
+        let mut registration = contract::registration(account.id, "SN-1", "Door");
+        registration.device.plan = catalog.plans(account.id).await.unwrap()[0].id;
+        let made = catalog.register_device(registration, NOW).await.unwrap();
+        for (from, to) in [(0, 20_000), (20_000, 60_000)] {
+            let range = TimeRange { start: NOW.plus_millis(from), end: NOW.plus_millis(to) };
+            let segment = NewSegment {
+                client_segment_id: format!("from {from}"),
+                range,
+                trigger: Default::default(),
+                codecs: None,
+                width: None,
+                height: None,
+                size_bytes: None,
+            };
+            catalog.announce(made.streams[0].id, &[segment], NOW).await.unwrap();
+        }
+    }
+
+    fn change(dir: &Path, change: impl FnOnce(&Tables, &mut RwTxn)) {
+        let (env, tables) = tables::open(dir, Durability::None).unwrap();
+        let mut txn = env.write_txn().unwrap();
+        change(&tables, &mut txn);
+        txn.commit().unwrap();
+    }
+
+    fn first(table: Table, txn: &RwTxn) -> (Vec<u8>, Vec<u8>) {
+        let (key, value) = table.first(txn).unwrap().unwrap();
+        (key.to_vec(), value.to_vec())
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_together_is_named_and_put_right() {
+        type Damage = fn(&Tables, &mut RwTxn);
+        // What is said, and how many lines are set aside.
+        let cases: [(&str, Damage, &[&str], usize); 10] = [
+            ("nothing", |_, _| {}, &[], 0),
+            (
+                "no account",
+                |tables, txn| tables.accounts.clear(txn).unwrap(),
+                &["account \"home\", acc_", "is named and not there"],
+                0,
+            ),
+            ("no plan", |tables, txn| tables.plans.clear(txn).unwrap(), &["plan plan_"], 0),
+            (
+                "no device",
+                |tables, txn| tables.devices.clear(txn).unwrap(),
+                &["device \"SN-1\", dev_", "table device_names is out of step"],
+                0,
+            ),
+            ("no streams", |tables, txn| tables.streams.clear(txn).unwrap(), &["stream \""], 0),
+            (
+                "no streams, nor their names",
+                |tables, txn| {
+                    tables.streams.clear(txn).unwrap();
+                    tables.media_names.clear(txn).unwrap();
+                },
+                &["catalog: seg_", "belongs to str_", "table device_streams is out of step"],
+                2,
+            ),
+            (
+                "a record that is none",
+                |tables, txn| {
+                    let (key, _) = first(tables.credentials, txn);
+                    tables.credentials.put(txn, &key, b"{\"id\":").unwrap();
+                },
+                &["of table credentials cannot be read", "table device_credentials"],
+                1,
+            ),
+            (
+                "a credential of nobody",
+                |tables, txn| {
+                    let credential = DeviceCredential {
+                        id: CredentialId::new(NOW),
+                        account: AccountId::new(NOW),
+                        device: DeviceId::new(NOW),
+                        kind: CredentialKind::Token,
+                        created_at: NOW,
+                        expires_at: None,
+                        revoked_at: None,
+                        last_used_at: None,
+                    };
+                    put(txn, tables.credentials, &credential.id.0.to_be_bytes(), &credential)
+                        .unwrap();
+                },
+                &["cred_", "belongs to dev_"],
+                1,
+            ),
+            (
+                "a name of nobody",
+                |tables, txn| tables.device_names.put(txn, b"of nobody", NOTHING).unwrap(),
+                &["table device_names is out of step with its records: 0 entries are missing, 1"],
+                0,
+            ),
+            (
+                "segments that are not found",
+                |tables, txn| {
+                    tables.segment_starts.clear(txn).unwrap();
+                    tables.announced.clear(txn).unwrap();
+                },
+                &["table segment_starts is out of step with its records: 2", "table announced"],
+                0,
+            ),
+        ];
+        for (what, damage, named, set_aside) in cases {
+            let root = tempfile::tempdir().unwrap();
+            let dir = root.path().join("catalog");
+            filled(&dir).await;
+            change(&dir, damage);
+            let quarantine = Quarantine::below(root.path());
+            let found = check(&dir, false, &quarantine).unwrap().findings;
+            let text: String = found.iter().map(|finding| format!("{finding}\n")).collect();
+            assert_eq!(found.is_empty(), named.is_empty(), "{what}: {text}");
+            for name in named {
+                assert!(text.contains(name), "{what}: no {name:?} in {text}");
+            }
+            assert_eq!(check(&dir, true, &quarantine).unwrap().findings, found, "{what}");
+            assert_eq!(check(&dir, false, &quarantine).unwrap().findings, [], "{what}");
+            let aside = std::fs::read_to_string(root.path().join("quarantine/records.jsonl"));
+            assert_eq!(aside.unwrap_or_default().lines().count(), set_aside, "{what}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lost_device_comes_back_under_its_name_and_takes_no_uploads() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("catalog");
+        filled(&dir).await;
+        change(&dir, |tables, txn| {
+            tables.devices.clear(txn).unwrap();
+            tables.plans.clear(txn).unwrap();
+        });
+        check(&dir, true, &Quarantine::below(root.path())).unwrap();
+        let catalog = EmbeddedCatalog::open(&dir).unwrap();
+        let account = catalog.account_by_name("home").await.unwrap().unwrap();
+        let device = catalog.device_by_external_id(account.id, "SN-1").await.unwrap().unwrap();
+        assert_eq!(device.state, DeviceState::Suspended);
+        assert_eq!(catalog.streams_of(&[device.id]).await.unwrap()[0].len(), 2);
+        let plans = catalog.plans_by_id(&[device.plan]).await.unwrap();
+        assert_eq!(plans[0].as_ref().map(|plan| plan.days), Some(LONGEST_DAYS));
+    }
+}
