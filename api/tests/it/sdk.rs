@@ -1,6 +1,7 @@
 //! The Kinesis API as the Rust SDK's clients call it.
 
 use crate::camera::{self, Upload};
+use crate::media::{Document, documents};
 use crate::server::{PATIENCE, Server, lookback, outcome};
 use aws_sdk_kinesisvideo::Client;
 use aws_sdk_kinesisvideo::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
@@ -10,6 +11,12 @@ use aws_sdk_kinesisvideo::types::{
     NotificationConfiguration, NotificationDestinationConfig, Status, StreamNameCondition,
     StreamStorageConfiguration, Tag, UpdateDataRetentionOperation,
 };
+use aws_sdk_kinesisvideoarchivedmedia::primitives::DateTime;
+use aws_sdk_kinesisvideoarchivedmedia::types::{
+    FragmentSelector, FragmentSelectorType, TimestampRange,
+};
+use aws_sdk_kinesisvideomedia::types::{StartSelector, StartSelectorType};
+use bytes::Bytes;
 use lookback_wire::matroska::writer;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant, SystemTime};
@@ -241,4 +248,97 @@ async fn a_wrong_secret_is_refused() {
     let refused = client.list_streams().send().await.unwrap_err();
     assert_eq!(refused.code(), Some("InvalidSignatureException"));
     assert_eq!(refused.raw_response().unwrap().status().as_u16(), 403);
+}
+
+#[tokio::test]
+async fn media_read_back() {
+    let server = Server::start();
+    let camera = camera::register(&server, "cam");
+    let (id, secret) = admin_keys(&server);
+    let credentials = Credentials::new(id, secret, None, None, "test");
+    let start_ms = 1_700_000_000_000;
+    let body = [
+        writer::header(&camera::header()).to_vec(),
+        camera::fragment(start_ms, &camera::frames(1, 20, 500)),
+        camera::fragment(start_ms + 800, &camera::frames(2, 20, 500)),
+        camera::end_of_fragment(),
+    ];
+    let (token, stream) = (&camera.token, &camera.media_stream);
+    let mut upload = Upload::open(server.address, token, stream, &[]).unwrap();
+    upload.send(&body.concat()).unwrap();
+    upload.persisted(start_ms + 800).unwrap();
+
+    let archived = aws_sdk_kinesisvideoarchivedmedia::Config::builder()
+        .behavior_version(aws_sdk_kinesisvideoarchivedmedia::config::BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .endpoint_url(server.url())
+        .credentials_provider(credentials.clone())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build();
+    let archived = aws_sdk_kinesisvideoarchivedmedia::Client::from_conf(archived);
+    let range = TimestampRange::builder()
+        .start_timestamp(DateTime::from_secs(0))
+        .end_timestamp(DateTime::from_secs(4_000_000_000))
+        .build()
+        .unwrap();
+    let selector = FragmentSelector::builder()
+        .fragment_selector_type(FragmentSelectorType::ServerTimestamp)
+        .timestamp_range(range)
+        .build()
+        .unwrap();
+    let pages: Vec<_> = archived
+        .list_fragments()
+        .stream_name(stream)
+        .fragment_selector(selector)
+        .into_paginator()
+        .page_size(1)
+        .send()
+        .collect()
+        .await;
+    let numbers: Vec<String> = pages
+        .into_iter()
+        .flat_map(|page| page.unwrap().fragments().to_vec())
+        .map(|fragment| fragment.fragment_number().unwrap().to_owned())
+        .collect();
+    assert_eq!(numbers.len(), 2);
+    let answer = archived
+        .get_media_for_fragment_list()
+        .stream_name(stream)
+        .set_fragments(Some(numbers.clone()))
+        .send()
+        .await
+        .unwrap();
+    let payload = answer.payload.collect().await.unwrap().into_bytes();
+    let frames = |documents: Vec<Document>| -> Vec<Bytes> {
+        let frames = documents.into_iter().flat_map(|document| document.frames);
+        frames.map(|frame| frame.payload.to_bytes()).collect()
+    };
+    let sent = [camera::frames(1, 20, 500), camera::frames(2, 20, 500)].concat();
+    assert_eq!(frames(documents(&payload)), sent);
+    let unknown = archived.get_media_for_fragment_list().stream_name("none").fragments("1").send();
+    assert!(unknown.await.unwrap_err().into_service_error().is_resource_not_found_exception());
+
+    let media = aws_sdk_kinesisvideomedia::Config::builder()
+        .behavior_version(aws_sdk_kinesisvideomedia::config::BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .endpoint_url(server.url())
+        .credentials_provider(credentials)
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build();
+    let media = aws_sdk_kinesisvideomedia::Client::from_conf(media);
+    let start = StartSelector::builder().start_selector_type(StartSelectorType::Earliest);
+    let mut answer = media
+        .get_media()
+        .stream_name(stream)
+        .start_selector(start.build().unwrap())
+        .send()
+        .await
+        .unwrap();
+    // The answer goes on for as long as it is read.
+    let mut payload = Vec::new();
+    let last = b"AWS_KINESISVIDEO_CONTINUATION_TOKEN";
+    while payload.windows(last.len()).filter(|window| window == last).count() < 2 {
+        payload.extend(answer.payload.try_next().await.unwrap().unwrap());
+    }
+    assert_eq!(frames(documents(&payload)), sent);
 }
