@@ -268,8 +268,8 @@ fn write_playlist(listing: &Listing, rendition: Rendition, skip: bool) -> Option
                 first.program_date_time = Some(entry.shown_at());
             }
             let (kept, arriving) = entries.split_at(whole);
-            let recent =
-                kept.iter().enumerate().skip(skipped.max(whole.saturating_sub(LAST_WITH_PARTS)));
+            let from = whole.saturating_sub(LAST_WITH_PARTS).max(skipped);
+            let recent = kept.iter().enumerate().skip(from);
             let parts = recent.filter_map(|(index, entry)| {
                 let (parts, _) = listing.parts(entry)?;
                 Some((index - skipped, written_parts(entry, &parts)))

@@ -22,8 +22,8 @@ export interface DeckEvents {
   failed(deck: Deck, why: string): void;
 }
 
-/** How far behind the newest fragment live plays: one fragment, and one for the network's moods. */
-const LIVE_SYNC_SECONDS = 2;
+/** How far behind the newest part live plays: what the service's playlists ask for, three parts. */
+const LIVE_SYNC_SECONDS = 1.62;
 /** Live that is behind by more than this many seconds beyond that comes nearer, at that speed. */
 const CATCH_UP = [
   { beyondSeconds: 4, rate: 1.25 },
@@ -46,6 +46,7 @@ const RECORDED: Partial<HlsConfig> = { ...SHARED, maxBufferLength: 15, maxMaxBuf
 const LIVE: Partial<HlsConfig> = {
   ...SHARED,
   startPosition: -1,
+  lowLatencyMode: true,
   liveSyncDuration: LIVE_SYNC_SECONDS,
   liveMaxLatencyDuration: 30,
   liveSyncOnStallIncrease: 0.5,
