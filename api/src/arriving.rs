@@ -6,7 +6,7 @@
 //! players were told of them.
 
 use crate::id::StreamId;
-use crate::storage::{FragmentRecord, InitId, Location, TrackSpan};
+use crate::storage::{FragmentRecord, InitId, Location, TrackSpan, TrackSpans};
 use bytes::Bytes;
 use lookback_wire::{FragmentNumber, Payload, Timestamp};
 use parking_lot::Mutex;
@@ -277,7 +277,7 @@ impl Fragment {
     /// As the archive would describe what is here; `None` until it is known where it begins.
     pub fn record(&self) -> Option<FragmentRecord> {
         let lead = self.tracks.iter().position(|track| track.is_video).unwrap_or(0);
-        let spans: Vec<TrackSpan> = (0..)
+        let spans: TrackSpans = (0..)
             .zip(self.tracks.iter())
             .map(|(index, track)| {
                 let first = self.parts_of(index).next();

@@ -9,7 +9,7 @@ use super::metadata::Metadata;
 use super::timeline::{Placed, ProducerSession, Timecodes, Timeline};
 use crate::arriving;
 use crate::id::StreamId;
-use crate::storage::{Appended, InitId, NewFragment, StorageError, TrackSpan};
+use crate::storage::{Appended, InitId, NewFragment, StorageError, TrackSpan, TrackSpans};
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use lookback_packaging::{Chunk, Packager, TimedFrame};
@@ -530,7 +530,7 @@ impl OpenFragment {
     fn close(self, stream: StreamId, tracks: &Tracks, metadata: &Metadata) -> Option<NewFragment> {
         let mut body = Payload::new();
         let mut chunk_lens = Vec::new();
-        let mut spans = Vec::with_capacity(self.chunks.len());
+        let mut spans = TrackSpans::new();
         let mut inits = Vec::with_capacity(self.chunks.len());
         let described = tracks.packager.inits().iter().zip(&tracks.inits);
         for (chunks, (init, stored)) in self.chunks.into_iter().zip(described) {

@@ -328,7 +328,7 @@ mod tests {
             duration_ms: length_s * 1_000,
             capture_start: start,
             arrived_at: start,
-            tracks: vec![track(true), track(false)],
+            tracks: [track(true), track(false)].into(),
             location: Location { file: 0, offset: 0, len: 0 },
         }
     }

@@ -406,10 +406,11 @@ mod tests {
             duration_ms: duration_ms as u32,
             capture_start: start,
             arrived_at: start,
-            tracks: vec![
+            tracks: [
                 track(true, at_ms, duration_ms),
                 track(false, at_ms - more_ms, duration_ms + 2 * more_ms),
-            ],
+            ]
+            .into(),
             location: Location { file: 0, offset: 0, len: 0 },
         }
     }

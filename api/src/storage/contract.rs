@@ -53,7 +53,8 @@ pub fn fragment(
             timescale: 90_000,
             offset: 0,
             len,
-        }],
+        }]
+        .into(),
         inits: vec![(InitId(0xabc), Bytes::from_static(b"an init"))],
         body,
         chunk_lens: vec![len],

@@ -16,6 +16,7 @@ use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
 use async_trait::async_trait;
 use bytes::Bytes;
 use lookback_wire::{FragmentNumber, Payload, Timestamp};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// A fault of the store, not of what was asked.
@@ -315,6 +316,9 @@ impl TrackSpan {
     }
 }
 
+/// A fragment's tracks. Pictures and sound lie in the record itself: a playlist reads hundreds.
+pub type TrackSpans = SmallVec<[TrackSpan; 2]>;
+
 /// A fragment to keep.
 #[derive(Clone, Debug)]
 pub struct NewFragment {
@@ -331,7 +335,7 @@ pub struct NewFragment {
     /// Over the frames' payloads; tells a re-sent fragment from another one with the same start.
     pub payload_hash: [u8; 16],
     /// At most 3.
-    pub tracks: Vec<TrackSpan>,
+    pub tracks: TrackSpans,
     /// What `tracks` name, as `TrackInit::encode` wrote it.
     pub inits: Vec<(InitId, Bytes)>,
     /// The chunks of the first track, then of the second, …; opaque.
@@ -358,7 +362,7 @@ pub struct FragmentRecord {
     pub duration_ms: u32,
     pub capture_start: Timestamp,
     pub arrived_at: Timestamp,
-    pub tracks: Vec<TrackSpan>,
+    pub tracks: TrackSpans,
     pub location: Location,
 }
 

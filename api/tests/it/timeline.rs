@@ -45,7 +45,7 @@ fn fragment(storage: &Storage, stream: StreamId, place: i64) -> NewFragment {
         capture_start: start,
         arrived_at: start,
         payload_hash: [0; 16],
-        tracks: vec![track],
+        tracks: vec![track].into(),
         inits: vec![(InitId(1), bytes::Bytes::from_static(b"init"))],
         body,
         chunk_lens: vec![5],

@@ -180,7 +180,7 @@ proptest! {
                         capture_start: millis(start),
                         arrived_at: millis(now_ms),
                         payload_hash: [*payload; 16],
-                        tracks: Vec::new(),
+                        tracks: Default::default(),
                         inits: Vec::new(),
                         body: Payload::from(vec![*payload; usize::from(*payload)]),
                         chunk_lens: Vec::new(),

@@ -168,7 +168,8 @@ impl Machine {
                 timescale: 3,
                 offset: 0,
                 len: len as u32,
-            }],
+            }]
+            .into(),
             inits: vec![(init, Bytes::from(vec![init.0 as u8; 700]))],
             body: payload,
             chunk_lens: vec![len as u32],
