@@ -15,7 +15,7 @@ use lookback_api::storage::embedded::archive::{ArchiveOptions, EmbeddedArchive};
 use lookback_api::storage::embedded::lmdb::Durability;
 use lookback_api::storage::{
     Archive, FragmentQuery, FragmentRecord, InitId, Location, NewFragment, RangeBy, TimeOrder,
-    TrackSpan,
+    TrackSpan, TrackSpans,
 };
 use lookback_wire::{FragmentNumber, Payload, Timestamp};
 use std::path::Path;
@@ -44,7 +44,7 @@ fn stream(number: u64) -> StreamId {
     StreamId(Ulid(u128::from(number) << 64 | 1))
 }
 
-fn tracks(start_ms: i64) -> Vec<TrackSpan> {
+fn tracks(start_ms: i64) -> TrackSpans {
     let track = |timescale: u32, is_video, offset, len| TrackSpan {
         init: InitId(u64::from(timescale)),
         is_video,
@@ -55,7 +55,7 @@ fn tracks(start_ms: i64) -> Vec<TrackSpan> {
         offset,
         len,
     };
-    vec![track(90_000, true, 0, 240_000), track(48_000, false, 240_000, 16_000)]
+    [track(90_000, true, 0, 240_000), track(48_000, false, 240_000, 16_000)].into()
 }
 
 /// Rows as two years of ingestion would have left them, and queries for 300 in a row anywhere.

@@ -24,6 +24,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const SOURCE_SECONDS: u64 = 60;
 /// Fragments a camera may have under way before it waits for PERSISTED, as a producer's buffer.
 const UNDER_WAY: usize = 8;
+/// The source over and over: a little more than an hour.
+const HOUR_REPEATS: usize = 64;
+const HOUR_MS: u64 = 3_600_000;
+/// Different pictures that are asked for.
+const PICTURES: usize = 400;
 
 fn main() {
     let work = tempfile::tempdir().expect("a folder to work in");
@@ -134,8 +139,8 @@ fn serving(work: &Path, source: &Source) {
     let server = Server::start(&work.join("serving"));
     let devices = server.register(1);
     let start_ms = now_ms() - 12 * 3_600_000;
-    upload(&server, &devices[0], source, start_ms, 40, None);
-    let session = server.session(&devices[0], start_ms, start_ms + 600_000);
+    upload(&server, &devices[0], source, start_ms, HOUR_REPEATS, None);
+    let session = server.session(&devices[0], start_ms, start_ms + 600_000, "HLS");
     let playlist =
         String::from_utf8(server.get(&session.replace("main.m3u8", "video.m3u8"))).unwrap();
     let base = session.rsplit_once('/').unwrap().0.to_owned();
@@ -172,6 +177,11 @@ fn serving(work: &Path, source: &Source) {
     let own: Vec<String> = (0..names.len()).map(|n| format!("/{n}.m4s")).collect();
     report("nginx sendfile", load(&nginx.address, &own, work, None, nginx.pids()));
 
+    let fragmented = session_bytes(&server, &session, &["video.m3u8", "audio.m3u8"]);
+    transport_stream(work, source, &server, &devices[0], start_ms, fragmented);
+    clip(work, source, &server, &devices[0], start_ms);
+    pictures(work, source, &server, &devices[0], start_ms);
+
     println!("playlists and questions, 16 connections");
     let rate = |what: &str, done: Load| {
         println!(
@@ -193,6 +203,182 @@ fn serving(work: &Path, source: &Source) {
     });
     let ask = Some((query.to_string(), server.manager.clone()));
     rate("clips over a day", load(&server.address, &["/graphql".into()], work, ask, server.pids()));
+}
+
+/// Bytes of all segments that these playlists of a session name.
+fn session_bytes(server: &Server, session: &str, playlists: &[&str]) -> usize {
+    let base = session.rsplit_once('/').unwrap().0;
+    let mut bytes = 0;
+    for playlist in playlists {
+        let text = String::from_utf8(server.get(&format!("{base}/{playlist}"))).unwrap();
+        for name in text.lines().filter(|line| !line.starts_with('#')) {
+            bytes += server.get(&format!("{base}/{name}")).len();
+        }
+    }
+    bytes
+}
+
+fn transport_stream(
+    work: &Path,
+    source: &Source,
+    server: &Server,
+    device: &Device,
+    start_ms: u64,
+    fragmented: usize,
+) {
+    println!("MPEG-TS segments, 16 connections");
+    let session = server.session(device, start_ms, start_ms + 600_000, "HLS_TS");
+    let base = session.rsplit_once('/').unwrap().0.to_owned();
+    let multivariant = String::from_utf8(server.get(&session)).unwrap();
+    // Either the playlist itself, or one that names it.
+    let playlist = multivariant
+        .lines()
+        .find(|line| !line.starts_with('#') && line.ends_with(".m3u8"))
+        .map_or(session.rsplit_once('/').unwrap().1, |name| name)
+        .to_owned();
+    let text = String::from_utf8(server.get(&format!("{base}/{playlist}"))).unwrap();
+    let paths: Vec<String> = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|name| format!("/{base}/{name}"))
+        .collect();
+    assert!(paths.len() >= 64, "only {} segments", paths.len());
+    let bytes = session_bytes(server, &session, &[playlist.as_str()]);
+    let done = load(&server.address, &paths, work, None, server.pids());
+    let gigabytes = done.bytes / 1e9;
+    println!(
+        "  lookback: {:.2} GB/s, {:.2} GB/s per core, {:.2} CPU s/GB, {:.2} % larger than fMP4",
+        gigabytes / done.seconds,
+        gigabytes / done.cpu,
+        done.cpu / gigabytes,
+        (bytes as f64 / fragmented as f64 - 1.0) * 100.0
+    );
+    let out = work.join("peer-ts");
+    fs::create_dir_all(&out).unwrap();
+    let loops = 16;
+    let (seconds, cpu) = timed(|| {
+        run(Command::new("ffmpeg")
+            .current_dir(&out)
+            .args(["-v", "error", "-stream_loop", &(loops - 1).to_string(), "-i"])
+            .arg(&source.file)
+            .args(["-c", "copy", "-f", "hls", "-hls_time", "2", "-hls_list_size", "0", "o.m3u8"]));
+    });
+    let gigabytes = (source.bytes * loops) as f64 / 1e9;
+    println!(
+        "  ffmpeg -c copy to TS: {:.2} GB/s, {:.2} CPU s/GB",
+        gigabytes / seconds,
+        cpu / gigabytes
+    );
+}
+
+/// One hour as one MP4 file.
+fn clip(work: &Path, source: &Source, server: &Server, device: &Device, start_ms: u64) {
+    println!("MP4 of one hour");
+    let path = server.session(device, start_ms, start_ms + HOUR_MS, "MP4");
+    for turn in ["first", "again", "again"] {
+        let cpu = server.cpu_seconds();
+        let began = Instant::now();
+        let mut socket = TcpStream::connect(&server.address).unwrap();
+        let request = format!(
+            "GET /{path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            server.address
+        );
+        socket.write_all(request.as_bytes()).unwrap();
+        let mut piece = vec![0; 1 << 20];
+        let first = socket.read(&mut piece).unwrap();
+        assert!(piece.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&piece[..first]));
+        let first_byte = began.elapsed();
+        let mut bytes = first;
+        loop {
+            match socket.read(&mut piece).unwrap() {
+                0 => break,
+                read => bytes += read,
+            }
+        }
+        let gigabytes = bytes as f64 / 1e9;
+        println!(
+            "  lookback, {turn}: first byte {:.1} ms, {gigabytes:.2} GB at {:.2} GB/s, {:.2} CPU s/GB, RSS {:.0} MB",
+            first_byte.as_secs_f64() * 1e3,
+            gigabytes / began.elapsed().as_secs_f64(),
+            (server.cpu_seconds() - cpu) / gigabytes,
+            server.rss_megabytes(),
+        );
+    }
+    let (seconds, cpu) = timed(|| {
+        run(Command::new("ffmpeg")
+            .args(["-v", "error", "-y", "-stream_loop", &(HOUR_REPEATS - 2).to_string(), "-i"])
+            .arg(&source.file)
+            .args(["-c", "copy", "-movflags", "+faststart"])
+            .arg(work.join("peer.mp4")));
+    });
+    let gigabytes = fs::metadata(work.join("peer.mp4")).unwrap().len() as f64 / 1e9;
+    println!(
+        "  ffmpeg -c copy -movflags +faststart: first byte after {seconds:.1} s, {:.2} GB/s, {:.2} CPU s/GB",
+        gigabytes / seconds,
+        cpu / gigabytes
+    );
+}
+
+/// Pictures that nobody asked for before.
+fn pictures(work: &Path, source: &Source, server: &Server, device: &Device, start_ms: u64) {
+    println!("thumbnails, 720p to 320 px");
+    let mut paths = Vec::new();
+    let step_ms = HOUR_MS * 100 / PICTURES as u64;
+    for part in 0..PICTURES as u64 / 100 {
+        let from = start_ms + part * step_ms;
+        let answer = server.graphql(
+            "query($id:ID!,$range:TimeRangeInput!){node(id:$id){...on Stream{thumbnails(range:$range,count:100,maxWidth:320){url}}}}",
+            json!({"id": device.stream, "range": {"start": iso(from), "end": iso(from + step_ms)}}),
+        );
+        let images =
+            answer["data"]["node"]["thumbnails"].as_array().unwrap_or_else(|| panic!("{answer}"));
+        paths.extend(
+            images.iter().map(|image| {
+                image["url"].as_str().unwrap().splitn(4, '/').nth(3).unwrap().to_owned()
+            }),
+        );
+    }
+    paths.sort();
+    paths.dedup();
+    let cpu = server.cpu_seconds();
+    let began = Instant::now();
+    let mut took: Vec<Duration> = thread::scope(|scope| {
+        let readers: Vec<_> = paths
+            .chunks(paths.len().div_ceil(4))
+            .map(|paths| {
+                scope.spawn(|| {
+                    let fetch = |path: &String| {
+                        let began = Instant::now();
+                        assert!(server.get(path).starts_with(&[0xff, 0xd8]), "no JPEG");
+                        began.elapsed()
+                    };
+                    paths.iter().map(fetch).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        readers.into_iter().flat_map(|reader| reader.join().unwrap()).collect()
+    });
+    took.sort_unstable();
+    let (seconds, cpu) = (began.elapsed().as_secs_f64(), server.cpu_seconds() - cpu);
+    println!(
+        "  lookback: {} pictures, {:.0}/s, {:.0}/s per core, p50 {}, p99 {} (4 at once)",
+        paths.len(),
+        paths.len() as f64 / seconds,
+        paths.len() as f64 / cpu,
+        at(&took, 0.50),
+        at(&took, 0.99)
+    );
+    let out = work.join("peer-pictures");
+    fs::create_dir_all(&out).unwrap();
+    let (_, cpu) = timed(|| {
+        run(Command::new("ffmpeg")
+            .args(["-v", "error", "-threads", "1", "-skip_frame", "nokey", "-i"])
+            .arg(&source.file)
+            .args(["-vf", "scale=320:-2", "-vsync", "0"])
+            .arg(out.join("%d.jpg")));
+    });
+    let made = fs::read_dir(&out).unwrap().count();
+    println!("  ffmpeg, one process over all key frames: {:.0}/s per core", made as f64 / cpu);
 }
 
 /// What wrk saw and what the server spent meanwhile.
@@ -598,11 +784,11 @@ impl Server {
         (0..cameras).map(one).collect()
     }
 
-    /// The path of a playback session's main playlist.
-    fn session(&self, device: &Device, start_ms: u64, end_ms: u64) -> String {
+    /// The path of a playback session's file.
+    fn session(&self, device: &Device, start_ms: u64, end_ms: u64, protocol: &str) -> String {
         let answer = self.graphql(
             "query($i:PlaybackSessionInput!){playbackSession(input:$i){...on PlaybackSession{url} ...on MediaUnavailable{message}}}",
-            json!({"i": {"streamId": device.stream, "start": iso(start_ms), "end": iso(end_ms)}}),
+            json!({"i": {"streamId": device.stream, "start": iso(start_ms), "end": iso(end_ms), "protocol": protocol}}),
         );
         let url =
             answer["data"]["playbackSession"]["url"].as_str().unwrap_or_else(|| panic!("{answer}"));
