@@ -30,6 +30,8 @@ const SOUND_PIECE_ALONE: u64 = CLOCK_HZ / 12;
 /// Bytes of a PES packet that its length can say, less those of its header.
 const MAX_SOUND_PIECE_BYTES: usize = 60_000;
 const ADTS_LEN: usize = 7;
+/// What every frame of AAC that ADTS describes lasts, whenever the next one begins.
+const FRAME_SAMPLES: u64 = 1_024;
 /// `aac_frame_length` is 13 bits (ISO/IEC 13818-7 §6.2).
 const MAX_ADTS_FRAME: usize = (1 << 13) - 1;
 /// access_unit_delimiter_rbsp: any slice type (ITU-T H.264 §7.3.2.4).
@@ -159,7 +161,10 @@ impl Aac {
             _ => return None,
         };
         // An explicit rate, or channels that the stream itself lists, ADTS cannot say.
-        if frequency > 12 || !(1..=7).contains(&channels) || config.frame_samples != 1_024 {
+        if frequency > 12
+            || !(1..=7).contains(&channels)
+            || u64::from(config.frame_samples) != FRAME_SAMPLES
+        {
             return None;
         }
         let header = [
@@ -275,8 +280,7 @@ impl<'a> Sound<'a> {
                     break;
                 }
                 self.aac.put_frame(bytes, &mut self.bytes)?;
-                let duration = u64::from(sample.duration);
-                end = self.aac.time(sample.presentation_time.saturating_add(duration));
+                end = self.aac.time(sample.presentation_time.saturating_add(FRAME_SAMPLES));
                 self.frames.next();
             }
             writer.put_sound(start, end, &self.bytes);
@@ -558,10 +562,11 @@ mod tests {
         }
     }
 
+    /// A packet of sound; after 50 of them there is a hole of 5 ms.
     fn sound(index: i64, len: usize) -> TimedFrame {
         TimedFrame {
             track: 1,
-            time_ns: START_MS * 1_000_000 + index * 1_024_000_000 / 48,
+            time_ns: START_MS * 1_000_000 + index * 1_024_000_000 / 48 + index / 50 * 5_000_000,
             duration_ns: None,
             key: true,
             payload: vec![index as u8 | 0x80; len].into(),
@@ -690,19 +695,24 @@ mod tests {
             let got: Vec<Pes> = got.into_iter().map(|(pts, _, unit)| (pts, 0, unit)).collect();
             prop_assert_eq!(got, expected);
 
-            let mut got = Vec::new();
+            let mut got: Vec<(i64, Vec<u8>)> = Vec::new();
             for (pts, _, mut rest) in demuxed.get(&AUDIO_PID).cloned().unwrap_or_default() {
-                prop_assert!(got.len() > 1 || pts > 0);
+                let mut time = pts as i64;
                 while !rest.is_empty() {
                     prop_assert_eq!(&rest[..3], &[0xff, 0xf1, 1 << 6 | 3 << 2]);
                     let len = usize::from(rest[3] & 3) << 11 | usize::from(rest[4]) << 3 | usize::from(rest[5] >> 5);
-                    got.push(rest[ADTS_LEN..len].to_vec());
+                    got.push((time, rest[ADTS_LEN..len].to_vec()));
                     rest.drain(..len);
+                    time += 1_920;
                 }
             }
-            let expected: Vec<Vec<u8>> = frames.iter().filter(|f| f.track == 1)
-                .map(|frame| frame.payload.clone().into_parts().concat()).collect();
-            prop_assert_eq!(got, expected);
+            let sent: Vec<_> = frames.iter().filter(|f| f.track == 1).collect();
+            prop_assert_eq!(got.len(), sent.len());
+            for ((time, bytes), frame) in got.iter().zip(sent) {
+                prop_assert_eq!(bytes, &frame.payload.clone().into_parts().concat());
+                let stated = wrap(frame.time_ns as u64 / 1_000 * 9 / 100) as i64;
+                prop_assert!((time - stated).abs() <= 90, "{} is not {}", time, stated);
+            }
         }
 
         #[test]

@@ -42,6 +42,8 @@ pub enum PlaybackProtocol {
     /// HTTP Live Streaming, fragmented MP4.
     #[default]
     Hls,
+    /// HTTP Live Streaming, MPEG transport stream, for players that know nothing newer.
+    HlsTs,
     /// MPEG-DASH, fragmented MP4.
     Dash,
     /// One MP4 file, resumable by byte range; a finished range only.

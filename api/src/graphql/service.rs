@@ -29,6 +29,7 @@ impl ServiceInfo {
             time: DateTime(asked.now()),
             playback_protocols: vec![
                 PlaybackProtocol::Hls,
+                PlaybackProtocol::HlsTs,
                 PlaybackProtocol::Dash,
                 PlaybackProtocol::Mp4,
             ],

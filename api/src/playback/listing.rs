@@ -191,13 +191,16 @@ impl Playback {
         stream: StreamId,
         fragments: impl IntoIterator<Item = &FragmentRecord>,
     ) -> Result<PlayableInits, StorageError> {
-        let (mut seen, mut playable) = (Vec::new(), Vec::new());
+        let mut ids = Vec::new();
         for track in fragments.into_iter().flat_map(|fragment| &fragment.tracks) {
-            if !seen.contains(&track.init) {
-                seen.push(track.init);
-                let init = self.played_init(stream, track.init).await?;
-                playable.extend(init.filter(|i| i.playable).map(|init| (track.init, init)));
+            if !ids.contains(&track.init) {
+                ids.push(track.init);
             }
+        }
+        let mut playable = Vec::with_capacity(ids.len());
+        for id in ids {
+            let init = self.played_init(stream, id).await?;
+            playable.extend(init.filter(|i| i.playable).map(|init| (id, init)));
         }
         Ok(PlayableInits(playable))
     }

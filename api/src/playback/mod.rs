@@ -18,6 +18,7 @@ pub mod session;
 mod sound;
 pub mod timeline;
 pub mod token;
+pub mod transport;
 
 use crate::access::{Action, Decision, Principal};
 use crate::arriving::Arriving;
@@ -54,6 +55,8 @@ const MAX_INITS: usize = 4_096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     Hls,
+    /// HLS with MPEG transport streams.
+    HlsTs,
     Dash,
     /// One file of a finished range, cut to the frame.
     Mp4,

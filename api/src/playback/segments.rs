@@ -42,7 +42,8 @@ impl SegmentName {
         text.push_str(self.suffix());
     }
 
-    fn push_stem(self, text: &mut String) {
+    /// The name without what it ends in.
+    pub(super) fn push_stem(self, text: &mut String) {
         push_decimal(text, self.start.as_millis().max(0).unsigned_abs());
         text.push('-');
         push_decimal(text, self.number.0);
@@ -207,7 +208,8 @@ impl Playback {
         }
     }
 
-    async fn kept(
+    /// The fragment that a segment is made of, if it is kept.
+    pub(super) async fn kept(
         &self,
         token: &MediaToken,
         name: SegmentName,
@@ -265,6 +267,19 @@ impl Playback {
     }
 
     async fn joined(&self, token: &MediaToken, name: SegmentName) -> Result<Bytes, MediaError> {
+        let mut bytes = BytesMut::new();
+        for fragment in self.joined_fragments(token, name).await? {
+            bytes.extend_from_slice(&self.track_of(token, &fragment, name.rendition).await?);
+        }
+        Ok(bytes.freeze())
+    }
+
+    /// The fragments that a segment joins.
+    pub(super) async fn joined_fragments(
+        &self,
+        token: &MediaToken,
+        name: SegmentName,
+    ) -> Result<Vec<FragmentRecord>, MediaError> {
         let end = name.start.plus_millis(JOINED_WITHIN_MS);
         let range = TimeRange::new(name.start, end).ok_or(MediaError::NotFound)?;
         let query = FragmentQuery {
@@ -276,8 +291,11 @@ impl Playback {
         let mut found = self.storage.archive.fragments(token.stream, &query).await?;
         found.retain(|fragment| fragment.start >= name.start);
         let count = usize::from(name.count);
-        let listed = arrange(found);
-        let joined = listed.get(..count).ok_or(MediaError::NotFound)?;
+        let mut joined = arrange(found);
+        if joined.len() < count {
+            return Err(MediaError::NotFound);
+        }
+        joined.truncate(count);
         if joined.first().is_none_or(|first| first.fragment.number != name.number)
             || joined.iter().skip(1).any(|one| one.discontinuity)
         {
@@ -286,11 +304,7 @@ impl Playback {
         if !joined.iter().all(|one| opens(token.span, &one.fragment)) {
             return Err(MediaError::Refused);
         }
-        let mut bytes = BytesMut::new();
-        for one in joined {
-            bytes.extend_from_slice(&self.track_of(token, &one.fragment, name.rendition).await?);
-        }
-        Ok(bytes.freeze())
+        Ok(joined.into_iter().map(|one| one.fragment).collect())
     }
 
     /// The chunks of one track of a fragment.

@@ -45,13 +45,15 @@ impl Playback {
         let life_s = request.expires_in_s.clamp(*LIFE_S.start(), *LIFE_S.end());
         let expires_at = now.plus_millis(i64::from(life_s.min(self.max_session_s)) * 1_000);
         let found = match (request.protocol, request.mode) {
-            (Protocol::Hls | Protocol::Dash, Mode::OnDemand(range)) => {
+            (Protocol::Hls | Protocol::HlsTs | Protocol::Dash, Mode::OnDemand(range)) => {
                 self.on_demand(stream, range, now).await?
             }
-            (Protocol::Hls | Protocol::Dash, Mode::LiveReplay(start)) => {
+            (Protocol::Hls | Protocol::HlsTs | Protocol::Dash, Mode::LiveReplay(start)) => {
                 self.live_replay(stream, start, now).await?
             }
-            (Protocol::Hls | Protocol::Dash, Mode::Live) => self.live_now(stream, now).await?,
+            (Protocol::Hls | Protocol::HlsTs | Protocol::Dash, Mode::Live) => {
+                self.live_now(stream, now).await?
+            }
             (Protocol::Mp4, Mode::OnDemand(range)) => self.one_file(stream, range, now).await?,
             (Protocol::Mp4, Mode::LiveReplay(_) | Mode::Live) => return Err(endless_file().into()),
         };
@@ -63,9 +65,20 @@ impl Playback {
             span: found.span,
             expires_at,
         };
+        if request.protocol == Protocol::HlsTs
+            && let Some(codecs) = self.not_carried(&token).await?
+        {
+            return Err(Unavailable {
+                code: UnavailableCode::CodecNotSupported,
+                message: format!("an MPEG transport stream cannot carry {codecs}"),
+                nearest: None,
+            }
+            .into());
+        }
         let signed = self.signer.sign(&token);
         let (path, mime_type) = match request.protocol {
             Protocol::Hls => (format!("hls/v1/s/{signed}/main.m3u8"), PLAYLIST),
+            Protocol::HlsTs => (format!("hls/v1/s/{signed}/ts.m3u8"), PLAYLIST),
             Protocol::Dash => (format!("dash/v1/s/{signed}/manifest.mpd"), MANIFEST),
             Protocol::Mp4 => {
                 let name = request.file_name.as_deref().and_then(file_name::clean);

@@ -59,6 +59,14 @@ fn a_recording_plays_back_as_it_was() {
             check_same(&what, &sent_packets, &played(&server, &device, protocol));
         }
         check_same(&format!("{name} read back"), &sent_packets, &read_back(&server, &device));
+        let asked = session(&server, &device, "HLS_TS");
+        if name == "h265.mkv" {
+            assert_eq!(asked["code"], json!("CODEC_NOT_SUPPORTED"), "{asked}");
+        } else {
+            let sent = units(&file.display().to_string());
+            let what = format!("{name} by HLS_TS");
+            check_same(&what, &sent, &units(asked["url"].as_str().unwrap()));
+        }
     }
 }
 
@@ -92,6 +100,8 @@ fn g711_plays_back_as_the_samples_it_stands_for() {
         let audio = main.replace("main.m3u8", "audio.m3u8");
         let before = pcm(&file.display().to_string());
         assert_eq!(before.len(), 30 * hz * 2);
+        let refused = session(&server, name, "HLS_TS");
+        assert_eq!(refused["code"], json!("CODEC_NOT_SUPPORTED"), "{refused}");
         for played in [audio, session_url(&server, name, "MP4")] {
             let after = pcm(&played);
             let (sent, plays) = (before.len(), after.len());
@@ -140,6 +150,9 @@ fn recorded_uploads_of_other_producers_play_back_as_they_were() {
                 let what = format!("{external_id} by {protocol}");
                 check_same(&what, &sent, &played(&server, &external_id, protocol));
             }
+            let what = format!("{external_id} by HLS_TS");
+            let url = session_url(&server, &external_id, "HLS_TS");
+            check_same(&what, &units(&file), &units(&url));
             let read_back = Viewer::of(&server, &registered.media_stream).everything();
             check_read_back(&external_id, &body, &documents(&read_back));
         }
@@ -258,8 +271,14 @@ fn ask(server: &Server, query: &str, variables: serde_json::Value) -> serde_json
     server.post_json("/graphql", &[("authorization", &viewer)], &body).json()
 }
 
-/// A session over all that is kept of a camera, which has no gaps.
+/// The URL of a session over all that is kept of a camera, which has no gaps.
 fn session_url(server: &Server, external_id: &str, protocol: &str) -> String {
+    let session = session(server, external_id, protocol);
+    assert_eq!(session["gaps"], json!([]), "{external_id}: {session}");
+    session["url"].as_str().unwrap_or_else(|| panic!("{external_id}: {session}")).to_owned()
+}
+
+fn session(server: &Server, external_id: &str, protocol: &str) -> serde_json::Value {
     let found = ask(
         server,
         "query($ref: DeviceRef!) { device(ref: $ref) { stream { id earliest latest } } }",
@@ -267,18 +286,26 @@ fn session_url(server: &Server, external_id: &str, protocol: &str) -> String {
     );
     let stream = &found["data"]["device"]["stream"];
     assert!(stream["earliest"].is_string(), "{external_id}: {found}");
-    let session = ask(
+    let answer = ask(
         server,
         "query($input: PlaybackSessionInput!) { playbackSession(input: $input) {
-            ... on PlaybackSession { url gaps { range { start end } } } ... on MediaUnavailable { message } } }",
+            ... on PlaybackSession { url gaps { range { start end } } } ... on MediaUnavailable { code message } } }",
         json!({"input": {
             "streamId": stream["id"], "start": stream["earliest"], "end": stream["latest"],
             "protocol": protocol,
         }}),
     );
-    let session = &session["data"]["playbackSession"];
-    assert_eq!(session["gaps"], json!([]), "{external_id}: {session}");
-    session["url"].as_str().unwrap_or_else(|| panic!("{external_id}: {session}")).to_owned()
+    answer["data"]["playbackSession"].clone()
+}
+
+/// The packets of H.264 and AAC as they are in a transport stream and out of it alike: pictures
+/// without delimiters and parameter sets, sound without headers.
+fn units(input: &str) -> BTreeMap<String, Vec<Packet>> {
+    let is_stream = input.contains(".m3u8");
+    let pictures = "filter_units=remove_types=7|8|9";
+    let to_stream = format!("h264_mp4toannexb,{pictures}");
+    let filters = if is_stream { [pictures, "aac_adtstoasc"] } else { [&to_stream, "null"] };
+    filtered_packets(input, filters)
 }
 
 /// All that a device's main stream has, as ffmpeg reads the Matroska that the Kinesis API answers.
@@ -297,23 +324,21 @@ fn read_back(server: &Server, external_id: &str) -> BTreeMap<String, Vec<Packet>
 
 /// The packets of each track of a file or playlist, by kind, without decoding them.
 pub fn packets(input: &str) -> BTreeMap<String, Vec<Packet>> {
+    filtered_packets(input, ["null", "null"])
+}
+
+/// The same after bitstream filters for pictures and sound.
+fn filtered_packets(input: &str, filters: [&str; 2]) -> BTreeMap<String, Vec<Packet>> {
     let mut tracks = BTreeMap::new();
-    for kind in ["v", "a"] {
+    for ((kind, without), filter) in [("v", "-an"), ("a", "-vn")].into_iter().zip(filters) {
         let output = Command::new("ffmpeg")
-            .args([
-                "-v",
-                "error",
-                "-copyts",
-                "-i",
-                input,
-                "-map",
-                &format!("0:{kind}?"),
-                "-c",
-                "copy",
-            ])
-            .args(["-f", "framemd5", "-"])
+            .args(["-v", "error", "-copyts", "-i", input, without])
+            .args(["-c", "copy", "-bsf", filter, "-f", "framemd5", "-"])
             .output()
             .unwrap();
+        let complaints = String::from_utf8_lossy(&output.stderr);
+        let none_of_it = complaints.contains("does not contain any stream");
+        assert!(complaints.is_empty() || none_of_it, "{input}: {complaints}");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let time_base = text.lines().find_map(|line| line.strip_prefix("#tb 0: "));
         let Some((over, under)) = time_base.and_then(|base| base.split_once('/')) else { continue };

@@ -63,6 +63,8 @@ export type PlaybackProtocol =
   | 'DASH'
   /** HTTP Live Streaming, fragmented MP4. */
   | 'HLS'
+  /** HTTP Live Streaming, MPEG transport stream, for players that know nothing newer. */
+  | 'HLS_TS'
   /** One MP4 file, resumable by byte range; a finished range only. */
   | 'MP4';
 

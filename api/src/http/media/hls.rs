@@ -5,6 +5,7 @@ use super::{File, answer, refuse};
 use crate::playback::reload::{Malformed, Reload};
 use crate::playback::segments::{PartName, SegmentName, parse_init_name};
 use crate::playback::token::{MediaToken, Span};
+use crate::playback::transport::TransportName;
 use crate::playback::{MediaError, Rendition};
 use crate::service::Service;
 use actix_web::web::{Data, Path};
@@ -14,6 +15,7 @@ use std::sync::Arc;
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 const INIT: &str = "video/mp4";
 const SEGMENT: &str = "video/iso.segment";
+const TRANSPORT_STREAM: &str = "video/mp2t";
 
 /// `GET` and `HEAD /hls/v1/s/{token}/{file}`
 pub async fn serve(
@@ -50,8 +52,12 @@ async fn file(
         "main.m3u8" => playback.multivariant_playlist(token).await.map(playlist),
         "video.m3u8" => media_playlist(service, token, Rendition::Video, query).await.map(playlist),
         "audio.m3u8" => media_playlist(service, token, Rendition::Audio, query).await.map(playlist),
+        "ts.m3u8" => playback.transport_playlist(token).await.map(playlist),
         name => {
-            if let Ok(segment) = name.parse::<SegmentName>() {
+            if let Ok(segment) = name.parse::<TransportName>() {
+                let bytes = playback.transport_segment(token, segment).await?;
+                Ok(File::Media { content_type: TRANSPORT_STREAM, bytes })
+            } else if let Ok(segment) = name.parse::<SegmentName>() {
                 let bytes = playback.segment(token, segment).await?;
                 Ok(File::Media { content_type: SEGMENT, bytes })
             } else if let Ok(part) = name.parse::<PartName>() {
