@@ -68,9 +68,25 @@ pub struct DeviceCredential {
     pub last_used_at: Option<Timestamp>,
 }
 
+const HOUR_MS: i64 = 3_600_000;
+
 impl DeviceCredential {
+    /// Whether a use at `at` is in a later hour than the last one that was noted.
+    pub fn is_news(&self, at: Timestamp) -> bool {
+        self.last_used_at.is_none_or(|last| last < hour_of(at))
+    }
+
+    /// The same, used at `at`.
+    pub fn used(self, at: Timestamp) -> Self {
+        Self { last_used_at: Some(hour_of(at)), ..self }
+    }
+
     /// Whether it opens anything at `now`.
     pub fn is_valid(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|end| now < end)
     }
+}
+
+fn hour_of(at: Timestamp) -> Timestamp {
+    Timestamp::from_millis(at.as_millis().div_euclid(HOUR_MS) * HOUR_MS)
 }

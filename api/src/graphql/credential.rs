@@ -45,6 +45,11 @@ impl DeviceCredential {
     async fn revoked_at(&self) -> Option<DateTime> {
         self.0.revoked_at.map(DateTime)
     }
+
+    /// To the hour.
+    async fn last_used_at(&self) -> Option<DateTime> {
+        self.0.last_used_at.map(DateTime)
+    }
 }
 
 /// How a device proves who it is.

@@ -107,7 +107,7 @@ async fn holder(
         }
     };
     match principal {
-        Some(principal) => rights::current(catalog, &principal, now).await,
+        Some(principal) => standing(service, &principal, now).await,
         None => Ok(None),
     }
 }
@@ -116,9 +116,24 @@ async fn holder(
 pub async fn bearer(service: &Service, token: &str) -> Result<Principal, Unauthorized> {
     let now = service.clock.now();
     let principal = service.tokens.verify(token, now)?;
-    rights::current(&*service.storage.catalog, &principal, now)
-        .await?
-        .ok_or(Unauthorized::Withdrawn)
+    standing(service, &principal, now).await?.ok_or(Unauthorized::Withdrawn)
+}
+
+/// The caller as it stands now, if it does; a device's credential is noted to be in use.
+async fn standing(
+    service: &Service,
+    principal: &Principal,
+    now: Timestamp,
+) -> Result<Option<Principal>, StorageError> {
+    let catalog = &*service.storage.catalog;
+    let principal = rights::current(catalog, principal, now).await?;
+    if let Some(Principal { subject: Subject::Device { credential, .. }, .. }) = &principal {
+        // A full disk keeps nobody out.
+        if let Err(error) = catalog.note_credential_used(*credential, now).await {
+            tracing::warn!(%credential, %error, "that a credential was used is not noted");
+        }
+    }
+    Ok(principal)
 }
 
 /// Where the request came from: the peer, or whom a trusted proxy names.

@@ -756,7 +756,19 @@ async fn credentials_are_kept(catalog: &dyn Catalog) {
     catalog.put_credential(revoked.clone()).await.expect("put_credential");
     let mut of_device = catalog.credentials_of(made.device.id).await.expect("credentials_of");
     of_device.sort_by_key(|credential| credential.id);
-    assert_eq!(of_device, [revoked, second]);
+    assert_eq!(of_device, [revoked.clone(), second.clone()]);
+    // Its use is noted to the hour, and takes nothing back of what was written meanwhile.
+    let hour_ms = 3_600_000;
+    let on_the_hour = NOW.as_millis().div_euclid(hour_ms) * hour_ms;
+    for (used_ms, noted_ms) in [(10, 0), (hour_ms + 5, hour_ms), (20, hour_ms)] {
+        let at = |offset_ms: i64| Timestamp::from_millis(on_the_hour + offset_ms);
+        catalog.note_credential_used(revoked.id, at(used_ms)).await.expect("note_credential_used");
+        let found = catalog.credential(revoked.id).await.expect("credential");
+        let noted = DeviceCredential { last_used_at: Some(at(noted_ms)), ..revoked.clone() };
+        assert_eq!(found, Some(noted), "{used_ms}");
+    }
+    assert_eq!(catalog.credential(second.id).await.expect("credential"), Some(second));
+    catalog.note_credential_used(CredentialId::new(NOW), NOW).await.expect("no such credential");
     assert_eq!(catalog.credentials_of(DeviceId::new(NOW)).await.expect("credentials_of"), []);
     assert_eq!(catalog.credential(CredentialId::new(NOW)).await.expect("credential"), None);
 }
@@ -849,7 +861,7 @@ async fn unclaimed_media_streams_are_adopted(catalog: &dyn Catalog) {
         position: 0,
         ..stream.clone()
     };
-    assert_eq!(made.streams, [adopted.clone()]);
+    assert_eq!(made.streams, std::slice::from_ref(&adopted));
     assert_eq!(devices(&[stand_in.id]).await, [None]);
     let of_devices = catalog.streams_of(&[stand_in.id, made.device.id]).await.expect("streams_of");
     assert_eq!(of_devices, [vec![], vec![adopted.clone()]]);

@@ -208,6 +208,8 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
     async fn delete_media_stream(&self, stream: StreamId) -> Result<()>;
 
     async fn put_credential(&self, credential: DeviceCredential) -> Result<()>;
+    /// Notes that a credential was used, to the hour.
+    async fn note_credential_used(&self, id: CredentialId, at: Timestamp) -> Result<()>;
     async fn credential(&self, id: CredentialId) -> Result<Option<DeviceCredential>>;
     async fn credentials_of(&self, device: DeviceId) -> Result<Vec<DeviceCredential>>;
 

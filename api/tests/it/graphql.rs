@@ -67,7 +67,7 @@ const ISSUE: &str = "mutation($input: IssueDeviceCredentialInput!) {
     userErrors { code path } } }";
 
 const REVOKE: &str = "mutation($id: ID!) { revokeDeviceCredential(id: $id) {
-    credential { id revokedAt } userErrors { code path } } }";
+    credential { id revokedAt lastUsedAt } userErrors { code path } } }";
 
 #[test]
 fn credentials_are_issued_and_revoked() {
@@ -137,6 +137,7 @@ fn credentials_are_issued_and_revoked() {
     assert_eq!(status(), 200);
     let revoked = revoke(Some(&manager), id)["data"]["revokeDeviceCredential"].clone();
     assert!(revoked["credential"]["revokedAt"].is_string(), "{revoked}");
+    assert!(revoked["credential"]["lastUsedAt"].is_string(), "{revoked}");
     assert_eq!(status(), 401);
     let again = revoke(Some(&manager), id)["data"]["revokeDeviceCredential"].clone();
     assert_eq!(again, revoked, "it was revoked when it was");

@@ -313,6 +313,20 @@ pub fn credential(
     get(txn, tables.credentials, &id.0.to_be_bytes())
 }
 
+pub fn note_credential_used(
+    tables: &Tables,
+    txn: &mut RwTxn,
+    id: CredentialId,
+    at: Timestamp,
+) -> Result<()> {
+    match credential(tables, txn, id)? {
+        Some(credential) if credential.is_news(at) => {
+            put_credential(tables, txn, &credential.used(at))
+        }
+        _ => Ok(()),
+    }
+}
+
 pub fn credentials_of(
     tables: &Tables,
     txn: &RoTxn,

@@ -270,6 +270,16 @@ impl Catalog for EmbeddedCatalog {
             .await
     }
 
+    async fn note_credential_used(&self, id: CredentialId, at: Timestamp) -> Result<()> {
+        let known = self.credential(id).await?;
+        if known.is_none_or(|credential| !credential.is_news(at)) {
+            return Ok(());
+        }
+        self.writer
+            .write(move |tables, txn| devices::note_credential_used(tables, txn, id, at))
+            .await
+    }
+
     async fn credential(&self, id: CredentialId) -> Result<Option<DeviceCredential>> {
         self.read(|tables, txn| devices::credential(tables, txn, id))
     }
