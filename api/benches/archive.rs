@@ -202,8 +202,8 @@ fn append_beside_deletion(root: &Path) {
     const EACH: u64 = 250;
     const ROUNDS: u64 = 3;
     const PAUSE: Duration = Duration::from_millis(125);
-    /// Enough for a minute.
-    const FILES: u64 = 480;
+    /// Enough for half a minute.
+    const FILES: u64 = 240;
     let old = stream(STREAMS);
     {
         let index = Index::open(&root.join("index"), Durability::None).unwrap();

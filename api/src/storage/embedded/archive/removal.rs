@@ -126,9 +126,7 @@ impl Removal<'_> {
         }
         let dir = stream_dir(self.root, stream);
         match self.disk.sync_dir(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error(&dir, &error));
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(&dir, &error)),
             _ => self.index.forget_file(stream, number),
         }
     }
