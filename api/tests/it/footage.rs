@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 
-/// Below a second, so that each fragment is one chunk and its samples are the end of it.
 pub const FRAGMENT_MS: u64 = 800;
 const FRAMES: usize = 20;
 const FRAME_BYTES: usize = 2_000;
@@ -46,9 +45,14 @@ pub fn persist(upload: &mut Upload, timecode_ms: u64, seed: u64) -> io::Result<(
     Ok(())
 }
 
-/// Whether a played fragment holds the frames that `seed` stands for.
+/// Whether a played fragment holds the frames that `seed` stands for, in their order, one chunk
+/// after the other.
 pub fn is_of(body: &[u8], seed: u64) -> bool {
-    body.ends_with(&camera::frames(seed, FRAMES, FRAME_BYTES).concat())
+    let mut rest = body;
+    camera::frames(seed, FRAMES, FRAME_BYTES).iter().all(|frame| {
+        let place = rest.windows(frame.len()).position(|window| window == &frame[..]);
+        place.map(|place| rest = &rest[place + frame.len()..]).is_some()
+    }) && rest.is_empty()
 }
 
 /// Everything of the last two hours that plays, by its start.
