@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 import model
 from calls import Calls
+from server import Server
 
 UNSUPPORTED = {
     "CreateSignalingChannel",
