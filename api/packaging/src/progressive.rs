@@ -42,8 +42,6 @@ pub struct File {
     /// Where each of `stored` begins, in the file.
     starts: Vec<u64>,
     len: u64,
-    /// Nanoseconds.
-    duration_ns: u64,
 }
 
 impl File {
@@ -54,11 +52,6 @@ impl File {
 
     pub fn is_empty(&self) -> bool {
         self.len == 0
-    }
-
-    /// How long it plays.
-    pub fn duration_ns(&self) -> u64 {
-        self.duration_ns
     }
 
     /// Bytes that the layout itself takes in memory.
@@ -187,8 +180,7 @@ impl<'a> Layout<'a> {
                 start
             })
             .collect();
-        let duration_ns = end_ns.saturating_sub(start_ns);
-        Some(File { head: head.into(), stored, starts, len: at, duration_ns })
+        Some(File { head: head.into(), stored, starts, len: at })
     }
 }
 
@@ -474,4 +466,37 @@ fn ticks(ns: u64, timescale: u32) -> u64 {
 fn signed_ticks(ns: i64, timescale: u32) -> i64 {
     let ticks = i64::try_from(ticks(ns.unsigned_abs(), timescale)).unwrap_or(i64::MAX);
     if ns < 0 { -ticks } else { ticks }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_part_of_a_file_is_what_stands_there(
+            head in prop::collection::vec(any::<u8>(), 0..20),
+            lens in prop::collection::vec(1u32..9, 0..20),
+            (from, to) in (0u64..200, 0u64..200),
+        ) {
+            // Of each fragment the bytes from 5 on; every byte is told by where it is from.
+            let stored: Vec<_> =
+                (0..).zip(&lens).map(|(fragment, len)| Stored { fragment, offset: 5, len: *len }).collect();
+            let of = |stored: Stored| (stored.offset..stored.offset + stored.len).map(move |at| (stored.fragment, at));
+            let mut whole: Vec<(u32, u32)> = head.iter().map(|byte| (u32::MAX, (*byte).into())).collect();
+            let mut starts = Vec::new();
+            for stored in &stored {
+                starts.push(whole.len() as u64);
+                whole.extend(of(*stored));
+            }
+            let file = File { head: head.into(), stored, starts, len: whole.len() as u64 };
+            let part: Vec<(u32, u32)> = file.pieces(from..to).flat_map(|piece| match piece {
+                Piece::Made(bytes) => bytes.iter().map(|byte| (u32::MAX, (*byte).into())).collect::<Vec<_>>(),
+                Piece::Stored(stored) => of(stored).collect(),
+            }).collect();
+            let end = whole.len().min(to as usize);
+            prop_assert_eq!(&part[..], whole.get(from as usize..end).unwrap_or_default());
+        }
+    }
 }

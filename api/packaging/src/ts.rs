@@ -276,7 +276,8 @@ impl<'a> Sound<'a> {
                 let time = self.aac.time(sample.presentation_time);
                 let follows = time.abs_diff(end) <= 1;
                 let fits = self.bytes.len() + bytes.len() <= MAX_SOUND_PIECE_BYTES;
-                if !self.bytes.is_empty() && !(follows && fits && time - start < self.piece) {
+                let goes_on = follows && fits && time - start < self.piece;
+                if !goes_on && !self.bytes.is_empty() {
                     break;
                 }
                 self.aac.put_frame(bytes, &mut self.bytes)?;
