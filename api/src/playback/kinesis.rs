@@ -28,6 +28,7 @@ use lookback_wire::codec::CodecConfig;
 use lookback_wire::{FragmentNumber, Timestamp, TrackKind};
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use token::{KinesisToken, Protocol, Rules, Shape, Span, TimestampType};
 use window::{Window, time_of};
@@ -385,9 +386,9 @@ impl Playback {
         let mut kept = Vec::with_capacity(fragments.len());
         for fragment in fragments {
             for track in &fragment.tracks {
-                if !kinds.contains_key(&track.init) {
+                if let Entry::Vacant(entry) = kinds.entry(track.init) {
                     let init = self.track_init(token.stream, track.init).await?;
-                    kinds.insert(track.init, init.map_or([0; 4], |init| sample_entry(&init)));
+                    entry.insert(init.map_or([0; 4], |init| sample_entry(&init)));
                 }
             }
             let kind = |track: &TrackSpan| kinds.get(&track.init).copied();

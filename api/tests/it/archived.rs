@@ -2,6 +2,7 @@
 
 use crate::camera::{self, Registered, Upload};
 use crate::recording::{check_same, packets};
+use crate::sdk::admin_keys;
 use crate::server::{Answer, Server, lookback};
 use lookback_wire::matroska::writer;
 use serde_json::{Value, json};
@@ -466,4 +467,95 @@ fn images_are_of_key_frames() {
     ] {
         check_refused(&ask(changes), 400, "InvalidArgumentException");
     }
+}
+
+#[tokio::test]
+async fn the_rust_sdk_plays_what_was_sent() {
+    use aws_sdk_kinesisvideoarchivedmedia as sdk;
+    use sdk::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
+    use sdk::primitives::DateTime;
+    use sdk::types as shapes;
+
+    let (server, work) = (Server::start(), TempDir::new().unwrap());
+    let sent =
+        send(&server, work.path(), "sdk", "mp4", &["-c:v", "libx264", "-bf", "2", "-c:a", "aac"]);
+    let packets_sent = packets(&sent.file.display().to_string());
+    let (id, secret) = admin_keys(&server);
+    let config = sdk::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("eu-central-1"))
+        .endpoint_url(server.url())
+        .credentials_provider(Credentials::new(id, secret, None, None, "test"))
+        .retry_config(RetryConfig::disabled())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build();
+    let client = sdk::Client::from_conf(config);
+    let start = DateTime::from_millis(sent.start_ms as i64);
+    let end = DateTime::from_millis(sent.end_ms as i64);
+
+    let range = shapes::HlsTimestampRange::builder().start_timestamp(start).end_timestamp(end);
+    let selector = shapes::HlsFragmentSelector::builder()
+        .fragment_selector_type(shapes::HlsFragmentSelectorType::ProducerTimestamp)
+        .timestamp_range(range.build())
+        .build();
+    let hls = client
+        .get_hls_streaming_session_url()
+        .stream_name(&sent.media_stream)
+        .playback_mode(shapes::HlsPlaybackMode::OnDemand)
+        .hls_fragment_selector(selector)
+        .send()
+        .await
+        .unwrap();
+    let url = hls.hls_streaming_session_url().unwrap();
+    check_same("HLS", &packets_sent, &packets(url));
+
+    let range = shapes::DashTimestampRange::builder().start_timestamp(start).end_timestamp(end);
+    let selector = shapes::DashFragmentSelector::builder()
+        .fragment_selector_type(shapes::DashFragmentSelectorType::ProducerTimestamp)
+        .timestamp_range(range.build())
+        .build();
+    let dash = client
+        .get_dash_streaming_session_url()
+        .stream_name(&sent.media_stream)
+        .playback_mode(shapes::DashPlaybackMode::OnDemand)
+        .dash_fragment_selector(selector)
+        .send()
+        .await
+        .unwrap();
+    let url = dash.dash_streaming_session_url().unwrap();
+    check_same("DASH", &packets_sent, &packets(url));
+
+    let clip = async |start: DateTime, end: DateTime| {
+        let range = shapes::ClipTimestampRange::builder().start_timestamp(start).end_timestamp(end);
+        let selector = shapes::ClipFragmentSelector::builder()
+            .fragment_selector_type(shapes::ClipFragmentSelectorType::ProducerTimestamp)
+            .timestamp_range(range.build().unwrap())
+            .build()
+            .unwrap();
+        let call = client.get_clip().stream_name(&sent.media_stream);
+        call.clip_fragment_selector(selector).send().await
+    };
+    let answer = clip(start, end).await.unwrap();
+    assert_eq!(answer.content_type(), Some("video/mp4"));
+    let file = work.path().join("clip.mp4");
+    std::fs::write(&file, answer.payload.collect().await.unwrap().into_bytes()).unwrap();
+    check_same("clip", &packets_sent, &packets(&file.display().to_string()));
+    let nothing = clip(DateTime::from_secs(1), DateTime::from_secs(2)).await.unwrap_err();
+    assert!(nothing.into_service_error().is_resource_not_found_exception());
+    let backwards = clip(end, start).await.unwrap_err();
+    assert!(backwards.into_service_error().is_invalid_argument_exception());
+
+    let images = client
+        .get_images()
+        .stream_name(&sent.media_stream)
+        .image_selector_type(shapes::ImageSelectorType::ProducerTimestamp)
+        .start_timestamp(start)
+        .end_timestamp(end)
+        .sampling_interval(2_000)
+        .format(shapes::Format::Jpeg)
+        .send()
+        .await
+        .unwrap();
+    let made = images.images().iter().filter(|image| image.image_content().is_some()).count();
+    assert_eq!(made, 10, "{images:?}");
 }
