@@ -16,7 +16,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -39,6 +39,117 @@ fn main() {
 
     ingest(work.path(), &source);
     serving(work.path(), &source);
+    live(work.path(), &source);
+}
+
+/// Readers that each wait for the next part of one live playlist.
+const LIVE_READERS: usize = 1_000;
+/// How long they do.
+const LIVE_FOR: Duration = Duration::from_secs(20);
+
+/// How long after the frame that completes a part those are told of it who wait.
+fn live(work: &Path, source: &Source) {
+    let server = Server::start(&work.join("live"));
+    let device = server.register(1).remove(0);
+    let until = Instant::now() + LIVE_FOR + Duration::from_secs(15);
+    let told: Mutex<Vec<Instant>> = Mutex::default();
+    let (sent, cpu) = thread::scope(|scope| {
+        let camera = scope.spawn(|| film(&server, &device, source, until));
+        thread::sleep(Duration::from_secs(8));
+        let playlist = server.live_session(&device).replace("main.m3u8", "video.m3u8");
+        let (playlist, told) = (Arc::new(playlist), &told);
+        let address = &server.address;
+        let stop = Instant::now() + LIVE_FOR;
+        let cpu = server.cpu_seconds();
+        let readers: Vec<_> = (0..LIVE_READERS)
+            .map(|_| {
+                let playlist = playlist.clone();
+                scope.spawn(move || follow(address, &playlist, stop, told))
+            })
+            .collect();
+        readers.into_iter().for_each(|reader| reader.join().expect("a reader"));
+        let cpu = server.cpu_seconds() - cpu;
+        (camera.join().expect("the camera"), cpu)
+    });
+    let mut waits: Vec<Duration> = told
+        .into_inner()
+        .expect("no reader died")
+        .into_iter()
+        .filter_map(|at| {
+            sent.get(sent.partition_point(|s| *s <= at).checked_sub(1)?).map(|s| at - *s)
+        })
+        .collect();
+    waits.sort_unstable();
+    println!(
+        "\nlive: {LIVE_READERS} readers, told {} times: {:.2} cores, after the frame p50 {} p99 {}",
+        waits.len(),
+        cpu / LIVE_FOR.as_secs_f64(),
+        at(&waits, 0.50),
+        at(&waits, 0.99)
+    );
+}
+
+/// Sends the source frame by frame, as a camera would; when each frame was sent.
+fn film(server: &Server, device: &Device, source: &Source, until: Instant) -> Vec<Instant> {
+    let mut socket = server.put_media(device, now_ms());
+    let mut acks = socket.try_clone().unwrap();
+    thread::spawn(move || std::io::copy(&mut acks, &mut std::io::sink()));
+    chunk(&mut socket, &[writer::header(&source.header)]);
+    let (began, start_ms) = (Instant::now(), now_ms());
+    let mut sent = Vec::new();
+    for fragment in &source.fragments {
+        let mut parts = vec![writer::cluster(start_ms + fragment.timecode)];
+        for frame in &fragment.frames {
+            let relative = (frame.timecode - fragment.timecode as i64) as i16;
+            parts.push(writer::simple_block(frame.track, relative, frame.key, &frame.payload));
+            parts.extend(frame.payload.parts().iter().cloned());
+            let due = Duration::from_millis(frame.timecode.unsigned_abs());
+            thread::sleep(due.saturating_sub(began.elapsed()));
+            chunk(&mut socket, &std::mem::take(&mut parts));
+            sent.push(Instant::now());
+            if Instant::now() > until {
+                return sent;
+            }
+        }
+    }
+    sent
+}
+
+/// Asks for the next part, again and again, and notes when it was told.
+fn follow(address: &str, playlist: &str, stop: Instant, told: &Mutex<Vec<Instant>>) {
+    let mut socket = BufReader::new(TcpStream::connect(address).unwrap());
+    let mut query = String::new();
+    while Instant::now() < stop {
+        write!(socket.get_mut(), "GET /{playlist}{query} HTTP/1.1\r\nHost: {address}\r\n\r\n")
+            .unwrap();
+        let (mut line, mut length) = (String::new(), 0);
+        while socket.read_line(&mut line).unwrap() > 2 {
+            let lower = line.to_ascii_lowercase();
+            length = lower
+                .strip_prefix("content-length: ")
+                .map_or(length, |n| n.trim().parse().unwrap());
+            line.clear();
+        }
+        let mut text = vec![0; length];
+        socket.read_exact(&mut text).unwrap();
+        if !query.is_empty() {
+            told.lock().expect("no reader died").push(Instant::now());
+        }
+        let (mut msn, mut part) = (0u64, 0u64);
+        for line in String::from_utf8_lossy(&text).lines() {
+            match line.split_once(':') {
+                Some(("#EXT-X-MEDIA-SEQUENCE", number)) => msn = number.parse().unwrap(),
+                Some(("#EXT-X-SKIP", skip)) => {
+                    let (_, count) = skip.split_once('=').unwrap();
+                    msn += count.parse::<u64>().unwrap();
+                }
+                Some(("#EXT-X-PART", _)) => part += 1,
+                Some(("#EXTINF", _)) => (msn, part) = (msn + 1, 0),
+                _ => {}
+            }
+        }
+        query = format!("?_HLS_msn={msn}&_HLS_part={part}&_HLS_skip=YES");
+    }
 }
 
 fn ingest(work: &Path, source: &Source) {
@@ -631,18 +742,8 @@ fn upload(
     repeats: usize,
     pace: Option<Duration>,
 ) -> Vec<Duration> {
-    let mut socket = TcpStream::connect(&server.address).unwrap();
-    socket.set_nodelay(true).unwrap();
+    let mut socket = server.put_media(device, start_ms);
     let mut acks = BufReader::new(socket.try_clone().unwrap());
-    write!(
-        socket,
-        "POST /putMedia HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nx-amzn-stream-name: {}\r\nx-amzn-fragment-timecode-type: ABSOLUTE\r\nx-amzn-producer-start-timestamp: {}.000\r\nTransfer-Encoding: chunked\r\n\r\n",
-        server.address,
-        device.token,
-        device.media_stream,
-        start_ms / 1000
-    )
-    .unwrap();
     chunk(&mut socket, &[writer::header(&source.header)]);
     let status = head(&mut acks);
     assert!(status.starts_with("HTTP/1.1 200"), "PutMedia: {status}");
@@ -784,11 +885,38 @@ impl Server {
         (0..cameras).map(one).collect()
     }
 
+    /// A connection whose head says that an upload follows.
+    fn put_media(&self, device: &Device, start_ms: u64) -> TcpStream {
+        let mut socket = TcpStream::connect(&self.address).unwrap();
+        socket.set_nodelay(true).unwrap();
+        write!(
+            socket,
+            "POST /putMedia HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nx-amzn-stream-name: {}\r\nx-amzn-fragment-timecode-type: ABSOLUTE\r\nx-amzn-producer-start-timestamp: {}.000\r\nTransfer-Encoding: chunked\r\n\r\n",
+            self.address,
+            device.token,
+            device.media_stream,
+            start_ms / 1000
+        )
+        .unwrap();
+        socket
+    }
+
     /// The path of a playback session's file.
     fn session(&self, device: &Device, start_ms: u64, end_ms: u64, protocol: &str) -> String {
+        let (start, end) = (iso(start_ms), iso(end_ms));
+        self.session_of(
+            json!({"streamId": device.stream, "start": start, "end": end, "protocol": protocol}),
+        )
+    }
+
+    fn live_session(&self, device: &Device) -> String {
+        self.session_of(json!({"streamId": device.stream, "mode": "LIVE"}))
+    }
+
+    fn session_of(&self, input: Value) -> String {
         let answer = self.graphql(
             "query($i:PlaybackSessionInput!){playbackSession(input:$i){...on PlaybackSession{url} ...on MediaUnavailable{message}}}",
-            json!({"i": {"streamId": device.stream, "start": iso(start_ms), "end": iso(end_ms), "protocol": protocol}}),
+            json!({"i": input}),
         );
         let url =
             answer["data"]["playbackSession"]["url"].as_str().unwrap_or_else(|| panic!("{answer}"));
