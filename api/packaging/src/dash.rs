@@ -62,7 +62,7 @@ pub struct Period<'a> {
 #[derive(Clone, Debug)]
 pub struct Track<'a> {
     pub kind: TrackKind,
-    /// The same in every Period with the same initialization segment.
+    /// The same in every Period: players tell by it what belongs together.
     pub id: String,
     /// Bits a second of the largest segment.
     pub bandwidth: u64,
@@ -75,7 +75,7 @@ pub struct Track<'a> {
     /// 0 for video, and where unknown.
     pub sampling_hz: u32,
     pub channels: u32,
-    /// The earlier Period, if any, whose track of this identifier it goes on with.
+    /// The earlier Period, if any, whose track of this kind has the same initialization segment.
     pub connected_to: Option<String>,
     pub timescale: u32,
     /// The media time at the Period's start.
@@ -222,7 +222,7 @@ impl Track<'_> {
                 ("frameRate", self.frame_rate.map(ratio).unwrap_or_default()),
                 ("audioSamplingRate", positive(self.sampling_hz)),
             ];
-            let mut attributes = vec![("id", self.id.as_str()), ("codecs", &self.codecs)];
+            let mut attributes = vec![("id", self.id.as_str()), ("codecs", &*self.codecs)];
             let stated = texts.iter().filter(|(_, text)| !text.is_empty());
             attributes.extend(stated.map(|(name, text)| (*name, text.as_str())));
             out.element("Representation", &attributes, |out| {

@@ -15,6 +15,7 @@ pub mod kinesis;
 mod movie;
 pub mod mp4;
 pub mod progressive;
+pub mod silence;
 pub mod ts;
 
 pub use chunk::{Chunk, Packager, TimedFrame};

@@ -9,9 +9,8 @@ use super::listing::{Entry, Frame, Listing};
 use super::segments::init_name;
 use super::token::MediaToken;
 use super::{MediaError, Playback, Rendition};
-use crate::storage::InitId;
 use lookback_packaging::dash::{FragmentNote, Manifest, ManifestKind, Period, Segment, Track};
-use lookback_wire::Timestamp;
+use lookback_wire::{Timestamp, TrackKind};
 use std::borrow::Cow;
 
 /// Segments that a player stays behind the newest one.
@@ -39,13 +38,14 @@ impl Run<'_> {
         if self.video.is_empty() { self.audio } else { self.video }
     }
 
-    /// From its origin to the end of its last picture.
+    /// From its origin to the end of its last picture, and on to the next whole millisecond:
+    /// players leave out a frame that passes the end by what rounding makes of its time.
     fn duration_ns(&self) -> u64 {
         let Some(last) = self.main().last() else { return 0 };
         let end = last.decode_time.saturating_add(last.duration);
         let ticks = end.saturating_sub(at_ticks(self.origin, last.timescale));
-        let ns = u128::from(ticks) * 1_000_000_000 / u128::from(last.timescale.max(1));
-        u64::try_from(ns).unwrap_or(u64::MAX)
+        let ms = u128::from(ticks) * 1_000 / u128::from(last.timescale.max(1)) + 1;
+        u64::try_from(ms * 1_000_000).unwrap_or(u64::MAX)
     }
 }
 
@@ -159,14 +159,14 @@ fn track<'a>(
 ) -> Option<Track<'a>> {
     let first = entries.first()?;
     let init = listing.inits.get(first.init)?;
-    let id = track_id(first.init);
+    let init_url = init_name(first.init);
     let connected_to = earlier
         .iter()
-        .find(|period| period.tracks.iter().any(|track| track.id == id))
+        .find(|period| period.tracks.iter().any(|track| track.init_url == init_url))
         .map(|period| period.id.clone());
     let segment = |entry: &Entry| {
         let mut url = String::with_capacity(48);
-        entry.name.push_to(&mut url);
+        entry.push_uri(&mut url);
         Segment {
             url: url.into(),
             time: entry.decode_time,
@@ -177,7 +177,7 @@ fn track<'a>(
     let (bandwidth, _) = bit_rates(entries);
     Some(Track {
         kind: init.kind,
-        id,
+        id: if init.kind == TrackKind::Video { "video" } else { "audio" }.into(),
         bandwidth,
         codecs: Cow::Borrowed(&init.codecs),
         width: init.width,
@@ -188,20 +188,15 @@ fn track<'a>(
         connected_to,
         timescale: first.timescale,
         presentation_time_offset: at_ticks(origin, first.timescale),
-        init_url: init_name(first.init).into(),
+        init_url: init_url.into(),
         segments: entries.iter().map(segment).collect(),
     })
-}
-
-fn track_id(init: InitId) -> String {
-    format!("t{:016x}", init.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::listing::tests::{AUDIO, T0, VIDEO, WIDER, fragment, listing};
     use super::*;
-    use lookback_wire::TrackKind;
 
     /// Of each Period: start and length in ms, and of its tracks how many segments there are, `+` in
     /// front where it goes on with an earlier one.
@@ -240,16 +235,28 @@ mod tests {
             target_duration_s: 2,
             video_sequence: 7,
             audio_sequence: 7,
+            soundless_sequence: 0,
             discontinuity_sequence: 1,
             origin: at(-100_000),
             period_start: at(-9_000),
         };
         for (frame, expected) in [
-            (on_demand, ["0 2500 v2 a2", "2500 1000 +v1", "3500 1000 v1 +a1", "4500 1000 +v1 +a1"]),
-            (replay, ["0 2500 v2 a2", "60000 1000 +v1", "61000 1000 v1 +a1", "62000 on +v1 +a1"]),
+            (
+                on_demand,
+                ["0 2501 v2 a2", "2501 1001 +v1 +a1", "3502 1001 v1 +a1", "4503 1001 +v1 +a1"],
+            ),
+            (
+                replay,
+                ["0 2501 v2 a2", "60000 1001 +v1 +a1", "61000 1001 v1 +a1", "62000 on +v1 +a1"],
+            ),
             (
                 live,
-                ["91000 11500 v2 a2", "160000 1000 +v1", "161000 1000 v1 +a1", "162000 on +v1 +a1"],
+                [
+                    "91000 11501 v2 a2",
+                    "160000 1001 +v1 +a1",
+                    "161000 1001 v1 +a1",
+                    "162000 on +v1 +a1",
+                ],
             ),
         ] {
             let listing = listing(fragments.clone(), frame);

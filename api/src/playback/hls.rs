@@ -26,6 +26,9 @@ const SKIP_UNTIL_TARGETS: u32 = 6;
 /// durations from it help nobody.
 const LAST_WITH_PARTS: usize = 3;
 
+/// Sound is stated to last as long as the pictures if it is off by no more.
+const MAX_STATED_MS: u128 = 500;
+
 impl Playback {
     /// The multivariant playlist of a session.
     pub async fn multivariant_playlist(&self, token: &MediaToken) -> Result<String, MediaError> {
@@ -160,7 +163,9 @@ impl Listing {
     fn media_sequence(&self, rendition: Rendition) -> u64 {
         match (self.frame, rendition) {
             (Frame::Live { video_sequence, .. }, Rendition::Video) => video_sequence,
-            (Frame::Live { audio_sequence, .. }, Rendition::Audio) => audio_sequence,
+            (Frame::Live { audio_sequence, soundless_sequence, .. }, Rendition::Audio) => {
+                audio_sequence + if self.has_silence() { soundless_sequence } else { 0 }
+            }
             (Frame::OnDemand { .. } | Frame::LiveReplay { .. }, _) => 0,
         }
     }
@@ -197,13 +202,16 @@ fn write_playlist(listing: &Listing, rendition: Rendition, skip: bool) -> Option
     if entries.is_empty() {
         return None;
     }
+    if rendition == Rendition::Audio {
+        last_as_long(&mut entries, &listing.entries(Rendition::Video), listing.frame);
+    }
     let whole = entries.len();
     entries.extend(listing.arriving_entries(rendition));
     let mut uris = String::with_capacity(entries.len() * 48);
     let mut ends = Vec::with_capacity(entries.len());
     let mut inits: Vec<(InitId, String)> = Vec::new();
     for entry in &entries {
-        entry.name.push_to(&mut uris);
+        entry.push_uri(&mut uris);
         ends.push(uris.len());
         if !inits.iter().any(|(id, _)| *id == entry.init) {
             inits.push((entry.init, init_name(entry.init)));
@@ -322,6 +330,36 @@ fn skippable(entries: &[Entry], skip_until_s: u32) -> usize {
     entries.iter().take_while(is_far).count()
 }
 
+/// States sound to last as long as the pictures up to each break: it is cut by whole packets, and
+/// there are players that set the next run behind where the one before ended, track by track. What
+/// may still grow, or begins before a sliding window, stays as it is.
+fn last_as_long(audio: &mut [Entry], video: &[Entry], frame: Frame) {
+    let last_run_ends = match frame {
+        Frame::OnDemand { .. } => true,
+        Frame::LiveReplay { .. } => false,
+        Frame::Live { .. } => return,
+    };
+    let runs = |entries: &[Entry]| entries.iter().skip(1).filter(|e| e.discontinuity).count() + 1;
+    let count = runs(audio);
+    if runs(video) != count {
+        return;
+    }
+    let same_run = |_: &Entry, next: &Entry| !next.discontinuity;
+    let of_audio = audio.chunk_by_mut(same_run).zip(video.chunk_by(same_run));
+    for (audio, video) in of_audio.take(if last_run_ends { count } else { count - 1 }) {
+        let ticks =
+            |entries: &[Entry]| entries.iter().map(|e| u128::from(e.duration)).sum::<u128>();
+        let (heard, seen) = (ticks(audio), ticks(video));
+        let (Some(last), Some(picture)) = (audio.last_mut(), video.first()) else { continue };
+        let seen = seen * u128::from(last.timescale) / u128::from(picture.timescale.max(1));
+        let longer = seen as i128 - heard as i128;
+        if longer.unsigned_abs() * 1_000 <= MAX_STATED_MS * u128::from(last.timescale) {
+            let stated = i128::from(last.duration) + longer;
+            last.duration = u64::try_from(stated).ok().filter(|d| *d > 0).unwrap_or(last.duration);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::listing::tests::{AUDIO, VIDEO, WIDER, fragment, listing};
@@ -378,6 +416,10 @@ mod tests {
 #EXTINF:1.5,
 1795329503534-8.a.m4s
 #EXT-X-DISCONTINUITY
+#EXT-X-PROGRAM-DATE-TIME:2026-11-22T06:39:22.534Z
+#EXTINF:1,
+silence-00000000000000b1-161579660628060-90000.a.m4s
+#EXT-X-DISCONTINUITY
 #EXT-X-PROGRAM-DATE-TIME:2026-11-22T06:39:23.534Z
 #EXTINF:1,
 1795329563534-10.a.m4s
@@ -385,6 +427,30 @@ mod tests {
 ";
         assert_eq!(playlist(fragments.clone(), Rendition::Video).as_deref(), Some(video));
         assert_eq!(playlist(fragments.clone(), Rendition::Audio).as_deref(), Some(audio));
+    }
+
+    #[test]
+    fn sound_is_stated_to_last_as_long_as_the_pictures() {
+        // Of each run: how much longer its sound is, in ms; what its last segment is stated to last.
+        let of = |longer_ms: [i64; 2], frame| {
+            let mut fragments = vec![
+                fragment(0, 1_000, 1, &[VIDEO, AUDIO]),
+                fragment(1_000, 1_000, 2, &[VIDEO, AUDIO]),
+                fragment(9_000, 1_000, 3, &[VIDEO, AUDIO]),
+            ];
+            for (fragment, longer_ms) in fragments[1..].iter_mut().zip(longer_ms) {
+                let sound = &mut fragment.tracks[1].duration;
+                *sound = sound.checked_add_signed(longer_ms * 90).unwrap();
+            }
+            let text = write_playlist(&listing(fragments, frame), Rendition::Audio, false).unwrap();
+            let lengths = text.lines().filter_map(|line| line.strip_prefix("#EXTINF:"));
+            lengths.skip(1).map(|l| l.trim_end_matches(',').to_owned()).collect::<Vec<_>>()
+        };
+        let growing =
+            Frame::LiveReplay { start_offset_ms: 0, target_duration_s: 2, joined_until: None };
+        assert_eq!(of([21, -40], SPAN), ["1", "1"]);
+        assert_eq!(of([-600, 600], SPAN), ["0.4", "1.6"]);
+        assert_eq!(of([21, 21], growing), ["1", "1.021"]);
     }
 
     #[test]

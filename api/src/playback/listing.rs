@@ -4,7 +4,7 @@
 //! A segment is one fragment's track: its chunks, one range of the fragment's body. Spans of more
 //! than 6 h join some, so that a day is a third as many.
 
-use super::segments::{MAX_JOINED, SegmentName};
+use super::segments::{MAX_JOINED, SegmentName, SilenceName};
 use super::token::{MediaToken, Span};
 use super::{Playback, Rendition, live};
 use crate::arriving::Fragment;
@@ -14,7 +14,7 @@ use crate::storage::{
     FragmentQuery, FragmentRecord, InitId, RUN_TOLERANCE_MS, RangeBy, StorageError, TimeOrder,
     TrackSpan,
 };
-use lookback_packaging::{TrackInit, flac};
+use lookback_packaging::{TrackInit, flac, silence};
 use lookback_wire::{FragmentNumber, Timestamp, TrackKind};
 use std::sync::Arc;
 
@@ -31,6 +31,8 @@ pub struct Listing {
     pub fragments: Vec<Listed>,
     pub frame: Frame,
     pub inits: PlayableInits,
+    /// The sound that left a live window last.
+    pub sound: Option<TrackSpan>,
     /// Live: what is not kept yet.
     pub arriving: Arrivals,
 }
@@ -69,6 +71,8 @@ pub enum Frame {
         target_duration_s: u32,
         video_sequence: u64,
         audio_sequence: u64,
+        /// Of them that slid out, those with pictures alone.
+        soundless_sequence: u64,
         discontinuity_sequence: u64,
         /// Where the session began.
         origin: Timestamp,
@@ -80,7 +84,10 @@ pub enum Frame {
 /// A media segment of one rendition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
+    /// After its first fragment.
     pub name: SegmentName,
+    /// What is played in the place of a track that the fragment has not.
+    pub silence: Option<SilenceName>,
     pub init: InitId,
     /// Of its first sample, in ticks since the Unix epoch.
     pub decode_time: u64,
@@ -132,6 +139,7 @@ impl Playback {
     pub(super) async fn listing(&self, token: &MediaToken) -> Result<Listing, StorageError> {
         let archive = &self.storage.archive;
         let mut arriving = Arrivals::default();
+        let mut sound = None;
         let (fragments, frame) = match token.span {
             Span::OnDemand { range, start_offset_ms } => {
                 let query = FragmentQuery {
@@ -173,26 +181,29 @@ impl Playback {
                     target_duration_s,
                     video_sequence: window.video_sequence,
                     audio_sequence: window.audio_sequence,
+                    soundless_sequence: window.soundless_sequence,
                     discontinuity_sequence: window.discontinuity_sequence,
                     origin,
                     period_start: window.period_start,
                 };
+                sound = window.sound;
                 (window.segments.iter().cloned().collect(), frame)
             }
         };
-        let all = fragments.iter().chain(&arriving.listed).map(|listed| &listed.fragment);
-        let inits = self.playable_inits(token.stream, all).await?;
-        Ok(Listing { fragments, frame, inits, arriving })
+        let listed = fragments.iter().chain(&arriving.listed);
+        let tracks = listed.flat_map(|listed| &listed.fragment.tracks).chain(&sound);
+        let inits = self.playable_inits(token.stream, tracks).await?;
+        Ok(Listing { fragments, frame, inits, arriving, sound })
     }
 
-    /// The initialization segments of fragments that players take, in the order of their use.
+    /// The initialization segments of tracks that players take, in the order of their use.
     pub(super) async fn playable_inits(
         &self,
         stream: StreamId,
-        fragments: impl IntoIterator<Item = &FragmentRecord>,
+        tracks: impl IntoIterator<Item = &TrackSpan>,
     ) -> Result<PlayableInits, StorageError> {
         let mut ids = Vec::new();
-        for track in fragments.into_iter().flat_map(|fragment| &fragment.tracks) {
+        for track in tracks {
             if !ids.contains(&track.init) {
                 ids.push(track.init);
             }
@@ -207,53 +218,106 @@ impl Playback {
 }
 
 impl Listing {
-    /// The segments of a rendition.
+    /// The segments of a rendition. Where pictures have no sound, and other fragments have, there is
+    /// silence in its place: else players would stop there.
     pub fn entries(&self, rendition: Rendition) -> Vec<Entry> {
-        self.entries_of(&self.fragments, rendition)
+        let silent = if rendition == Rendition::Audio { self.first_sound() } else { None };
+        self.entries_of(&self.fragments, rendition, silent)
     }
 
     /// The segments of a rendition that are not whole.
     pub fn arriving_entries(&self, rendition: Rendition) -> Vec<Entry> {
-        let mut entries = self.entries_of(&self.arriving.listed, rendition);
+        let mut entries = self.entries_of(&self.arriving.listed, rendition, None);
         entries.retain(|entry| entry.duration > 0);
         entries
     }
 
-    fn entries_of(&self, fragments: &[Listed], rendition: Rendition) -> Vec<Entry> {
+    /// `silent` is the sound in whose place there may be silence.
+    fn entries_of<'a>(
+        &'a self,
+        fragments: &'a [Listed],
+        rendition: Rendition,
+        mut silent: Option<&'a TrackSpan>,
+    ) -> Vec<Entry> {
         let mut entries: Vec<Entry> = Vec::with_capacity(fragments.len());
         let mut discontinuity = false;
-        let mut is_after_entry = false;
-        for listed in fragments {
-            discontinuity |= listed.discontinuity;
-            let Some(track) = self.inits.track_of(&listed.fragment, rendition) else {
-                is_after_entry = false;
+        let mut may_join = false;
+        for Listed { fragment, discontinuity: breaks } in fragments {
+            discontinuity |= breaks;
+            let Some(track) = self.inits.track_of(fragment, rendition) else {
+                may_join = false;
+                let silence = silent.and_then(|track| self.silence_in(fragment, track));
+                entries.extend(silence.map(|entry| Entry {
+                    discontinuity: std::mem::take(&mut discontinuity),
+                    ..entry
+                }));
                 continue;
             };
-            let may_join = is_after_entry && !discontinuity && self.joins(&listed.fragment);
-            is_after_entry = true;
-            if may_join
-                && entries
-                    .last_mut()
-                    .is_some_and(|entry| entry.join(track, self.inits.played_len(track)))
-            {
+            if silent.is_some() {
+                silent = Some(track);
+            }
+            let bytes = self.inits.played_len(track);
+            let joins = may_join && !discontinuity && self.joins(fragment);
+            may_join = true;
+            if joins && entries.last_mut().is_some_and(|entry| entry.join(track, bytes)) {
                 continue;
             }
+            let name =
+                SegmentName { start: fragment.start, number: fragment.number, count: 1, rendition };
             entries.push(Entry {
-                name: SegmentName {
-                    start: listed.fragment.start,
-                    number: listed.fragment.number,
-                    count: 1,
-                    rendition,
-                },
+                name,
+                silence: None,
                 init: track.init,
                 decode_time: track.decode_time,
                 duration: track.duration,
                 timescale: track.timescale,
-                bytes: self.inits.played_len(track),
+                bytes,
                 discontinuity: std::mem::take(&mut discontinuity),
             });
         }
         entries
+    }
+
+    /// The first sound there is.
+    fn first_sound(&self) -> Option<&TrackSpan> {
+        let fragments = self.fragments.iter().map(|listed| &listed.fragment);
+        let mut sounds = fragments.filter_map(|one| self.inits.track_of(one, Rendition::Audio));
+        sounds.next().or(self.sound.as_ref())
+    }
+
+    /// Whether pictures without sound get silence.
+    pub fn has_silence(&self) -> bool {
+        let init = self.first_sound().and_then(|track| self.inits.get(track.init));
+        init.is_some_and(|init| silence::exists_for(init))
+    }
+
+    /// Silence as long as a fragment's pictures, such as `sound` would have it.
+    fn silence_in(&self, fragment: &FragmentRecord, sound: &TrackSpan) -> Option<Entry> {
+        let video = self.inits.track_of(fragment, Rendition::Video)?;
+        self.inits.get(sound.init).filter(|init| silence::exists_for(init))?;
+        let scaled = |ticks: u64| {
+            let from = u128::from(video.timescale.max(1));
+            u64::try_from(u128::from(ticks) * u128::from(sound.timescale) / from).ok()
+        };
+        let decode_time = scaled(video.decode_time)?;
+        let end = scaled(video.decode_time.checked_add(video.duration)?)?;
+        let duration = end.checked_sub(decode_time).filter(|duration| *duration > 0)?;
+        let name = SilenceName { init: sound.init, decode_time, duration };
+        Some(Entry {
+            name: SegmentName {
+                start: fragment.start,
+                number: fragment.number,
+                count: 1,
+                rendition: Rendition::Audio,
+            },
+            silence: Some(name),
+            init: sound.init,
+            decode_time,
+            duration,
+            timescale: sound.timescale,
+            bytes: 0,
+            discontinuity: false,
+        })
     }
 
     /// Whether a fragment may be joined to the one before.
@@ -269,14 +333,24 @@ impl Listing {
 }
 
 impl Entry {
+    /// Appends its name.
+    pub fn push_uri(&self, text: &mut String) {
+        match self.silence {
+            Some(silence) => silence.push_to(text),
+            None => self.name.push_to(text),
+        }
+    }
+
     /// Takes in the track of the next fragment, if there is room for it.
     fn join(&mut self, track: &TrackSpan, bytes: u64) -> bool {
         let duration = self.duration.saturating_add(track.duration);
         let longest = u128::from(self.timescale) * JOINED_MS.unsigned_abs() as u128 / 1_000;
-        let has_room = self.name.count < MAX_JOINED && u128::from(duration) <= longest;
+        let name = &mut self.name;
+        let has_room =
+            self.silence.is_none() && name.count < MAX_JOINED && u128::from(duration) <= longest;
         let joins = has_room && track.init == self.init && track.timescale == self.timescale;
         if joins {
-            self.name.count += 1;
+            name.count += 1;
             self.duration = duration;
             self.bytes = self.bytes.saturating_add(bytes);
         }
@@ -429,8 +503,9 @@ pub(super) mod tests {
             uid: 1,
             kind,
             name: None,
-            codec_id: String::new(),
-            codec_private: bytes::Bytes::new(),
+            codec_id: if kind == TrackKind::Audio { "A_AAC".into() } else { String::new() },
+            // AAC-LC, 48 kHz, one channel.
+            codec_private: bytes::Bytes::from_static(&[0x11, 0x88]),
             default_duration_ns: None,
             width: 0,
             height: 0,
@@ -458,6 +533,7 @@ pub(super) mod tests {
             frame,
             inits: PlayableInits(inits),
             arriving: Arrivals::default(),
+            sound: None,
         }
     }
 
@@ -480,6 +556,10 @@ pub(super) mod tests {
             assert_eq!(opens(on_demand, &fragment), by_range, "{at_ms}");
             assert_eq!(opens(live, &fragment), by_origin, "{at_ms}");
         }
+    }
+
+    fn count(entry: &Entry) -> u16 {
+        entry.name.count
     }
 
     #[test]
@@ -508,14 +588,13 @@ pub(super) mod tests {
             let joined: Vec<String> = listing
                 .entries(Rendition::Video)
                 .iter()
-                .map(|e| format!("{}x{}", e.name.start.as_millis() - T0, e.name.count))
+                .map(|e| format!("{}x{}", e.name.start.as_millis() - T0, count(e)))
                 .collect();
             assert_eq!(joined.join(" "), expected);
         }
         let tiny = (0..200).map(|n| fragment(n * 10, 10, n as u64, V)).collect();
         let joined = listing(tiny, Frame::OnDemand { start_offset_ms: 0, is_joined: true });
-        let counts: Vec<u16> =
-            joined.entries(Rendition::Video).iter().map(|e| e.name.count).collect();
+        let counts: Vec<u16> = joined.entries(Rendition::Video).iter().map(count).collect();
         assert_eq!(counts, [64, 64, 64, 8]);
         let frame = Frame::LiveReplay {
             start_offset_ms: 0,
@@ -523,11 +602,8 @@ pub(super) mod tests {
             joined_until: Some(FragmentNumber(3)),
         };
         let growing = (0..6).map(|n| fragment(n * 1_000, 1_000, n as u64, V)).collect();
-        let counts: Vec<u16> = listing(growing, frame)
-            .entries(Rendition::Video)
-            .iter()
-            .map(|e| e.name.count)
-            .collect();
+        let counts: Vec<u16> =
+            listing(growing, frame).entries(Rendition::Video).iter().map(count).collect();
         assert_eq!(counts, [4, 1, 1]);
     }
 }

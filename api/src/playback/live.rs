@@ -13,6 +13,7 @@ use crate::id::{SessionId, StreamId};
 use crate::segment::TimeRange;
 use crate::storage::{
     Archive, FragmentQuery, FragmentRecord, RUN_TOLERANCE_MS, RangeBy, StorageError, TimeOrder,
+    TrackSpan,
 };
 use lookback_wire::{FragmentNumber, Timestamp};
 use parking_lot::Mutex;
@@ -86,6 +87,10 @@ pub struct Window {
     pub video_sequence: u64,
     /// Audio segments that slid out.
     pub audio_sequence: u64,
+    /// Segments that slid out and had pictures but no sound.
+    pub soundless_sequence: u64,
+    /// The last sound that slid out.
+    pub sound: Option<TrackSpan>,
     /// Discontinuities that slid out.
     pub discontinuity_sequence: u64,
     /// Where footage began that goes on in the first segment.
@@ -101,6 +106,8 @@ impl Window {
             asked_at: None,
             video_sequence: 0,
             audio_sequence: 0,
+            soundless_sequence: 0,
+            sound: None,
             discontinuity_sequence: 0,
             period_start: origin.0,
         }
@@ -219,8 +226,12 @@ impl Window {
         self.segments.push_back(listed);
         while self.segments.len() > MIN_SEGMENTS && self.without_first_ms() >= MIN_WINDOW_MS {
             let Some(gone) = self.segments.pop_front() else { break };
-            self.video_sequence += u64::from(gone.fragment.tracks.iter().any(|t| t.is_video));
-            self.audio_sequence += u64::from(gone.fragment.tracks.iter().any(|t| !t.is_video));
+            let has_video = gone.fragment.tracks.iter().any(|track| track.is_video);
+            let sound = gone.fragment.tracks.iter().find(|track| !track.is_video);
+            self.video_sequence += u64::from(has_video);
+            self.audio_sequence += u64::from(sound.is_some());
+            self.soundless_sequence += u64::from(has_video && sound.is_none());
+            self.sound = sound.copied().or(self.sound);
             self.discontinuity_sequence += u64::from(gone.discontinuity);
             if let Some(first) = self.segments.front().filter(|first| first.discontinuity) {
                 self.period_start = first.fragment.start;
@@ -307,7 +318,7 @@ pub fn origin(newest_first: &[FragmentRecord]) -> Option<&FragmentRecord> {
 mod tests {
     use super::*;
     use crate::arriving::{Arriving, Feed, Part, Track};
-    use crate::storage::{InitId, Location, TrackSpan};
+    use crate::storage::{InitId, Location};
 
     /// A fragment of video and sound, its start and length in seconds.
     fn fragment((at_s, length_s, number): (i64, u32, u64)) -> FragmentRecord {

@@ -2,13 +2,14 @@
 
 use super::listing::{JOINED_MS, arrange, opens};
 use super::token::MediaToken;
-use super::{MediaError, Playback, Rendition};
+use super::{MediaError, Playback, Rendition, sound};
 use crate::arriving::{Fragment, Part, State};
 use crate::segment::TimeRange;
 use crate::storage::{FragmentQuery, FragmentRecord, InitId, RangeBy, TimeOrder};
 use bytes::{Bytes, BytesMut};
-use lookback_packaging::{TrackInit, mp4};
+use lookback_packaging::{TrackInit, mp4, silence};
 use lookback_wire::{FragmentNumber, Timestamp};
+use std::fmt::Write;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,6 +108,39 @@ fn push_decimal(text: &mut String, mut number: u64) {
     text.push_str(std::str::from_utf8(&digits[first..]).unwrap_or_default());
 }
 
+/// The name of a segment of silence: `silence-{init}-{decode_time}-{duration}.a.m4s`, ticks of the
+/// track whose initialization segment that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SilenceName {
+    pub init: InitId,
+    pub decode_time: u64,
+    pub duration: u64,
+}
+
+impl SilenceName {
+    pub fn push_to(self, text: &mut String) {
+        let Self { init, decode_time, duration } = self;
+        // A write to a String does not fail.
+        let _ = write!(text, "silence-{:016x}-{decode_time}-{duration}.a.m4s", init.0);
+    }
+}
+
+impl FromStr for SilenceName {
+    type Err = NoSegmentName;
+
+    fn from_str(text: &str) -> Result<Self, NoSegmentName> {
+        let stem = text.strip_prefix("silence-").and_then(|text| text.strip_suffix(".a.m4s"));
+        let mut parts = stem.ok_or(NoSegmentName)?.split('-');
+        let mut next = || parts.next().ok_or(NoSegmentName);
+        let name = Self {
+            init: parse_hex(next()?).ok_or(NoSegmentName)?,
+            decode_time: decimal(next()?)?,
+            duration: decimal(next()?)?,
+        };
+        if parts.next().is_some() { Err(NoSegmentName) } else { Ok(name) }
+    }
+}
+
 /// Text that names no media segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoSegmentName;
@@ -152,7 +186,10 @@ pub fn init_name(id: InitId) -> String {
 
 /// Reads what [`init_name`] wrote.
 pub fn parse_init_name(text: &str) -> Option<InitId> {
-    let hex = text.strip_prefix("init-")?.strip_suffix(".mp4")?;
+    parse_hex(text.strip_prefix("init-")?.strip_suffix(".mp4")?)
+}
+
+fn parse_hex(hex: &str) -> Option<InitId> {
     let is_ours = hex.len() == 16 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     is_ours.then(|| u64::from_str_radix(hex, 16).ok().map(InitId))?
 }
@@ -259,11 +296,23 @@ impl Playback {
             .record()
             .filter(|record| record.start == name.start && opens(token.span, record))
             .ok_or(MediaError::Refused)?;
-        let inits = self.playable_inits(token.stream, [&record]).await?;
+        let inits = self.playable_inits(token.stream, &record.tracks).await?;
         let track = inits.track_of(&record, name.rendition).ok_or(MediaError::NotFound)?;
         let init = inits.get(track.init).ok_or(MediaError::NotFound)?;
         let index = fragment.track_with(track.init).ok_or(MediaError::NotFound)?;
         Ok((init.clone(), fragment.parts_of(index).cloned().collect()))
+    }
+
+    /// Silence in the place of a track.
+    pub async fn silence(
+        &self,
+        token: &MediaToken,
+        name: SilenceName,
+    ) -> Result<Bytes, MediaError> {
+        let kept = self.track_init(token.stream, name.init).await?.ok_or(MediaError::Refused)?;
+        let chunk = silence::chunk(&kept, name.decode_time, name.duration);
+        let played = sound::played(kept);
+        self.played_chunks(&played, chunk.ok_or(MediaError::NotFound)?.into()).await
     }
 
     async fn joined(&self, token: &MediaToken, name: SegmentName) -> Result<Bytes, MediaError> {
@@ -325,7 +374,7 @@ impl Playback {
         fragment: &FragmentRecord,
         rendition: Rendition,
     ) -> Result<(Arc<TrackInit>, Bytes), MediaError> {
-        let inits = self.playable_inits(token.stream, [fragment]).await?;
+        let inits = self.playable_inits(token.stream, &fragment.tracks).await?;
         let track = inits.track_of(fragment, rendition).ok_or(MediaError::NotFound)?;
         let init = inits.get(track.init).ok_or(MediaError::NotFound)?;
         let archive = &self.storage.archive;
@@ -378,6 +427,15 @@ mod tests {
             "1-2-.v.m4s",
         ] {
             assert_eq!(bad.parse::<SegmentName>(), Err(NoSegmentName), "{bad}");
+        }
+        let name = SilenceName { init: InitId(0xF), decode_time: u64::MAX, duration: 96_000 };
+        let mut text = String::new();
+        name.push_to(&mut text);
+        assert_eq!(text, "silence-000000000000000f-18446744073709551615-96000.a.m4s");
+        assert_eq!(text.parse(), Ok(name));
+        for bad in ["silence-f-1-2.a.m4s", "silence-000000000000000f-1-2-3.a.m4s", "silence-.a.m4s"]
+        {
+            assert_eq!(bad.parse::<SilenceName>(), Err(NoSegmentName), "{bad}");
         }
         assert_eq!(parse_init_name(&init_name(InitId(0xF))), Some(InitId(0xF)));
         for bad in ["init-000000000000000F.mp4", "init-f.mp4", "init-+00000000000000f.mp4"] {

@@ -20,7 +20,7 @@ fn track(kind: TrackKind, start_s: u64, count: u64) -> Track<'static> {
     };
     Track {
         kind,
-        id: format!("{letter}1"),
+        id: if is_video { "video" } else { "audio" }.into(),
         bandwidth: 1_000_000,
         codecs: if is_video { "avc1.64001f" } else { "mp4a.40.2" }.into(),
         width: if is_video { 1280 } else { 0 },

@@ -3,7 +3,7 @@
 
 use super::{File, answer, refuse};
 use crate::playback::reload::{Malformed, Reload};
-use crate::playback::segments::{PartName, SegmentName, parse_init_name};
+use crate::playback::segments::{PartName, SegmentName, SilenceName, parse_init_name};
 use crate::playback::token::{MediaToken, Span};
 use crate::playback::transport::TransportName;
 use crate::playback::{MediaError, Rendition};
@@ -62,6 +62,9 @@ async fn file(
                 Ok(File::Media { content_type: SEGMENT, bytes })
             } else if let Ok(part) = name.parse::<PartName>() {
                 let bytes = playback.part(token, part).await?;
+                Ok(File::Media { content_type: SEGMENT, bytes })
+            } else if let Ok(silence) = name.parse::<SilenceName>() {
+                let bytes = playback.silence(token, silence).await?;
                 Ok(File::Media { content_type: SEGMENT, bytes })
             } else if let Some(init) = parse_init_name(name) {
                 let bytes = playback.init_segment(token, init).await?;

@@ -1,0 +1,119 @@
+// What players are to play, as data. A case is footage, cut into recordings that are sent one after
+// the other, and what a player must have shown of it at the end.
+
+/** Pictures a second, and their size, unless a recording says otherwise. */
+export const FPS = 25;
+const SMALL = "320x180";
+
+const video = (...args) => ["-c:v", "libx264", "-preset", "ultrafast", "-g", "50", ...args];
+const H264 = video("-bf", "0");
+const AAC = ["-c:a", "aac", "-ar", "48000", "-ac", "1"];
+const G711 = ["-c:a", "pcm_mulaw", "-ar", "8000", "-ac", "1"];
+
+/** `atS`: seconds after the case's beginning, by the camera's clock; `args`: for ffmpeg. */
+const recording = (atS, lengthS, more = {}) => ({
+  atS,
+  lengthS,
+  size: SMALL,
+  fps: FPS,
+  video: H264,
+  audio: AAC,
+  ...more,
+});
+
+export const HLS = ["hls.js", "shaka HLS", "video.js HLS", "Chromium HLS"];
+export const DASH = ["dash.js", "shaka DASH", "video.js DASH"];
+export const PLAYERS = [...HLS, ...DASH];
+
+/**
+ * `playsS` is how long it plays: the footage without its holes. `soak`: only in long runs.
+ * `except` names players that cannot, with the reason.
+ */
+export const CASES = [
+  { name: "plain", recordings: [recording(0, 8)], playsS: 8 },
+  {
+    name: "outage of 10 s",
+    recordings: [recording(0, 4), recording(14, 4)],
+    playsS: 8,
+  },
+  {
+    name: "outage of 300 s",
+    recordings: [recording(0, 4), recording(304, 4)],
+    playsS: 8,
+  },
+  {
+    name: "clock set back",
+    recordings: [recording(0, 6), recording(5, 4)],
+    playsS: 10,
+    except: { "shaka HLS": "waits for sound behind the break, which the other players have" },
+  },
+  {
+    name: "other resolution",
+    recordings: [recording(0, 4), recording(4, 4, { size: "640x360" })],
+    playsS: 8,
+  },
+  {
+    name: "other codec parameters",
+    recordings: [
+      recording(0, 4, { video: video("-bf", "0", "-profile:v", "baseline") }),
+      recording(4, 4, { video: video("-preset", "fast", "-bf", "0", "-profile:v", "high") }),
+    ],
+    playsS: 8,
+  },
+  {
+    name: "sound begins",
+    recordings: [recording(0, 4, { audio: null }), recording(4, 4)],
+    playsS: 8,
+    except: { "shaka HLS": "plays all of it, and does not say that it ended" },
+  },
+  {
+    name: "sound comes and goes",
+    recordings: [recording(0, 4), recording(4, 4, { audio: null }), recording(8, 4)],
+    playsS: 12,
+  },
+  { name: "B frames", recordings: [recording(0, 8, { video: video("-bf", "3") })], playsS: 8 },
+  {
+    name: "B frames and an outage",
+    recordings: [
+      recording(0, 4, { video: video("-bf", "3") }),
+      recording(14, 4, { video: video("-bf", "3") }),
+    ],
+    playsS: 8,
+  },
+  {
+    name: "variable frame rate",
+    recordings: [recording(0, 8, { filter: "select='gte(mod(n,50),25)+not(mod(n,5))'" })],
+    playsS: 8,
+    frames: 120,
+  },
+  { name: "sound only", recordings: [recording(0, 8, { video: null })], playsS: 8 },
+  { name: "pictures only", recordings: [recording(0, 8, { audio: null })], playsS: 8 },
+  { name: "G.711", recordings: [recording(0, 8, { audio: G711 })], playsS: 8 },
+  {
+    name: "start offset",
+    recordings: [recording(0, 8)],
+    fromS: 3,
+    playsS: 8,
+    except: { "Chromium HLS": "does not know EXT-X-START" },
+  },
+  {
+    name: "a day of 2 s fragments",
+    recordings: [
+      recording(0, 86_400, { fps: 1, size: "64x36", video: video("-g", "2"), audio: null }),
+    ],
+    playsS: 86_400,
+    seeks: [40_000, 86_390],
+    soak: true,
+  },
+];
+
+/** Sent at the pace of a camera while players watch; `mode` as in GraphQL. */
+export const GROWING = [
+  {
+    name: "live",
+    mode: "LIVE",
+    watchS: 12,
+    except: { "dash.js": "stands still at the end of the manifest that it began with" },
+  },
+  { name: "live replay", mode: "LIVE_REPLAY", backS: 20, watchS: 12 },
+];
