@@ -178,7 +178,11 @@ const LICENCES: &[&str] = &[
     "BlueOak-1.0.0",
     "Python-2.0",
     "CC-BY-3.0",
+    "IJG",
 ];
+
+/// Packages whose manifest names their licence in a form that the lock file does not take over.
+const NPM_LICENCES: &[(&str, &str)] = &[("node_modules/dom-walk", "MIT")];
 
 /// Whether an SPDX expression can be met from `LICENCES`.
 fn permitted(expression: &str) -> bool {
@@ -189,7 +193,7 @@ fn permitted(expression: &str) -> bool {
 #[test]
 fn licences_of_crates_are_permitted() {
     let metadata = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .args(["metadata", "--format-version", "1", "--locked"])
         .current_dir(root())
         .output()
         .expect("cargo answers");
@@ -213,7 +217,9 @@ fn npm_packages_are_pinned_and_their_licences_permitted() {
         if path.is_empty() || package["link"] == true {
             continue;
         }
-        let licence = package["license"].as_str().unwrap_or_default();
+        let known =
+            NPM_LICENCES.iter().find(|(known, _)| known == path).map(|(_, licence)| *licence);
+        let licence = package["license"].as_str().or(known).unwrap_or_default();
         assert!(permitted(licence), "npm {path}: licence {licence:?} is not on the list");
         let integrity = package["integrity"].as_str().unwrap_or_default();
         assert!(integrity.starts_with("sha512-"), "npm {path}: not pinned by its digest");

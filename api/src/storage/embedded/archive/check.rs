@@ -422,7 +422,8 @@ fn not_indexed(
         match head.content {
             Content::Void => {}
             Content::Init(id) => missing.inits.push((id, location)),
-            Content::Fragment(FragmentHead { record, payload_hash, .. }) => {
+            Content::Fragment(head) => {
+                let FragmentHead { record, payload_hash, .. } = *head;
                 match index.find_same(missing.stream, record.start, &payload_hash) {
                     Ok(Some(_)) => {}
                     Ok(None) => missing.rows.push(Row { record, payload_hash }),

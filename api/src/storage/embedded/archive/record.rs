@@ -67,7 +67,7 @@ pub struct Head {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     Init(InitId),
-    Fragment(FragmentHead),
+    Fragment(Box<FragmentHead>),
     Void,
 }
 
@@ -131,7 +131,7 @@ impl Head {
             KIND_FRAGMENT => {
                 let offset = place.offset.checked_add(u64::from(head_len))?;
                 let location = Location { file: place.file, offset, len: body_len };
-                Content::Fragment(FragmentHead::decode(&mut fields, location)?)
+                Content::Fragment(Box::new(FragmentHead::decode(&mut fields, location)?))
             }
             KIND_VOID => Content::Void,
             _ => return None,
