@@ -1,0 +1,137 @@
+// What other people's readers find in what is played equals what a camera sent: recordings go in
+// by `lookback camera`, and every playlist, segment and file goes before judges.
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { record, startService } from "../players/service.mjs";
+import { fetchBytes, readDash, readHls, readHlsTs } from "./manifests.mjs";
+import * as tools from "./tools.mjs";
+
+const LENGTH_S = 12;
+const FPS = 25;
+const WIDTH = 320;
+const HEIGHT = 180;
+/** Sound comes in packets, so that it may begin before the first picture and end after the last. */
+const SOUND_S = 0.05;
+
+const H264 = ["-c:v", "libx264", "-preset", "ultrafast", "-bf", "3", "-g", "50"];
+const H265 = ["-c:v", "libx265", "-x265-params", "log-level=error:keyint=50:bframes=3"];
+const G711 = ["-c:a", "pcm_mulaw", "-ar", "8000", "-ac", "1"];
+
+/** `played` is the name of the sound where browsers are given another codec than was sent. */
+const CASES = [
+  {
+    name: "H.264 with B-frames and AAC",
+    recording: { video: H264, audio: ["-c:a", "aac"] },
+    protocols: ["HLS", "HLS_TS", "DASH", "MP4"],
+  },
+  { name: "H.265", recording: { video: H265 }, protocols: ["HLS", "DASH", "MP4"] },
+  {
+    name: "H.264 and G.711",
+    recording: { video: H264, audio: G711 },
+    protocols: ["HLS", "DASH", "MP4"],
+    played: "flac",
+  },
+];
+
+const READERS = { HLS: readHls, HLS_TS: readHlsTs, DASH: readDash };
+
+let service;
+let installed;
+before(async () => {
+  installed = tools.install();
+  service = await startService();
+});
+after(() => service?.stop());
+
+function isLong(seconds, what) {
+  assert.ok(Math.abs(seconds - LENGTH_S) <= SOUND_S, `${what} lasts ${seconds} s`);
+}
+
+/** Holds one file, of one track or of all, to the codecs it should have; answers its tracks. */
+function checkFile(media, extension, codecs) {
+  const file = join(service.dir, `judged.${extension}`);
+  writeFileSync(file, media);
+  if (extension === "mp4") {
+    const tracks = tools.mp4box(media);
+    assert.deepEqual(
+      tracks.map(({ codec }) => codec),
+      codecs,
+    );
+    for (const { codec, seconds } of tracks) isLong(seconds, codec);
+  }
+  // G.711 is no codec of any format that shaka-packager makes, so that it has no name for it.
+  if (!codecs.includes("ulaw")) {
+    assert.deepEqual(tools.packager(installed.packager, file), codecs);
+  }
+  const found = tools.probe(tools.SYSTEM_FFPROBE, file);
+  assert.deepEqual(tools.probe(installed.ffprobe, file), found);
+  return found;
+}
+
+/** Holds what a session lists, and its media, to what was sent; answers the tracks of the media. */
+async function checkListed(protocol, { url, codecs }, sent) {
+  const { tracks, ...described } = await READERS[protocol](url);
+  for (const { seconds } of tracks) isLong(seconds, protocol);
+  const names = codecs.split(",");
+  if (protocol === "HLS_TS") return checkFile(tracks[0].media, "ts", names);
+  const resolution = { width: WIDTH, height: HEIGHT };
+  assert.deepEqual(described, { codecs, resolution, frameRate: FPS });
+  assert.equal(tracks.length, sent.length);
+  return tracks.flatMap(({ media }, index) => checkFile(media, "mp4", [names[index]]));
+}
+
+/** What both ages of ffprobe find at an address, as players would go about it. */
+function checkAddress(protocol, url, sent) {
+  if (protocol === "DASH") {
+    // ffmpeg stops reading a manifest when the first of its tracks ends; the newer one, as it is
+    // built here, reads none.
+    const kinds = sent.map((track) => ("hz" in track ? "a" : "v"));
+    const one = (kind) => tools.probe(tools.SYSTEM_FFPROBE, url, ["-select_streams", kind]);
+    assert.deepEqual(kinds.flatMap(one), sent);
+    return;
+  }
+  for (const ffprobe of [tools.SYSTEM_FFPROBE, installed.ffprobe]) {
+    assert.deepEqual(tools.probe(ffprobe, url), sent, ffprobe);
+  }
+}
+
+for (const { name, recording, protocols, played } of CASES) {
+  test(name, async (context) => {
+    const device = name.replace(/\W+/g, "-");
+    const file = join(service.dir, `${device}.mkv`);
+    record(file, { lengthS: LENGTH_S, size: `${WIDTH}x${HEIGHT}`, fps: FPS, ...recording });
+    service.send(device, file, Date.now() - 60_000);
+    const recorded = tools.probe(tools.SYSTEM_FFPROBE, file);
+    assert.equal(recorded[0].packets, LENGTH_S * FPS);
+    const pictures = tools.decoded(file, service.dir);
+    const stream = await service.stream(device);
+    for (const protocol of protocols) {
+      await context.test(protocol, async () => {
+        const session = await service.session({
+          streamId: stream.id,
+          protocol,
+          start: stream.earliest,
+          end: stream.latest,
+        });
+        const sent = recorded.map(({ packets, ...track }) =>
+          played && protocol !== "MP4" && "hz" in track
+            ? { ...track, codec: played }
+            : { ...track, packets },
+        );
+        const found =
+          protocol === "MP4"
+            ? checkFile(await fetchBytes(session.url), "mp4", session.codecs.split(","))
+            : await checkListed(protocol, session, sent);
+        assert.deepEqual(found, sent);
+        checkAddress(protocol, session.url, sent);
+        const seen = tools.gstreamer(session.url, service.dir);
+        assert.equal(seen.pictures, pictures, "GStreamer sees other pictures");
+        const sound = sent.find((track) => "hz" in track);
+        if (sound) isLong(seen.samples / sound.hz, "GStreamer's sound");
+        else assert.equal(seen.samples, 0);
+      });
+    }
+  });
+}
