@@ -24,10 +24,12 @@ async function track(segments, address) {
     addresses.push(...parts.filter((part) => !addresses.includes(part)));
   }
   return {
-    seconds: segments.reduce((sum, { duration }) => sum + duration, 0),
+    seconds: lengthOf(segments),
     media: Buffer.concat(await Promise.all(addresses.map(fetchBytes))),
   };
 }
+
+const lengthOf = (segments) => segments.reduce((sum, { duration }) => sum + duration, 0);
 
 async function mediaPlaylist(url) {
   const { segments, endlist } = HLS.parse(await fetchText(url));
@@ -54,8 +56,8 @@ export async function readHlsTs(url) {
   return { tracks: [await mediaPlaylist(url)] };
 }
 
-/** Reads a manifest of one period. */
-export async function readDash(url) {
+/** The playlists that a manifest amounts to, pictures first. */
+async function dashPlaylists(url) {
   const complaints = [];
   const { playlists, mediaGroups } = parseMpd(await fetchText(url), {
     manifestUri: url,
@@ -63,8 +65,13 @@ export async function readDash(url) {
   });
   assert.deepEqual(complaints, [], url);
   const sound = Object.values(mediaGroups.AUDIO.audio ?? {}).flatMap((group) => group.playlists);
-  const all = [...playlists, ...sound];
-  const [{ attributes }] = playlists;
+  return [...playlists, ...sound];
+}
+
+/** Reads a finished manifest. */
+export async function readDash(url) {
+  const all = await dashPlaylists(url);
+  const [{ attributes }] = all;
   return {
     codecs: all.map((one) => one.attributes.CODECS).join(),
     resolution: attributes.RESOLUTION,
@@ -73,4 +80,27 @@ export async function readDash(url) {
       all.map(({ segments }) => track(segments, ({ resolvedUri }) => resolvedUri)),
     ),
   };
+}
+
+/** Reads what still grows, without its media: how much each track lists, and in how many parts. */
+export async function readGrowing(protocol, url) {
+  if (protocol === "DASH") {
+    const all = await dashPlaylists(url);
+    return all.map(({ segments, endList }) => ({
+      seconds: lengthOf(segments),
+      ended: endList,
+      parts: 0,
+    }));
+  }
+  const { isMasterPlaylist, variants } = HLS.parse(await fetchText(url));
+  const names = isMasterPlaylist
+    ? variants.flatMap(({ uri, audio }) => [uri, ...audio.map((rendition) => rendition.uri)])
+    : [url];
+  return Promise.all(
+    names.map(async (name) => {
+      const { segments, endlist } = HLS.parse(await fetchText(new URL(name, url)));
+      const parts = segments.reduce((sum, segment) => sum + segment.parts.length, 0);
+      return { seconds: lengthOf(segments), ended: endlist, parts };
+    }),
+  );
 }
