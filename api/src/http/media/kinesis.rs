@@ -13,6 +13,14 @@ use lookback_wire::FragmentNumber;
 use serde::Deserialize;
 use std::sync::Arc;
 
+const RESOURCES: [&str; 6] = [
+    "getHLSMasterPlaylist.m3u8",
+    "getHLSMediaPlaylist.m3u8",
+    "getDASHManifest.mpd",
+    "getMP4InitFragment.mp4",
+    "getMP4MediaFragment.mp4",
+    "getTSFragment.ts",
+];
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 const TRANSPORT_STREAM: &str = "video/mp2t";
 const MANIFEST: &str = "application/dash+xml";
@@ -34,6 +42,9 @@ pub async fn serve(
     file: Path<String>,
     resource: Query<Resource>,
 ) -> HttpResponse {
+    if !RESOURCES.contains(&file.as_str()) {
+        return refuse(MediaError::NotFound);
+    }
     let token = resource.session_token.as_deref().unwrap_or_default();
     let found = match service.playback.open_kinesis(token).await {
         Ok(session) => media_file(&service, &session, &file, &resource)

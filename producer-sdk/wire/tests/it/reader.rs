@@ -449,7 +449,7 @@ fn refuses_with_the_error_that_fits() {
         "more than 3",
     );
     refuse(Upload::of(&[audio(), audio()]), "", invalid, None, "number 2");
-    refuse(Upload::of(&[]).cluster(1), "", invalid, None, "no video and no audio");
+    refuse(Upload::of(&[]).cluster(1), "", invalid, None, "a Cluster before Tracks");
 
     let long = ErrorId::MaxFragmentDurationReached;
     refuse(
