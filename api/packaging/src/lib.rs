@@ -8,6 +8,7 @@
 pub mod chunk;
 pub mod dash;
 pub mod flac;
+pub mod fragmented;
 pub mod frames;
 pub mod hls;
 pub mod init;

@@ -239,6 +239,14 @@ fn box_len(bytes: &[u8], kind: &[u8; 4]) -> Option<(usize, usize)> {
     Some((usize::try_from(len).ok().filter(|len| *len >= header_len)?, header_len))
 }
 
+/// Lengths of the head of the chunk that `bytes` begin with, and of the chunk.
+pub(crate) fn head_and_chunk_len(bytes: &[u8]) -> Option<(u64, u64)> {
+    let moof_len = box_len(bytes, b"moof")?.0;
+    let (mdat_len, header_len) = box_len(bytes.get(moof_len..)?, b"mdat")?;
+    let sum = |len: usize| u64::try_from(moof_len.checked_add(len)?).ok();
+    Some((sum(header_len)?, sum(mdat_len)?))
+}
+
 /// A chunk as its first bytes tell of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChunkHead {
@@ -263,12 +271,11 @@ impl ChunkHead {
     /// Reads the head at the front of `bytes`. None where [`crate::Packager`] did not write it.
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let samples = read_samples(bytes)?;
-        let moof_len = box_len(bytes, b"moof")?.0;
-        let (mdat_len, header_len) = box_len(bytes.get(moof_len..)?, b"mdat")?;
-        let size = samples.iter().map(|sample| sample.size as usize).sum::<usize>();
-        (mdat_len == header_len.checked_add(size)?).then_some(Self {
-            len: u32::try_from(moof_len.checked_add(header_len)?).ok()?,
-            chunk_len: u32::try_from(moof_len.checked_add(mdat_len)?).ok()?,
+        let (len, chunk_len) = head_and_chunk_len(bytes)?;
+        let size = samples.iter().map(|sample| u64::from(sample.size)).sum::<u64>();
+        (chunk_len == len.checked_add(size)?).then_some(Self {
+            len: u32::try_from(len).ok()?,
+            chunk_len: u32::try_from(chunk_len).ok()?,
             samples,
         })
     }
@@ -284,6 +291,20 @@ pub(crate) fn find_box<'a>(boxes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> 
         if found == kind {
             return Some(body);
         }
+    }
+}
+
+/// The same, to write into.
+pub(crate) fn find_box_mut<'a>(boxes: &'a mut [u8], kind: &[u8; 4]) -> Option<&'a mut [u8]> {
+    let mut rest = boxes;
+    loop {
+        let size = Rest(rest).u32()? as usize;
+        let (found, after) = rest.split_at_mut_checked(size)?;
+        let (header, body) = found.split_at_mut_checked(8)?;
+        if header.ends_with(kind) {
+            return Some(body);
+        }
+        rest = after;
     }
 }
 

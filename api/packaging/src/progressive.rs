@@ -14,7 +14,7 @@ use std::ops::Range;
 
 const NS_PER_S: u128 = 1_000_000_000;
 /// Ticks a second of the movie: those of video, so that a picture's times are exact.
-const MOVIE_TIMESCALE: u32 = crate::init::VIDEO_TIMESCALE;
+pub(crate) const MOVIE_TIMESCALE: u32 = crate::init::VIDEO_TIMESCALE;
 /// Sound that begins longer before the first picture than this is played from its own beginning.
 const LONGEST_LEAD_NS: u64 = 1_000_000_000;
 
@@ -126,9 +126,8 @@ impl<'a> Layout<'a> {
                 presentation_time: place(sample.presentation_time),
                 ..*sample
             };
-            let wanted = table
-                .wanted(sample)
-                .map(|wanted| Shown { start: place(wanted.start), end: place(wanted.end) });
+            let wanted = wanted(table.init.kind, &table.span, sample)
+                .map(|wanted| place(wanted.start)..place(wanted.end));
             table.push(Queued { sample: shown, stored, wanted }, &mut self.stored, &mut self.len);
         }
     }
@@ -199,20 +198,13 @@ fn put_mdat_header(out: &mut Vec<u8>, len: u64) {
 }
 
 /// A sample that is not known to be in the file yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Queued {
     /// With times of the file.
     sample: Sample,
     stored: Stored,
     /// When it is shown, if it is.
-    wanted: Option<Shown>,
-}
-
-/// What is shown of a track, in ticks of it.
-#[derive(Clone, Copy, Debug)]
-struct Shown {
-    start: u64,
-    end: u64,
+    wanted: Option<Range<u64>>,
 }
 
 /// A track's sample tables (ISO/IEC 14496-12 §8.6.1, §8.7).
@@ -225,7 +217,8 @@ struct Table<'a> {
     lead: Vec<Queued>,
     /// What decoding needs before the next sample that is shown, if one comes.
     tail: Vec<Queued>,
-    shown: Option<Shown>,
+    /// In ticks.
+    shown: Option<Range<u64>>,
     /// Of the first sample.
     first_decode_time: u64,
     first_shown_time: u64,
@@ -244,13 +237,9 @@ struct Table<'a> {
 
 impl<'a> Table<'a> {
     fn new(init: &'a TrackInit, span: &Range<i64>) -> Self {
-        let from_ms = |ms: i64| {
-            let ticks = u128::from(ms.max(0).unsigned_abs()) * u128::from(init.timescale);
-            u64::try_from(ticks.div_ceil(1_000)).unwrap_or(u64::MAX)
-        };
         Self {
             init,
-            span: from_ms(span.start)..from_ms(span.end),
+            span: span_in_ticks(init, span),
             lead: Vec::new(),
             tail: Vec::new(),
             shown: None,
@@ -267,17 +256,6 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// When a sample is to be shown: pictures that begin in the span; sound of which any is in it.
-    fn wanted(&self, recorded: &Sample) -> Option<Shown> {
-        let time = recorded.presentation_time;
-        let end = time.saturating_add(u64::from(recorded.duration)).min(self.span.end);
-        let start = match self.init.kind {
-            TrackKind::Video => time,
-            TrackKind::Audio => time.max(self.span.start),
-        };
-        (start >= self.span.start && start < end).then_some(Shown { start, end })
-    }
-
     fn push(&mut self, queued: Queued, stored: &mut Vec<Stored>, len: &mut u64) {
         let waiting = if self.shown.is_none() { &mut self.lead } else { &mut self.tail };
         // Decoding begins at a key frame; sound has one packet of its own before, to fade in from.
@@ -289,9 +267,10 @@ impl<'a> Table<'a> {
             let gone = waiting.len().saturating_sub(kept);
             waiting.drain(..gone);
         }
+        let wanted = queued.wanted.clone();
         waiting.push(queued);
-        if let Some(wanted) = queued.wanted {
-            let shown = self.shown.get_or_insert(wanted);
+        if let Some(wanted) = wanted {
+            let shown = self.shown.get_or_insert(wanted.clone());
             shown.start = shown.start.min(wanted.start);
             shown.end = shown.end.max(wanted.end);
             for queued in std::mem::take(waiting) {
@@ -340,13 +319,12 @@ impl<'a> Table<'a> {
     }
 
     fn ns(&self, ticks: u64) -> u64 {
-        let ns = (u128::from(ticks) * NS_PER_S).div_ceil(u128::from(self.init.timescale.max(1)));
-        u64::try_from(ns).unwrap_or(u64::MAX)
+        nanoseconds(ticks, self.init.timescale)
     }
 
     /// `trak`. `movie` is what the whole file shows, nanoseconds on its own timeline.
     fn put(&self, out: &mut Vec<u8>, id: u32, movie: Range<u64>, samples_at: u64, wide: bool) {
-        let Some((shown, last)) = self.shown.zip(self.last) else { return };
+        let Some((shown, last)) = self.shown.clone().zip(self.last) else { return };
         let timescale = self.init.timescale;
         let start = ticks(movie.start, timescale).max(self.first_shown_time);
         let end = ticks(movie.end, timescale).min(shown.end).max(start);
@@ -457,13 +435,41 @@ fn saturate(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
+/// Milliseconds in ticks of a track.
+pub(crate) fn span_in_ticks(init: &TrackInit, span: &Range<i64>) -> Range<u64> {
+    let from_ms = |ms: i64| {
+        let ticks = u128::from(ms.max(0).unsigned_abs()) * u128::from(init.timescale);
+        u64::try_from(ticks.div_ceil(1_000)).unwrap_or(u64::MAX)
+    };
+    from_ms(span.start)..from_ms(span.end)
+}
+
+/// When a sample is to be shown: pictures that begin in the span; sound of which any is in it. All
+/// in ticks.
+pub(crate) fn wanted(kind: TrackKind, span: &Range<u64>, recorded: &Sample) -> Option<Range<u64>> {
+    let time = recorded.presentation_time;
+    let end = time.saturating_add(u64::from(recorded.duration)).min(span.end);
+    let start = match kind {
+        TrackKind::Video => time,
+        TrackKind::Audio => time.max(span.start),
+    };
+    (start >= span.start && start < end).then_some(start..end)
+}
+
+/// Ticks in nanoseconds, rounded up.
+pub(crate) fn nanoseconds(ticks: u64, timescale: u32) -> u64 {
+    let ns = (u128::from(ticks) * NS_PER_S).div_ceil(u128::from(timescale.max(1)));
+    u64::try_from(ns).unwrap_or(u64::MAX)
+}
+
 /// Nanoseconds in ticks, to the nearest.
-fn ticks(ns: u64, timescale: u32) -> u64 {
+pub(crate) fn ticks(ns: u64, timescale: u32) -> u64 {
     let ticks = (u128::from(ns) * u128::from(timescale) + NS_PER_S / 2) / NS_PER_S;
     u64::try_from(ticks).unwrap_or(u64::MAX)
 }
 
-fn signed_ticks(ns: i64, timescale: u32) -> i64 {
+/// The same, before or after.
+pub(crate) fn signed_ticks(ns: i64, timescale: u32) -> i64 {
     let ticks = i64::try_from(ticks(ns.unsigned_abs(), timescale)).unwrap_or(i64::MAX);
     if ns < 0 { -ticks } else { ticks }
 }

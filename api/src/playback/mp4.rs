@@ -1,5 +1,9 @@
 //! MP4 files of a stream's footage: which fragments go in, and the bytes of any part of the file, as
 //! they are asked for. `lookback-packaging` lays the file out; nothing holds it.
+//!
+//! Up to an hour its movie box tells of every sample, as editors like it; longer ones are fragmented.
+
+mod fragmented;
 
 use super::listing::{Listed, arrange};
 use super::token::{MediaToken, Span};
@@ -7,25 +11,25 @@ use super::{MediaError, Playback};
 use crate::id::StreamId;
 use crate::segment::TimeRange;
 use crate::storage::{
-    Archive, FragmentQuery, FragmentRecord, InitId, RUN_TOLERANCE_MS, RangeBy, StorageError,
-    TimeOrder, TrackSpan,
+    Archive, FragmentQuery, FragmentRecord, InitId, Location, RUN_TOLERANCE_MS, RangeBy,
+    StorageError, TimeOrder, TrackSpan,
 };
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
-use lookback_packaging::TrackInit;
 use lookback_packaging::mp4::ChunkHead;
-use lookback_packaging::progressive::{File, Layout, Piece, Place};
+use lookback_packaging::progressive::{self, Layout, Place};
+use lookback_packaging::{TrackInit, fragmented as fragmented_file};
 use lookback_wire::{Timestamp, TrackKind};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// What one file may span: its sample tables are held while it is sent, some 2 MB an hour.
-pub const MAX_RANGE_MS: i64 = 3_600 * 1_000;
-/// A span of fragments of 1 s, and re-sent ones.
-const MAX_FRAGMENTS: usize = 10_000;
+/// Beyond this a file is fragmented: sample tables are held while it is sent, some 2 MB an hour.
+const LONGEST_PROGRESSIVE_MS: i64 = 3_600 * 1_000;
+/// A day of fragments of 1 s, and re-sent ones.
+const MAX_FRAGMENTS: usize = 100_000;
 /// Read at a time, and so what one download holds of the media.
 const READ_BYTES: u32 = 1 << 20;
 /// Read of a chunk to find its head: that of a second at 60 frames fits.
@@ -45,7 +49,8 @@ const LAYOUT_VERSION: u8 = 1;
 pub struct Mp4 {
     archive: Arc<dyn Archive>,
     stream: StreamId,
-    fragments: Arc<[FragmentRecord]>,
+    /// Of the fragments' bodies, as the layout counts them.
+    locations: Arc<[Location]>,
     laid_out: Arc<LaidOut>,
 }
 
@@ -53,6 +58,37 @@ pub struct Mp4 {
 struct LaidOut {
     digest: [u8; 16],
     file: File,
+}
+
+/// Where a file tells of its samples.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    /// In its movie box, all of them.
+    Progressive,
+    /// Before each chunk of them.
+    Fragmented,
+}
+
+#[derive(Debug)]
+enum File {
+    Progressive(progressive::File),
+    Fragmented(fragmented_file::File),
+}
+
+impl File {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Progressive(file) => file.len(),
+            Self::Fragmented(file) => file.len(),
+        }
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Self::Progressive(file) => file.weight(),
+            Self::Fragmented(file) => file.weight(),
+        }
+    }
 }
 
 /// A track of a file.
@@ -96,7 +132,7 @@ impl Mp4 {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.laid_out.file.is_empty()
+        self.len() == 0
     }
 
     /// Names the exact bytes: other footage, another value.
@@ -109,31 +145,48 @@ impl Mp4 {
         &self,
         range: Range<u64>,
     ) -> impl Stream<Item = Result<Bytes, StorageError>> + use<> {
-        let state = (self.clone(), range);
-        stream::try_unfold(state, |(mp4, range)| async move {
+        // Beside what is left: where a chunk begins, so that not all before it are looked at again.
+        let state = (self.clone(), range, 0);
+        stream::try_unfold(state, |(mp4, range, mut chunk)| async move {
             if range.is_empty() {
                 return Ok(None);
             }
-            let bytes = mp4.next(range.clone()).await?;
+            let bytes = mp4.next(range.clone(), &mut chunk).await?;
             let rest = range.start.saturating_add(bytes.len() as u64)..range.end;
-            Ok((!bytes.is_empty()).then_some((bytes, (mp4, rest))))
+            Ok((!bytes.is_empty()).then_some((bytes, (mp4, rest, chunk))))
         })
     }
 
-    /// The first bytes of `range`.
-    async fn next(&self, range: Range<u64>) -> Result<Bytes, StorageError> {
-        let piece = self.laid_out.file.pieces(range).next();
-        match piece {
-            None => Ok(Bytes::new()),
-            Some(Piece::Made(bytes)) => Ok(bytes),
-            Some(Piece::Stored(stored)) => {
-                let fragment = self.fragments.get(stored.fragment as usize).ok_or_else(|| {
-                    StorageError::Damaged(format!("no fragment {} in a file", stored.fragment))
-                })?;
-                let len = stored.len.min(READ_BYTES);
-                self.archive.read(self.stream, fragment.location, stored.offset, len).await
-            }
+    /// The first bytes of `range`. `chunk` is as of [`fragmented::read_chunks`].
+    async fn next(&self, range: Range<u64>, chunk: &mut u64) -> Result<Bytes, StorageError> {
+        let (archive, stream) = (self.archive.as_ref(), self.stream);
+        match &self.laid_out.file {
+            File::Progressive(file) => match file.pieces(range).next() {
+                None => Ok(Bytes::new()),
+                Some(progressive::Piece::Made(bytes)) => Ok(bytes),
+                Some(progressive::Piece::Stored(stored)) => {
+                    let location = self.location(stored.fragment)?;
+                    let len = stored.len.min(READ_BYTES);
+                    archive.read(stream, location, stored.offset, len).await
+                }
+            },
+            File::Fragmented(file) => match file.piece_at(range.start) {
+                None => Ok(Bytes::new()),
+                Some(fragmented_file::Piece::Made(bytes)) => {
+                    let len = usize::try_from(range.end.saturating_sub(range.start));
+                    Ok(bytes.slice(..len.unwrap_or(bytes.len()).min(bytes.len())))
+                }
+                Some(fragmented_file::Piece::Stored(placed)) => {
+                    let location = self.location(placed.fragment)?;
+                    fragmented::read_chunks(archive, stream, location, &placed, range, chunk).await
+                }
+            },
         }
+    }
+
+    fn location(&self, fragment: u32) -> Result<Location, StorageError> {
+        let known = self.locations.get(fragment as usize).copied();
+        known.ok_or_else(|| StorageError::Damaged(format!("no fragment {fragment} in a file")))
     }
 }
 
@@ -166,11 +219,12 @@ impl Playback {
     /// The session's span as one file, cut to the frame.
     pub async fn mp4(&self, token: &MediaToken) -> Result<Mp4, MediaError> {
         let Span::OnDemand { range, .. } = token.span else { return Err(MediaError::NotFound) };
-        if range.millis() > MAX_RANGE_MS {
-            return Err(MediaError::NotFound);
-        }
         let listed = self.fragments_in(token.stream, range).await?;
-        Ok(self.lay_out(token.stream, listed, range).await?)
+        let form = match range.millis() {
+            ..=LONGEST_PROGRESSIVE_MS => Form::Progressive,
+            _ => Form::Fragmented,
+        };
+        Ok(self.lay_out(token.stream, listed, range, form).await?)
     }
 
     /// The first of these fragments as one file, as much as GetClip gives. They come in the order of
@@ -198,7 +252,7 @@ impl Playback {
             start: Timestamp::from_millis(ms(start)),
             end: Timestamp::from_millis(ms(end).saturating_add(1)),
         };
-        self.lay_out(stream, arrange(first), range).await
+        self.lay_out(stream, arrange(first), range, Form::Progressive).await
     }
 
     /// A stream's fragments in a range, as they are played one after the other.
@@ -250,26 +304,37 @@ impl Playback {
         stream: StreamId,
         listed: Vec<Listed>,
         range: TimeRange,
+        form: Form,
     ) -> Result<Mp4, Mp4Error> {
         let (tracks, same) = self.file_tracks(stream, &listed).await?;
         if same < listed.len() {
             return Err(Mp4Error::MixedCodecs);
         }
         let digest = digest(stream, range, &listed);
-        let fragments: Arc<[FragmentRecord]> =
+        let fragments: Vec<FragmentRecord> =
             listed.into_iter().map(|listed| listed.fragment).collect();
         let archive = self.storage.archive.clone();
         let laid_out = match self.layouts.get(digest) {
             Some(known) => known,
             None => {
-                let file =
-                    read_layout(archive.as_ref(), stream, &fragments, &tracks, range).await?;
+                let (archive, kept) = (archive.as_ref(), &fragments);
+                let file = match form {
+                    Form::Progressive => read_layout(archive, stream, kept, &tracks, range)
+                        .await?
+                        .map(File::Progressive),
+                    Form::Fragmented => {
+                        fragmented::read_layout(archive, stream, kept, &tracks, range)
+                            .await?
+                            .map(File::Fragmented)
+                    }
+                };
                 let made = Arc::new(LaidOut { digest, file: file.ok_or(Mp4Error::Empty)? });
                 self.layouts.keep(made.clone());
                 made
             }
         };
-        Ok(Mp4 { archive, stream, fragments, laid_out })
+        let locations = fragments.iter().map(|fragment| fragment.location).collect();
+        Ok(Mp4 { archive, stream, locations, laid_out })
     }
 }
 
@@ -280,7 +345,7 @@ async fn read_layout(
     fragments: &[FragmentRecord],
     tracks: &[FileTrack],
     range: TimeRange,
-) -> Result<Option<File>, StorageError> {
+) -> Result<Option<progressive::File>, StorageError> {
     let span = range.start.as_millis()..range.end.as_millis();
     let mut layout = Layout::new(tracks.iter().map(|track| track.init.as_ref()), span);
     let shifts = shifts(fragments);
@@ -312,25 +377,42 @@ async fn chunk_heads(
     fragment: &FragmentRecord,
     span: TrackSpan,
 ) -> Result<Vec<(u32, ChunkHead)>, StorageError> {
-    let damaged = || {
-        let (number, offset) = (fragment.number.0, span.offset);
-        StorageError::Damaged(format!("the chunks at {offset} of fragment {number} of {stream}"))
-    };
     let mut heads = Vec::new();
     let (mut at, end) = (span.offset, span.offset.saturating_add(span.len));
     while at < end {
-        let len = HEAD_BYTES.min(end - at);
-        let mut bytes = archive.read(stream, fragment.location, at, len).await?;
-        let needed = ChunkHead::needed(&bytes).ok_or_else(damaged)?;
-        if needed > len {
-            bytes = archive.read(stream, fragment.location, at, needed.min(end - at)).await?;
-        }
-        let head = ChunkHead::read(&bytes).ok_or_else(damaged)?;
+        let head = chunk_head(archive, stream, fragment.location, at, end).await?;
         let next = at.checked_add(head.chunk_len).filter(|next| *next <= end);
+        let next = next.ok_or_else(|| damaged(stream, fragment.location, at))?;
         heads.push((at, head));
-        at = next.ok_or_else(damaged)?;
+        at = next;
     }
     Ok(heads)
+}
+
+/// The head of the chunk at `at` of a fragment's body; the track's chunks end at `end`.
+async fn chunk_head(
+    archive: &dyn Archive,
+    stream: StreamId,
+    location: Location,
+    at: u32,
+    end: u32,
+) -> Result<ChunkHead, StorageError> {
+    let damaged = || damaged(stream, location, at);
+    let rest = end.saturating_sub(at);
+    let len = HEAD_BYTES.min(rest);
+    let mut bytes = archive.read(stream, location, at, len).await?;
+    let needed = ChunkHead::needed(&bytes).ok_or_else(damaged)?;
+    if needed > len {
+        bytes = archive.read(stream, location, at, needed.min(rest)).await?;
+    }
+    ChunkHead::read(&bytes).ok_or_else(damaged)
+}
+
+fn damaged(stream: StreamId, location: Location, at: u32) -> StorageError {
+    let Location { file, offset, .. } = location;
+    StorageError::Damaged(format!(
+        "no chunk at {at} of the fragment at {offset} of file {file} of {stream}"
+    ))
 }
 
 /// How much earlier than recorded each fragment is shown, the holes between them being closed.

@@ -4,7 +4,7 @@ use super::sound::played;
 use super::token::{Holder, MediaToken, Span};
 use super::{
     Mode, Playback, Protocol, Session, SessionError, SessionRequest, Unavailable, UnavailableCode,
-    file_name, listing, live, mp4,
+    file_name, listing, live,
 };
 use crate::access::Principal;
 use crate::device::Stream;
@@ -148,7 +148,7 @@ impl Playback {
         asked: TimeRange,
         now: Timestamp,
     ) -> Result<Found, SessionError> {
-        let footage = self.footage(stream, asked, mp4::MAX_RANGE_MS, now).await?;
+        let footage = self.footage(stream, asked, MAX_RANGE_MS, now).await?;
         let range = footage.range.intersection(&asked).unwrap_or(footage.range);
         let listed = self.fragments_in(stream.id, range).await?;
         let (tracks, same) = self.file_tracks(stream.id, &listed).await?;

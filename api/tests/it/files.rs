@@ -1,6 +1,7 @@
 //! MP4 files of playback sessions: to the frame, by byte range, with their gaps closed.
 
-use crate::camera;
+use crate::camera::{self, Upload};
+use crate::footage;
 use crate::playback::{ask, at_ms, now_ms, of_range, path, upload};
 use crate::server::Server;
 use serde_json::{Value, json};
@@ -132,4 +133,62 @@ fn files_are_resumed_by_byte_range() {
     assert_eq!(server.get(&path, &[("if-none-match", &etag)]).status, 304);
     assert_eq!(server.request("OPTIONS", &path, &[], b"").status, 204);
     assert_eq!(server.get(&path.replace("/mp4/v1/s/", "/mp4/v1/s/A"), &[]).status, 403);
+}
+
+#[test]
+fn longer_spans_are_fragmented() {
+    let server = Server::start();
+    let camera = camera::register(&server, "cam");
+    let viewer = server.token(&["--role", "viewer"]);
+    let run_ms = 25 * FRAGMENT_MS;
+    let second_ms = now_ms() - 600_000;
+    let start_ms = second_ms - 4 * 3_600_000;
+    let run = |base: u64| (0..25).map(move |n| base + n * FRAGMENT_MS);
+    upload(&server, &camera, run(start_ms).chain(run(second_ms)));
+    // More than is read at a time.
+    let last_ms = second_ms + run_ms;
+    let large = move |upload: &mut Upload| {
+        upload.send(&camera::fragment(last_ms, &camera::frames(last_ms, 20, 120_000)))?;
+        upload.send(&camera::end_of_fragment())?;
+        upload.persisted(last_ms)
+    };
+    footage::connection(server.address, &camera, large).unwrap();
+
+    // From, to; pictures that are shown, and for how long.
+    let table = [
+        (start_ms - 60_000, second_ms + 60_000, 1_020, 2 * run_ms + FRAGMENT_MS),
+        (start_ms + 1_000, second_ms + 2_000, 500 - 25 + 50, run_ms + 1_000),
+        // The first picture begins after the end of the first run but for a frame.
+        (start_ms + run_ms - 40, second_ms + 80, 3, 120),
+    ];
+    for (from, to, pictures, duration_ms) in table {
+        let session = ask(&server, &viewer, &camera, mp4(from, to, None));
+        let path = path(&server, &session);
+        let whole = server.get(&path, &[]);
+        let case = (from as i64 - start_ms as i64, to as i64 - second_ms as i64);
+        assert_eq!(whole.status, 200, "{case:?}: {session}");
+        assert_eq!(session["gaps"].as_array().unwrap().len(), 1, "{case:?}");
+        let times: Vec<_> = shown(&whole.body)
+            .0
+            .iter()
+            .map(|(ms, _)| *ms)
+            .filter(|ms| (0..duration_ms as i64).contains(ms))
+            .collect();
+        let expected: Vec<_> = (0..pictures).map(|n| (n * FRAME_MS) as i64).collect();
+        assert_eq!(times, expected, "{case:?}");
+
+        // Any part is what stands there, and each frame is where it was sent.
+        let len = whole.body.len();
+        assert_eq!(whole.header("content-length"), Some(&*len.to_string()), "{case:?}");
+        let etag = whole.header("etag").unwrap().to_owned();
+        let mut cuts: Vec<_> = (0..40).map(|n| (n * len / 40, 1 + n * 797 % 20_000)).collect();
+        cuts.extend((len.saturating_sub(700)..len).step_by(50).map(|at| (at, 30)));
+        for (first, count) in cuts {
+            let last = (first + count).min(len) - 1;
+            let range = format!("bytes={first}-{last}");
+            let part = server.get(&path, &[("range", &range), ("if-range", &etag)]);
+            assert_eq!(part.status, 206, "{case:?}: {range}");
+            assert!(part.body == whole.body[first..=last], "{case:?}: {range}");
+        }
+    }
 }

@@ -71,6 +71,50 @@ fn a_recording_plays_back_as_it_was() {
 }
 
 #[test]
+fn more_than_an_hour_plays_back_as_one_file() {
+    let work = tempfile::TempDir::new().unwrap();
+    let server = Server::start();
+    let file = work.path().join("long.mkv");
+    ffmpeg(
+        Command::new("ffmpeg")
+            .args(["-v", "error", "-f", "lavfi", "-i", "testsrc2=size=64x48:rate=4"])
+            .args(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=8000", "-t", "3700"])
+            .args(["-c:v", "libx264", "-bf", "2", "-g", "32", "-pix_fmt", "yuv420p"])
+            .args(["-c:a", "aac"])
+            .arg(&file),
+    );
+    let sent = lookback()
+        .env("LOOKBACK_TOKEN", server.token(&["--role", "manager"]))
+        .args(["camera", "--endpoint", &server.url(), "--device", "long", "--fast"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(sent.status.success(), "{sent:?}");
+    let url = session_url(&server, "long", "MP4");
+    check_same("long", &packets(&file.display().to_string()), &packets(&url));
+
+    let probe = |entries: &str, interval: &str| {
+        let probed = Command::new("ffprobe")
+            .args(["-v", "error", "-select_streams", "v", "-of", "csv=p=0", "-show_entries"])
+            .args([entries, "-read_intervals", interval, &url])
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&probed.stderr), "", "{interval}");
+        let text = String::from_utf8(probed.stdout).unwrap();
+        text.lines()
+            .map(|line| line.trim_end_matches(',').parse::<f64>().unwrap())
+            .collect::<Vec<_>>()
+    };
+    let lasts_s = probe("format=duration", "%+#1")[0];
+    assert!((lasts_s - 3_700.0).abs() < 1.0, "{lasts_s} s");
+    // The index leads to the fragment of any picture.
+    for at_s in [0.0, 2_001.0, 3_699.0] {
+        let near = probe("packet=pts_time", &format!("{at_s}%+#12"));
+        assert!(near[0] <= at_s && at_s - near[0] <= 8.0, "{at_s} s: {near:?}");
+    }
+}
+
+#[test]
 fn g711_plays_back_as_the_samples_it_stands_for() {
     let work = tempfile::TempDir::new().unwrap();
     let server = Server::start();
