@@ -10,23 +10,50 @@ const SCRIPTS = {
   "/dash.js": "dashjs/dist/modern/umd/dash.all.min.js",
 };
 
-/** Serves the page and the players from this machine. */
+const PAGE = '<!doctype html><video id="video" muted playsinline></video>';
+
+/**
+ * Serves the page and the players from this machine. A page below `/alone/` plays by itself what
+ * `alone` was given, and posts what was seen: for browsers that take no orders.
+ */
 export async function servePage() {
   const modules = new URL("../../node_modules/", import.meta.url);
-  const server = createServer((request, response) => {
+  const plays = new Map();
+  const server = createServer(async (request, response) => {
     const path = new URL(request.url, "http://page").pathname;
     const script = SCRIPTS[path];
-    if (script) {
+    const playing = plays.get(path);
+    if (playing && request.method === "POST") {
+      const parts = [];
+      for await (const part of request) parts.push(part);
+      response.end();
+      playing.seen(JSON.parse(Buffer.concat(parts)));
+    } else if (playing) {
+      response.setHeader("content-type", "text/html");
+      response.end(`${PAGE}<script type="module">
+        const seen = await (${play})(${JSON.stringify(playing.request)});
+        await fetch(location, { method: "POST", body: JSON.stringify(seen) });
+      </script>`);
+    } else if (script) {
       response.setHeader("content-type", "text/javascript");
       response.end(readFileSync(fileURLToPath(new URL(script, modules))));
     } else {
       response.setHeader("content-type", "text/html");
-      response.end('<!doctype html><video id="video" muted playsinline></video>');
+      response.end(PAGE);
     }
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   const origin = `http://127.0.0.1:${server.address().port}`;
-  return { origin, stop: () => server.close() };
+  return {
+    origin,
+    /** An address that plays `request`, and what will have been seen of it. */
+    alone(request) {
+      const path = `/alone/${plays.size}`;
+      const seen = new Promise((resolve) => plays.set(path, { request, seen: resolve }));
+      return { url: origin + path, seen };
+    },
+    stop: () => server.close(),
+  };
 }
 
 /**
