@@ -221,6 +221,13 @@ impl LowLatency<'_> {
             }
             out.push('\n');
         }
+        let ends_with_segment =
+            self.arriving.is_empty() && self.preload_hint.is_none() && self.reports.is_empty();
+        if ends_with_segment {
+            // hls.js up to 1.7 takes what a playlist with parts ends in for the segment that comes
+            // next, also where that is a whole one, and then plays that at another time.
+            out.push_str("# between two segments\n");
+        }
     }
 }
 

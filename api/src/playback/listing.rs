@@ -40,9 +40,9 @@ pub struct Listing {
 /// What a live session is told of before it is kept.
 #[derive(Debug, Default)]
 pub struct Arrivals {
-    /// Fragments that follow those that are listed, as far as they are here.
-    pub listed: Vec<Listed>,
-    /// Parts of these, and of the last ones before them.
+    /// The fragment that follows those that are listed, as far as it is here.
+    pub listed: Option<Listed>,
+    /// Its parts, and those of the last ones before it.
     pub fragments: Vec<Arc<Fragment>>,
 }
 
@@ -227,7 +227,7 @@ impl Listing {
 
     /// The segments of a rendition that are not whole.
     pub fn arriving_entries(&self, rendition: Rendition) -> Vec<Entry> {
-        let mut entries = self.entries_of(&self.arriving.listed, rendition, None);
+        let mut entries = self.entries_of(self.arriving.listed.as_slice(), rendition, None);
         entries.retain(|entry| entry.duration > 0);
         entries
     }

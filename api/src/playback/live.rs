@@ -79,8 +79,8 @@ impl Windows {
 pub struct Window {
     origin: (Timestamp, FragmentNumber),
     pub segments: VecDeque<Listed>,
-    /// What is not kept yet, as far as it is here.
-    pub arriving: Vec<Listed>,
+    /// What comes behind them and is not kept yet, as far as it is here.
+    pub arriving: Option<Listed>,
     /// [`Snapshot::kept`] when the archive was last asked.
     asked_at: Option<u64>,
     /// Video segments that slid out.
@@ -102,7 +102,7 @@ impl Window {
         Self {
             origin,
             segments: VecDeque::new(),
-            arriving: Vec::new(),
+            arriving: None,
             asked_at: None,
             video_sequence: 0,
             audio_sequence: 0,
@@ -169,54 +169,41 @@ impl Window {
     }
 
     fn advance(&mut self, mut found: Vec<FragmentRecord>, known: &[Arc<Fragment>]) {
-        let announced = std::mem::take(&mut self.arriving);
-        let mut is_waiting = false;
-        for listed in announced {
-            let number = listed.fragment.number;
-            if let Some(at) = found.iter().position(|f| f.number == number) {
-                let kept = found.remove(at);
-                self.append(kept);
-                continue;
-            }
+        if let Some(announced) = self.arriving.take() {
+            let number = announced.fragment.number;
             let now = known.iter().find(|f| f.number == number);
             let is_overtaken = found.iter().any(|f| f.number > number);
-            is_waiting = match now.map(|f| f.state) {
+            let is_waiting = match now.map(|f| f.state) {
                 Some(State::Whole) => true,
                 // Its connection is lost, and the camera goes on over another.
                 Some(State::Arriving) => !is_overtaken,
                 Some(State::Kept | State::Cut) | None => false,
             };
-            if is_waiting {
+            if let Some(at) = found.iter().position(|f| f.number == number) {
+                let kept = found.remove(at);
+                self.append(kept);
+            } else if is_waiting {
                 // The archive is asked again when this one is in it.
-                break;
+                found.clear();
+            } else {
+                self.append(now.and_then(|f| f.record()).unwrap_or(announced.fragment));
             }
-            self.append(now.and_then(|f| f.record()).unwrap_or(listed.fragment));
         }
-        if !is_waiting {
-            found.into_iter().for_each(|fragment| self.append(fragment));
-        }
-        self.announce(known);
+        found.into_iter().for_each(|fragment| self.append(fragment));
+        self.arriving = self.next_arriving(known);
     }
 
-    /// Lists what is not kept yet, as far as it follows the last fragment.
-    fn announce(&mut self, known: &[Arc<Fragment>]) {
-        self.arriving.clear();
-        if self.segments.is_empty() {
-            return;
-        }
-        for fragment in known {
-            let is_kept = self.segments.iter().any(|s| s.fragment.number == fragment.number);
-            if is_kept || !matches!(fragment.state, State::Arriving | State::Whole) {
-                continue;
-            }
-            let last = self.arriving.last().or(self.segments.back());
-            let record = fragment.record().filter(|_| fragment.has_short_parts());
-            let Some(listed) = record.and_then(|record| appended(last, record)) else { continue };
-            self.arriving.push(listed);
-            if fragment.state == State::Arriving {
-                break;
-            }
-        }
+    /// What follows the last fragment and is not kept yet. No more than one: parts are those of the
+    /// next segment that is listed whole (draft-pantos-hls-rfc8216bis §4.4.4.9), and those of another
+    /// cannot stand before that.
+    fn next_arriving(&self, known: &[Arc<Fragment>]) -> Option<Listed> {
+        let last = self.segments.back()?;
+        let is_kept = |number| self.segments.iter().any(|s| s.fragment.number == number);
+        known
+            .iter()
+            .filter(|f| matches!(f.state, State::Arriving | State::Whole) && !is_kept(f.number))
+            .filter(|f| f.has_short_parts())
+            .find_map(|f| appended(Some(last), f.record()?))
     }
 
     fn append(&mut self, fragment: FragmentRecord) {
@@ -492,9 +479,9 @@ mod tests {
         live.part(&mut feed, 3, 4_500);
         feed.whole(FragmentNumber(3));
         live.part(&mut feed, 4, 5_000);
-        assert_eq!(live.look(&[]), "0 2 / 4+1000 5+500");
+        assert_eq!(live.look(&[]), "0 2 / 4+1000", "its parts would be taken for those of 4");
         // The archive has a later one first: it waits for its turn.
-        assert_eq!(live.look(&[(5, 1, 4)]), "0 2 / 4+1000 5+500");
+        assert_eq!(live.look(&[(5, 1, 4)]), "0 2 / 4+1000");
         feed.kept(FragmentNumber(3));
         assert_eq!(live.look(&[(4, 1, 3)]), "0 2 4 / 5+500");
         // Behind a hole.

@@ -73,8 +73,16 @@ fn media_playlists() {
             last_part: Some(0),
         }],
     };
+    let between = LowLatency {
+        arriving: Vec::new(),
+        preload_hint: None,
+        reports: Vec::new(),
+        ..low_latency.clone()
+    };
     let low_latency = MediaPlaylist { low_latency: Some(low_latency), ..live };
     check_golden("low-latency.m3u8", &low_latency.write());
+    let between = MediaPlaylist { low_latency: Some(between), ..low_latency };
+    check_golden("low-latency-between.m3u8", &between.write());
     let unmapped = MediaPlaylist { segments: vec![segment(0, 1)], ..playlist(PlaylistKind::Vod) };
     assert!(unmapped.write().contains("#EXT-X-VERSION:3\n"), "{}", unmapped.write());
 }
