@@ -90,6 +90,50 @@ fn saturate(value: usize) -> u32 {
 /// One `traf` with one `trun` (ISO/IEC 23000-19 §7.5); what all samples share stands once, in
 /// `tfhd`. `sequence` need only rise.
 pub(crate) fn write_head(sequence: u32, samples: &[Sample]) -> Vec<u8> {
+    write_heads(sequence, TRACK_ID, &[samples])
+}
+
+/// The same for the samples of several chunks of a track, which follow one another: as long as the
+/// heads of these are together, so that the chunks become one without any other byte moving on.
+pub(crate) fn write_heads(sequence: u32, track_id: u32, chunks: &[&[Sample]]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128 + 16 * chunks.iter().map(|c| c.len()).sum::<usize>());
+    let mut offsets = Vec::with_capacity(chunks.len());
+    let mut bytes = 0u64;
+    put_box(&mut out, b"moof", |out| {
+        put_full_box(out, b"mfhd", 0, 0, |out| put_u32(out, sequence));
+        for samples in chunks {
+            offsets.push((put_track_fragment(out, track_id, samples), bytes));
+            bytes += samples.iter().map(|s| u64::from(s.size)).sum::<u64>();
+        }
+    });
+    let left_out = HEADERS_LEN * chunks.len().saturating_sub(1);
+    if left_out > 0 {
+        put_box(&mut out, b"free", |out| out.resize(out.len() + left_out - 8, 0));
+    }
+    match u32::try_from(bytes + 8) {
+        Ok(size) => {
+            put_u32(&mut out, size);
+            out.extend_from_slice(b"mdat");
+        }
+        Err(_) => {
+            put_u32(&mut out, 1);
+            out.extend_from_slice(b"mdat");
+            put_u64(&mut out, bytes + 16);
+        }
+    }
+    let head_len = out.len();
+    for (at, before) in offsets {
+        let offset = saturate(head_len.saturating_add(before as usize));
+        out[at..at + 4].copy_from_slice(&offset.to_be_bytes());
+    }
+    out
+}
+
+/// What stands once for each chunk around its `traf`: the headers of `moof` and `mdat`, and `mfhd`.
+const HEADERS_LEN: usize = 8 + 8 + 16;
+
+/// `traf`; answers where its data offset stands.
+fn put_track_fragment(out: &mut Vec<u8>, track_id: u32, samples: &[Sample]) -> usize {
     let first = samples.first();
     let decode_time = first.map_or(0, |s| s.decode_time);
     let duration = first.map(|s| s.duration).filter(|d| samples.iter().all(|s| s.duration == *d));
@@ -105,53 +149,34 @@ pub(crate) fn write_head(sequence: u32, samples: &[Sample]) -> Vec<u8> {
         | if flags.is_none() { SAMPLE_FLAGS } else { 0 }
         | if reordered { SAMPLE_COMPOSITION } else { 0 };
 
-    let mut out = Vec::with_capacity(128 + 16 * samples.len());
     let mut data_offset_at = 0;
-    put_box(&mut out, b"moof", |out| {
-        put_full_box(out, b"mfhd", 0, 0, |out| put_u32(out, sequence));
-        put_box(out, b"traf", |out| {
-            put_full_box(out, b"tfhd", 0, tfhd_flags, |out| {
-                put_u32(out, TRACK_ID);
-                duration.into_iter().for_each(|d| put_u32(out, d));
-                flags.into_iter().for_each(|f| put_u32(out, f));
-            });
-            put_full_box(out, b"tfdt", 1, 0, |out| put_u64(out, decode_time));
-            // Version 1: composition offsets are signed.
-            put_full_box(out, b"trun", 1, trun_flags, |out| {
-                put_u32(out, saturate(samples.len()));
-                data_offset_at = out.len();
-                put_u32(out, 0);
-                for sample in samples {
-                    if duration.is_none() {
-                        put_u32(out, sample.duration);
-                    }
-                    put_u32(out, sample.size);
-                    if flags.is_none() {
-                        put_u32(out, sample.flags());
-                    }
-                    if reordered {
-                        put_u32(out, sample.composition() as u32);
-                    }
+    put_box(out, b"traf", |out| {
+        put_full_box(out, b"tfhd", 0, tfhd_flags, |out| {
+            put_u32(out, track_id);
+            duration.into_iter().for_each(|d| put_u32(out, d));
+            flags.into_iter().for_each(|f| put_u32(out, f));
+        });
+        put_full_box(out, b"tfdt", 1, 0, |out| put_u64(out, decode_time));
+        // Version 1: composition offsets are signed.
+        put_full_box(out, b"trun", 1, trun_flags, |out| {
+            put_u32(out, saturate(samples.len()));
+            data_offset_at = out.len();
+            put_u32(out, 0);
+            for sample in samples {
+                if duration.is_none() {
+                    put_u32(out, sample.duration);
                 }
-            });
+                put_u32(out, sample.size);
+                if flags.is_none() {
+                    put_u32(out, sample.flags());
+                }
+                if reordered {
+                    put_u32(out, sample.composition() as u32);
+                }
+            }
         });
     });
-
-    let bytes: u64 = samples.iter().map(|s| u64::from(s.size)).sum();
-    match u32::try_from(bytes + 8) {
-        Ok(size) => {
-            put_u32(&mut out, size);
-            out.extend_from_slice(b"mdat");
-        }
-        Err(_) => {
-            put_u32(&mut out, 1);
-            out.extend_from_slice(b"mdat");
-            put_u64(&mut out, bytes + 16);
-        }
-    }
-    let data_offset = saturate(out.len());
-    out[data_offset_at..data_offset_at + 4].copy_from_slice(&data_offset.to_be_bytes());
-    out
+    data_offset_at
 }
 
 /// The samples of a chunk, from its head as [`crate::Packager`] wrote it. None where it did not:
@@ -239,14 +264,6 @@ fn box_len(bytes: &[u8], kind: &[u8; 4]) -> Option<(usize, usize)> {
     Some((usize::try_from(len).ok().filter(|len| *len >= header_len)?, header_len))
 }
 
-/// Lengths of the head of the chunk that `bytes` begin with, and of the chunk.
-pub(crate) fn head_and_chunk_len(bytes: &[u8]) -> Option<(u64, u64)> {
-    let moof_len = box_len(bytes, b"moof")?.0;
-    let (mdat_len, header_len) = box_len(bytes.get(moof_len..)?, b"mdat")?;
-    let sum = |len: usize| u64::try_from(moof_len.checked_add(len)?).ok();
-    Some((sum(header_len)?, sum(mdat_len)?))
-}
-
 /// A chunk as its first bytes tell of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChunkHead {
@@ -271,11 +288,12 @@ impl ChunkHead {
     /// Reads the head at the front of `bytes`. None where [`crate::Packager`] did not write it.
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let samples = read_samples(bytes)?;
-        let (len, chunk_len) = head_and_chunk_len(bytes)?;
-        let size = samples.iter().map(|sample| u64::from(sample.size)).sum::<u64>();
-        (chunk_len == len.checked_add(size)?).then_some(Self {
-            len: u32::try_from(len).ok()?,
-            chunk_len: u32::try_from(chunk_len).ok()?,
+        let moof_len = box_len(bytes, b"moof")?.0;
+        let (mdat_len, header_len) = box_len(bytes.get(moof_len..)?, b"mdat")?;
+        let size = samples.iter().map(|sample| sample.size as usize).sum::<usize>();
+        (mdat_len == header_len.checked_add(size)?).then_some(Self {
+            len: u32::try_from(moof_len.checked_add(header_len)?).ok()?,
+            chunk_len: u32::try_from(moof_len.checked_add(mdat_len)?).ok()?,
             samples,
         })
     }
@@ -291,20 +309,6 @@ pub(crate) fn find_box<'a>(boxes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> 
         if found == kind {
             return Some(body);
         }
-    }
-}
-
-/// The same, to write into.
-pub(crate) fn find_box_mut<'a>(boxes: &'a mut [u8], kind: &[u8; 4]) -> Option<&'a mut [u8]> {
-    let mut rest = boxes;
-    loop {
-        let size = Rest(rest).u32()? as usize;
-        let (found, after) = rest.split_at_mut_checked(size)?;
-        let (header, body) = found.split_at_mut_checked(8)?;
-        if header.ends_with(kind) {
-            return Some(body);
-        }
-        rest = after;
     }
 }
 

@@ -145,20 +145,23 @@ impl Mp4 {
         &self,
         range: Range<u64>,
     ) -> impl Stream<Item = Result<Bytes, StorageError>> + use<> {
-        // Beside what is left: where a chunk begins, so that not all before it are looked at again.
-        let state = (self.clone(), range, 0);
-        stream::try_unfold(state, |(mp4, range, mut chunk)| async move {
+        let state = (self.clone(), range, None);
+        stream::try_unfold(state, |(mp4, range, mut known)| async move {
             if range.is_empty() {
                 return Ok(None);
             }
-            let bytes = mp4.next(range.clone(), &mut chunk).await?;
+            let bytes = mp4.next(range.clone(), &mut known).await?;
             let rest = range.start.saturating_add(bytes.len() as u64)..range.end;
-            Ok((!bytes.is_empty()).then_some((bytes, (mp4, rest, chunk))))
+            Ok((!bytes.is_empty()).then_some((bytes, (mp4, rest, known))))
         })
     }
 
-    /// The first bytes of `range`. `chunk` is as of [`fragmented::read_chunks`].
-    async fn next(&self, range: Range<u64>, chunk: &mut u64) -> Result<Bytes, StorageError> {
+    /// The first bytes of `range`. `known` is as of [`fragmented::read_chunks`].
+    async fn next(
+        &self,
+        range: Range<u64>,
+        known: &mut Option<fragmented::Head>,
+    ) -> Result<Bytes, StorageError> {
         let (archive, stream) = (self.archive.as_ref(), self.stream);
         match &self.laid_out.file {
             File::Progressive(file) => match file.pieces(range).next() {
@@ -178,7 +181,7 @@ impl Mp4 {
                 }
                 Some(fragmented_file::Piece::Stored(placed)) => {
                     let location = self.location(placed.fragment)?;
-                    fragmented::read_chunks(archive, stream, location, &placed, range, chunk).await
+                    fragmented::read_chunks(archive, stream, location, &placed, range, known).await
                 }
             },
         }
@@ -358,7 +361,8 @@ async fn read_layout(
         });
     let mut heads = stream::iter(wanted)
         .map(|(place, fragment, span)| async move {
-            let heads = chunk_heads(archive, stream, fragment, span).await?;
+            let chunks = span.offset..span.offset.saturating_add(span.len);
+            let heads = chunk_heads(archive, stream, fragment.location, chunks).await?;
             Ok::<_, StorageError>((place, heads))
         })
         .buffered(HEAD_READS);
@@ -374,15 +378,15 @@ async fn read_layout(
 async fn chunk_heads(
     archive: &dyn Archive,
     stream: StreamId,
-    fragment: &FragmentRecord,
-    span: TrackSpan,
+    location: Location,
+    chunks: Range<u32>,
 ) -> Result<Vec<(u32, ChunkHead)>, StorageError> {
     let mut heads = Vec::new();
-    let (mut at, end) = (span.offset, span.offset.saturating_add(span.len));
+    let Range { start: mut at, end } = chunks;
     while at < end {
-        let head = chunk_head(archive, stream, fragment.location, at, end).await?;
+        let head = chunk_head(archive, stream, location, at, end).await?;
         let next = at.checked_add(head.chunk_len).filter(|next| *next <= end);
-        let next = next.ok_or_else(|| damaged(stream, fragment.location, at))?;
+        let next = next.ok_or_else(|| damaged(stream, location, at))?;
         heads.push((at, head));
         at = next;
     }

@@ -1,13 +1,13 @@
 //! MP4 files of long spans: laid out from what the archive's index says of the fragments, so that
 //! only those are read at which the span is cut. Chunks take their place in the file as they are sent.
 
-use super::{FileTrack, READ_BYTES, chunk_head, chunk_heads, damaged, shifts};
+use super::{FileTrack, READ_BYTES, chunk_heads, damaged, shifts};
 use crate::id::StreamId;
 use crate::segment::TimeRange;
 use crate::storage::{Archive, FragmentRecord, Location, StorageError, TrackSpan};
 use bytes::Bytes;
 use lookback_packaging::fragmented::{Chunks, File, Layout, Placed, shown};
-use lookback_packaging::mp4::MAX_HEAD_LEN;
+use lookback_packaging::mp4::ChunkHead;
 use lookback_packaging::progressive::Place;
 use std::ops::Range;
 
@@ -92,7 +92,8 @@ async fn read_shown(
             continue;
         };
         let mut len = 0;
-        for (offset, head) in chunk_heads(archive, stream, fragment, *span).await? {
+        let chunks = span.offset..span.offset.saturating_add(span.len);
+        for (offset, head) in chunk_heads(archive, stream, fragment.location, chunks).await? {
             let Some(shown) = shown(&track.init, &head.samples, &wanted) else { continue };
             len = offset.saturating_add(head.chunk_len).saturating_sub(span.offset);
             all.end_ns = all.end_ns.max(Some(shown.end));
@@ -113,41 +114,53 @@ impl FileTrack {
     }
 }
 
-/// The first bytes of `range` of a file, which begins in `placed`. `chunk` is where a chunk begins
-/// in the file, as far as that is known from the bytes before; it becomes that of a later one.
+/// Chunks that were read last, as they are in a file.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    start: u64,
+    bytes: Bytes,
+    /// Where the samples of each chunk are in the body, and their bytes.
+    samples: Vec<(u32, u32)>,
+}
+
+/// The first bytes of `range` of a file, which begins in `placed`. `known` is what was read before.
 pub(super) async fn read_chunks(
     archive: &dyn Archive,
     stream: StreamId,
     location: Location,
     placed: &Placed,
     range: Range<u64>,
-    chunk: &mut u64,
+    known: &mut Option<Head>,
 ) -> Result<Bytes, StorageError> {
-    let in_body = |at: u64| {
-        let offset = at.saturating_sub(placed.start);
-        placed.offset.saturating_add(u32::try_from(offset).unwrap_or(u32::MAX))
-    };
-    let (body_end, damaged) = (in_body(placed.end()), || damaged(stream, location, placed.offset));
-
-    // The bytes are read from where a head or none is cut: from its chunk's beginning or later.
-    let mut next = if (placed.start..=range.start).contains(chunk) { *chunk } else { placed.start };
-    let mut from = range.start;
-    while next < range.start {
-        let head = chunk_head(archive, stream, location, in_body(next), body_end).await?;
-        if range.start < next.saturating_add(u64::from(head.len)) {
-            from = next;
-            break;
+    let damaged = || damaged(stream, location, placed.offset);
+    let head = match known.take().filter(|head| head.start == placed.start) {
+        Some(head) => head,
+        None => {
+            let span = placed.offset..placed.offset.saturating_add(placed.len);
+            let (offsets, heads): (Vec<u32>, Vec<ChunkHead>) =
+                chunk_heads(archive, stream, location, span).await?.into_iter().unzip();
+            let samples = offsets.iter().zip(&heads).map(|(offset, head)| {
+                (offset.saturating_add(head.len), head.chunk_len.saturating_sub(head.len))
+            });
+            let bytes = placed.head(&heads).ok_or_else(damaged)?;
+            Head { start: placed.start, bytes, samples: samples.collect() }
         }
-        next = next.saturating_add(u64::from(head.chunk_len));
+    };
+    let Head { bytes, samples, .. } = known.insert(head);
+    let in_span = |at: u64| u32::try_from(at.saturating_sub(placed.start)).unwrap_or(u32::MAX);
+    let mut at = in_span(range.start);
+    let len = in_span(range.end.min(placed.end())).saturating_sub(at).min(READ_BYTES);
+    let head_len = bytes.len() as u32;
+    if at < head_len {
+        return Ok(bytes.slice(at as usize..at.saturating_add(len).min(head_len) as usize));
     }
-
-    let end = range.end.min(placed.end());
-    let wanted = u32::try_from(end.saturating_sub(from)).unwrap_or(u32::MAX).min(READ_BYTES);
-    let len = wanted.saturating_add(MAX_HEAD_LEN).min(body_end.saturating_sub(in_body(from)));
-    let mut bytes = Vec::from(archive.read(stream, location, in_body(from), len).await?);
-    let (right, after) = placed.rewrite(&mut bytes, from, next).ok_or_else(damaged)?;
-    *chunk = after;
-    let cut = |at: u64| usize::try_from(at.saturating_sub(from)).unwrap_or(right).min(right);
-    let bytes = Bytes::from(bytes).slice(cut(range.start)..cut(end));
-    if bytes.is_empty() { Err(damaged()) } else { Ok(bytes) }
+    at -= head_len;
+    for (offset, samples_len) in samples {
+        if at < *samples_len {
+            let len = len.min(*samples_len - at);
+            return archive.read(stream, location, offset.saturating_add(at), len).await;
+        }
+        at -= *samples_len;
+    }
+    Err(damaged())
 }
