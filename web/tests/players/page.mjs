@@ -169,7 +169,8 @@ export async function play({ player, url, startS, watchS, seeks = [], patienceMs
       const shown = dashjs.MediaPlayer().create();
       shown.updateSettings({ debug: { logLevel: 0 } });
       shown.on("error", ({ error }) => fail(`${error?.code} ${error?.message ?? error}`));
-      shown.initialize(video, url, false, start);
+      // Asks for a growing manifest again only from a play() on that it saw.
+      shown.initialize(video, url, true, start);
     },
     Chromium: async () => {
       video.src = url;
@@ -178,7 +179,7 @@ export async function play({ player, url, startS, watchS, seeks = [], patienceMs
   const name = player.replace(/ (HLS|DASH)$/, "");
   const begin = async () => {
     await players[name]();
-    await video.play();
+    if (name !== "dash.js") await video.play();
   };
   begin().catch((error) => {
     // Another source was set meanwhile: the player plays on by itself.
