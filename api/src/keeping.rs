@@ -1,5 +1,5 @@
-//! For how long footage is kept: what a plan says, what a hold says beyond it, and what was deleted
-//! on request.
+//! For how long footage is kept: what a plan says, what a hold says beyond it, and what is not
+//! there: deleted on request, or never recorded.
 
 use crate::account::{RetentionMode, RetentionPlan};
 use crate::id::{HoldId, StreamId};
@@ -14,6 +14,8 @@ pub const MAX_HOLD_MS: i64 = 24 * HOUR_MS;
 pub const MAX_HOLDS: usize = 1_000;
 /// Deletions of one stream that are remembered, neighbours joined.
 pub const MAX_DELETIONS: usize = 1_000;
+/// Gaps of one stream that its camera explained: a month of them at one an hour.
+pub const MAX_KNOWN_GAPS: usize = 1_000;
 /// In a plan for events only, what no event has claimed by then goes.
 pub const CLAIM_MS: i64 = HOUR_MS;
 /// Whoever watches live needs this much, also where nothing is to be kept.
@@ -70,6 +72,21 @@ impl Hold {
     pub fn is_in_force(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| now < until)
     }
+}
+
+/// Why a camera has no footage of a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum KnownReason {
+    /// It was set not to record.
+    NotScheduled,
+    DeviceOffline,
+}
+
+/// A span that a camera says it has no footage of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownGap {
+    pub range: TimeRange,
+    pub reason: KnownReason,
 }
 
 /// A span of a stream's footage that was deleted on request.

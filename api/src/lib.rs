@@ -8,6 +8,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod device;
+pub mod event;
 pub mod graphql;
 pub mod http;
 pub mod id;

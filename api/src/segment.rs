@@ -1,6 +1,6 @@
 //! Segments: what a camera announces, about 20 s long; and the half-open spans everything is asked by.
 
-use crate::id::StreamId;
+use crate::id::{ParseIdError, StreamId};
 use aws_lc_rs::digest;
 use lookback_wire::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -107,12 +107,30 @@ impl fmt::Display for SegmentId {
 impl SegmentId {
     /// Where the segment of that start and client identifier is kept.
     pub fn of(stream: StreamId, start: Timestamp, client_segment_id: &str) -> Self {
-        let window = start.as_millis().div_euclid(WINDOW_MS);
-        let digest = digest::digest(&digest::SHA256, client_segment_id.as_bytes());
-        let key = digest.as_ref().first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
-        let window = u32::try_from(window).unwrap_or(if window < 0 { 0 } else { u32::MAX });
+        let (window, key) = window_and_key(start, client_segment_id);
         Self { stream, window, key }
     }
+}
+
+/// The number of the window that something begins in, and the first 8 bytes of SHA-256 over the
+/// client's identifier.
+pub fn window_and_key(start: Timestamp, client_id: &str) -> (u32, u64) {
+    let window = start.as_millis().div_euclid(WINDOW_MS);
+    let digest = digest::digest(&digest::SHA256, client_id.as_bytes());
+    let key = digest.as_ref().first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+    let window = u32::try_from(window).unwrap_or(if window < 0 { 0 } else { u32::MAX });
+    (window, key)
+}
+
+/// Both, from 8 and 16 lower-case hexadecimal digits.
+pub fn parse_window_and_key(text: &str) -> Result<(u32, u64), ParseIdError> {
+    let lower_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if text.len() != 8 + 16 || !text.bytes().all(lower_hex) {
+        return Err(ParseIdError);
+    }
+    let window = u32::from_str_radix(&text[..8], 16).map_err(|_| ParseIdError)?;
+    let key = u64::from_str_radix(&text[8..], 16).map_err(|_| ParseIdError)?;
+    Ok((window, key))
 }
 
 impl Serialize for SegmentId {
@@ -128,22 +146,12 @@ impl<'de> Deserialize<'de> for SegmentId {
 }
 
 impl FromStr for SegmentId {
-    type Err = crate::id::ParseIdError;
+    type Err = ParseIdError;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        use crate::id::ParseIdError as E;
-        let rest = text.strip_prefix("seg_").ok_or(E)?;
-        if rest.len() != 26 + 8 + 16 || !rest.is_ascii() {
-            return Err(E);
-        }
-        let lower_hex = |t: &str| t.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if !lower_hex(&rest[26..]) {
-            return Err(E);
-        }
-        Ok(Self {
-            stream: StreamId(rest[..26].parse()?),
-            window: u32::from_str_radix(&rest[26..34], 16).map_err(|_| E)?,
-            key: u64::from_str_radix(&rest[34..], 16).map_err(|_| E)?,
-        })
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let rest = text.strip_prefix("seg_").ok_or(ParseIdError)?;
+        let (stream, rest) = rest.split_at_checked(26).ok_or(ParseIdError)?;
+        let (window, key) = parse_window_and_key(rest)?;
+        Ok(Self { stream: StreamId(stream.parse()?), window, key })
     }
 }

@@ -2,6 +2,8 @@
 //! on any `&dyn Catalog` or `&dyn Archive`. Every check makes identifiers of its own, so that all
 //! of them may run on one store, one after the other or at once.
 
+pub mod events;
+
 use super::*;
 use crate::account::{RetentionMode, Role};
 use crate::device::{CredentialKind, DeviceState};
@@ -447,6 +449,7 @@ pub async fn check_catalog(catalog: &dyn Catalog) {
     shorter_plans_wait(catalog).await;
     holds_are_kept(catalog).await;
     deletions_are_remembered(catalog).await;
+    events::check(catalog).await;
 }
 
 /// A name that no other check uses.

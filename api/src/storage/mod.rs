@@ -9,8 +9,9 @@ pub mod embedded;
 
 use crate::account::{Account, RetentionPlan, SignIn, User};
 use crate::device::{Device, DeviceCredential, Stream};
+use crate::event::{Event, EventId, EventSeverity, EventTypes, NewEvent, Watcher};
 use crate::id::{AccountId, CredentialId, DeviceId, HoldId, PlanId, SignInId, StreamId, UserId};
-use crate::keeping::{Deletion, Hold, Keeping};
+use crate::keeping::{Deletion, Hold, Keeping, KnownGap};
 use crate::media_stream::MediaSettings;
 use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
 use async_trait::async_trait;
@@ -51,7 +52,7 @@ pub enum CreateError {
     Storage(#[from] StorageError),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TimeOrder {
     OldestFirst,
     NewestFirst,
@@ -118,6 +119,41 @@ pub struct SegmentQuery {
     pub limit: usize,
 }
 
+/// What became of one reported event.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reported {
+    Stored(Event),
+    /// It was known; this is what is known of it now.
+    Updated(Event),
+    /// It was known, and the report says nothing new.
+    Duplicate(Event),
+    /// Another start is stored under this client identifier.
+    Conflict(Event),
+}
+
+/// A page of a device's events, by (start, id).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EventQuery {
+    /// Those that begin in it.
+    pub range: TimeRange,
+    pub types: EventTypes,
+    /// Only those as grave as this, or graver.
+    pub min_severity: EventSeverity,
+    pub order: TimeOrder,
+    /// Only after this position in `order`; the identifier may be another device's.
+    pub after: Option<(Timestamp, EventId)>,
+    pub limit: usize,
+}
+
+/// Events in a query's order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EventPage {
+    pub events: Vec<Event>,
+    /// Where the next page begins; none at the end. What one page reads is bounded, so that it may
+    /// come short, and even be empty.
+    pub next: Option<(Timestamp, EventId)>,
+}
+
 /// Where records are kept.
 ///
 /// # Contract
@@ -172,6 +208,8 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
         external_id: &str,
     ) -> Result<Option<Device>>;
     async fn devices(&self, account: AccountId, query: &DeviceQuery) -> Result<Vec<Device>>;
+    /// Changes nothing else of the device; no device of that identifier is no fault.
+    async fn set_firmware_version(&self, device: DeviceId, version: &str) -> Result<()>;
     /// Notes that a device was heard of. Cheap: may lag behind on disk by minutes, never in what
     /// reads answer. The first one makes a `PROVISIONED` device `ACTIVE`.
     async fn note_seen(
@@ -246,6 +284,45 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
     ) -> Result<usize>;
     /// Streams that have segments.
     async fn announced_streams(&self) -> Result<Vec<StreamId>>;
+
+    /// Stores what is new of `events` and adds to what is known, in one step; one answer each, in
+    /// order. Idempotent by client identifier among events that begin in the same five minutes.
+    async fn report_events(
+        &self,
+        device: DeviceId,
+        events: &[NewEvent],
+        now: Timestamp,
+    ) -> Result<Vec<Reported>>;
+    async fn events_by_id(&self, ids: &[EventId]) -> Result<Vec<Option<Event>>>;
+    /// The JPEG that came with an event.
+    async fn event_picture(&self, id: EventId) -> Result<Option<Bytes>>;
+    /// A page of each device's.
+    async fn events_of(&self, devices: &[DeviceId], query: &EventQuery) -> Result<Vec<EventPage>>;
+    /// How many events begin from each of `bounds`, which rise, to the next one: one fewer than them.
+    async fn event_counts(&self, device: DeviceId, bounds: &[Timestamp]) -> Result<Vec<u64>>;
+    /// Notes that events were seen by somebody, or takes that back; what is no event is left out.
+    async fn mark_seen(&self, by: Watcher, events: &[EventId], seen: bool) -> Result<()>;
+    async fn seen(&self, by: Watcher, events: &[EventId]) -> Result<Vec<bool>>;
+    /// Drops events that were first reported before `before` and begin in none of `spare`, with their
+    /// pictures and who saw them; at most `limit`, answers how many.
+    async fn expire_events(
+        &self,
+        device: DeviceId,
+        before: Timestamp,
+        spare: &[TimeRange],
+        limit: usize,
+    ) -> Result<usize>;
+    /// Devices that have events.
+    async fn eventful_devices(&self) -> Result<Vec<DeviceId>>;
+
+    /// Notes what a stream's camera says of its gaps; one that begins where a noted one does replaces
+    /// it, and the oldest beyond [`MAX_KNOWN_GAPS`](crate::keeping::MAX_KNOWN_GAPS) are forgotten.
+    async fn put_known_gaps(&self, stream: StreamId, gaps: &[KnownGap]) -> Result<()>;
+    /// Those that overlap `range`, by start.
+    async fn known_gaps(&self, stream: StreamId, range: TimeRange) -> Result<Vec<KnownGap>>;
+    /// Forgets those that end before `before`.
+    async fn forget_known_gaps(&self, stream: StreamId, before: Timestamp) -> Result<()>;
+
     /// Notes how a stream is to be kept now; answers what is in force. What keeps longer is at once,
     /// what keeps less 24 h after it was first noted and every time since.
     async fn keeping_in_force(

@@ -8,14 +8,16 @@
 //! any more, is set aside.
 
 use super::devices::{external_id_key, name_key, stream_key};
+use super::events::{event_at_key, id_of};
 use super::retention::{deletion_key, hold_key};
 use super::segments::{self, OfStream, at_key};
 use super::tables::{self, NOTHING, Tables, decode, encode, key, put, text, text_of};
 use super::users::{sign_in_end_key, user_name_key};
 use crate::account::{Account, RetentionMode, RetentionPlan, SignIn, User};
 use crate::device::{Device, DeviceCredential, DeviceState, Stream};
+use crate::event::Event;
 use crate::id::{AccountId, DeviceId, PlanId, StreamId, Ulid};
-use crate::keeping::{Deletion, Hold};
+use crate::keeping::{Deletion, Hold, KnownGap};
 use crate::media_stream::MediaSettings;
 use crate::segment::Segment;
 use crate::storage::embedded::lmdb::{Durability, Table, io_error};
@@ -277,6 +279,23 @@ impl Check<'_> {
             }
             check.orphan("segments", key, segment.id, segment.id.stream)
         })?;
+        self.each_record("events", |check, key, event: Event| {
+            if check.is_there(tables.devices, event.id.device.0)? {
+                return Ok(());
+            }
+            check.orphan("events", key, event.id, event.id.device)
+        })?;
+        for table in ["event_pictures", "seen"] {
+            self.each(self.named(table)?, |check, key, _| {
+                let event = key.get(..28).unwrap_or(key);
+                if check.tables.events.get(&check.txn, event)?.is_some() {
+                    return Ok(());
+                }
+                let of = id_of(event).map_or_else(|| hex(event), |id| id.to_string());
+                check.orphan(table, key, format!("record {} of table {table}", hex(key)), of)
+            })?;
+        }
+        self.each_record("known_gaps", |_, _, _: KnownGap| Ok(()))?;
         self.each_record("holds", |check, key, hold: Hold| {
             if streams.contains(&hold.stream) {
                 return Ok(());
@@ -398,6 +417,8 @@ impl Check<'_> {
             "segment_starts",
             "segment_arrivals",
             "announced",
+            "event_starts",
+            "event_arrivals",
             "stream_holds",
             "open_deletions",
         ];
@@ -470,6 +491,10 @@ impl Check<'_> {
             }
             expect(check, "open_deletions", deletion_key(&deletion), NOTHING)
         })?;
+        self.each_decoded("events", |check, event: Event| {
+            expect(check, "event_starts", event_at_key(event.start, event.id), NOTHING)?;
+            expect(check, "event_arrivals", event_at_key(event.ingested_at, event.id), NOTHING)
+        })?;
         let mut announced: BTreeMap<StreamId, OfStream> = BTreeMap::new();
         self.each_decoded("segments", |check, segment: Segment| {
             let Segment { id, range, ingested_at, .. } = segment;
@@ -529,12 +554,13 @@ mod tests {
     use super::super::EmbeddedCatalog;
     use super::*;
     use crate::device::CredentialKind;
+    use crate::event::{NewEvent, Picture};
     use crate::id::CredentialId;
     use crate::segment::{NewSegment, TimeRange};
     use crate::storage::Catalog;
     use crate::storage::contract::{self, NOW};
 
-    /// A device with two streams, a credential and two segments.
+    /// A device with two streams, a credential, two segments and an event.
     async fn filled(dir: &Path) {
         let catalog = EmbeddedCatalog::open(dir).unwrap();
         let account = catalog.ensure_account("home", NOW).await.unwrap();
@@ -554,6 +580,10 @@ mod tests {
             };
             catalog.announce(made.streams[0].id, &[segment], NOW).await.unwrap();
         }
+        let event = contract::events::new_event("a", 0);
+        let picture = Picture { jpeg: b"a JPEG".as_slice().into(), width: 2, height: 1 };
+        let event = NewEvent { picture: Some(picture), ..event };
+        catalog.report_events(made.device.id, &[event], NOW).await.unwrap();
     }
 
     fn change(dir: &Path, change: impl FnOnce(&Tables, &mut RwTxn)) {
@@ -572,7 +602,7 @@ mod tests {
     async fn what_does_not_fit_together_is_named_and_put_right() {
         type Damage = fn(&Tables, &mut RwTxn);
         // What is said, and how many lines are set aside.
-        let cases: [(&str, Damage, &[&str], usize); 10] = [
+        let cases: [(&str, Damage, &[&str], usize); 12] = [
             ("nothing", |_, _| {}, &[], 0),
             (
                 "no account",
@@ -639,6 +669,21 @@ mod tests {
                 },
                 &["table segment_starts is out of step with its records: 2", "table announced"],
                 0,
+            ),
+            (
+                "events that are not found",
+                |tables, txn| {
+                    tables.event_starts.clear(txn).unwrap();
+                    tables.event_arrivals.clear(txn).unwrap();
+                },
+                &["table event_starts is out of step", "table event_arrivals is out of step"],
+                0,
+            ),
+            (
+                "a picture of no event",
+                |tables, txn| tables.events.clear(txn).unwrap(),
+                &["of table event_pictures belongs to evt_", "table event_starts"],
+                1,
             ),
         ];
         for (what, damage, named, set_aside) in cases {

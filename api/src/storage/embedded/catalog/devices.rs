@@ -226,6 +226,18 @@ pub fn update(tables: &Tables, txn: &mut RwTxn, new: &Device) -> Result<()> {
     put(tables, txn, new)
 }
 
+pub fn set_firmware_version(
+    tables: &Tables,
+    txn: &mut RwTxn,
+    id: DeviceId,
+    version: String,
+) -> Result<()> {
+    match device(tables, txn, id)? {
+        Some(device) => put(tables, txn, &Device { firmware_version: Some(version), ..device }),
+        None => Ok(()),
+    }
+}
+
 /// Takes a device away that has no streams left, with its credentials.
 pub fn remove(tables: &Tables, txn: &mut RwTxn, sightings: &Sightings, id: DeviceId) -> Result<()> {
     let Some(device) = device(tables, txn, id)? else { return Ok(()) };

@@ -3,6 +3,7 @@
 
 pub mod check;
 mod devices;
+mod events;
 mod media_streams;
 mod retention;
 mod segments;
@@ -14,17 +15,19 @@ mod writer;
 use super::lmdb::Durability;
 use crate::account::{Account, RetentionPlan, SignIn, User};
 use crate::device::{Device, DeviceCredential, Stream};
+use crate::event::{Event, EventId, NewEvent, Watcher};
 use crate::id::{
     AccountId, CredentialId, DeviceId, HoldId, PlanId, SignInId, StreamId, Ulid, UserId,
 };
-use crate::keeping::{Deletion, Hold, Keeping};
+use crate::keeping::{Deletion, Hold, Keeping, KnownGap};
 use crate::media_stream::MediaSettings;
 use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
 use crate::storage::{
-    Announced, Catalog, CreateError, DeviceQuery, MediaStreamQuery, Registered, Registration,
-    Result, SegmentQuery, StorageError,
+    Announced, Catalog, CreateError, DeviceQuery, EventPage, EventQuery, MediaStreamQuery,
+    Registered, Registration, Reported, Result, SegmentQuery, StorageError,
 };
 use async_trait::async_trait;
+use bytes::Bytes;
 use heed::{CompactionOption, Env, RoTxn};
 use lookback_wire::Timestamp;
 use sightings::Sightings;
@@ -199,6 +202,14 @@ impl Catalog for EmbeddedCatalog {
         Ok(found.into_iter().filter_map(|device| self.with_sighting(Some(device))).collect())
     }
 
+    async fn set_firmware_version(&self, device: DeviceId, version: &str) -> Result<()> {
+        let version = version.to_owned();
+        let set = move |tables: &Tables, txn: &mut heed::RwTxn| {
+            devices::set_firmware_version(tables, txn, device, version)
+        };
+        self.writer.write(set).await
+    }
+
     async fn note_seen(
         &self,
         device: DeviceId,
@@ -344,6 +355,88 @@ impl Catalog for EmbeddedCatalog {
 
     async fn announced_streams(&self) -> Result<Vec<StreamId>> {
         self.read(segments::streams)
+    }
+
+    async fn report_events(
+        &self,
+        device: DeviceId,
+        events: &[NewEvent],
+        now: Timestamp,
+    ) -> Result<Vec<Reported>> {
+        let events = events.to_vec();
+        let report = move |tables: &Tables, txn: &mut heed::RwTxn| {
+            events::report(tables, txn, device, &events, now)
+        };
+        self.writer.write(report).await
+    }
+
+    async fn events_by_id(&self, ids: &[EventId]) -> Result<Vec<Option<Event>>> {
+        self.read_each(ids, events::event)
+    }
+
+    async fn event_picture(&self, id: EventId) -> Result<Option<Bytes>> {
+        let found = self.read(|tables, txn| events::picture(tables, txn, id))?;
+        Ok(found.map(Bytes::from))
+    }
+
+    async fn events_of(&self, devices: &[DeviceId], query: &EventQuery) -> Result<Vec<EventPage>> {
+        self.read_each(devices, |tables, txn, device| events::page(tables, txn, device, query))
+    }
+
+    async fn event_counts(&self, device: DeviceId, bounds: &[Timestamp]) -> Result<Vec<u64>> {
+        self.read(|tables, txn| events::counts(tables, txn, device, bounds))
+    }
+
+    async fn mark_seen(&self, by: Watcher, events: &[EventId], seen: bool) -> Result<()> {
+        let events = events.to_vec();
+        let mark = move |tables: &Tables, txn: &mut heed::RwTxn| {
+            events::mark_seen(tables, txn, by, &events, seen)
+        };
+        self.writer.write(mark).await
+    }
+
+    async fn seen(&self, by: Watcher, events: &[EventId]) -> Result<Vec<bool>> {
+        self.read_each(events, |tables, txn, id| events::is_seen(tables, txn, by, id))
+    }
+
+    async fn expire_events(
+        &self,
+        device: DeviceId,
+        before: Timestamp,
+        spare: &[TimeRange],
+        limit: usize,
+    ) -> Result<usize> {
+        let spare = spare.to_vec();
+        let expire = move |tables: &Tables, txn: &mut heed::RwTxn| {
+            events::expire(tables, txn, device, before, &spare, limit)
+        };
+        self.writer.write(expire).await
+    }
+
+    async fn eventful_devices(&self) -> Result<Vec<DeviceId>> {
+        self.read(events::devices)
+    }
+
+    async fn put_known_gaps(&self, stream: StreamId, gaps: &[KnownGap]) -> Result<()> {
+        let gaps = gaps.to_vec();
+        let note = move |tables: &Tables, txn: &mut heed::RwTxn| {
+            retention::put_known_gaps(tables, txn, stream, &gaps)
+        };
+        self.writer.write(note).await
+    }
+
+    async fn known_gaps(&self, stream: StreamId, range: TimeRange) -> Result<Vec<KnownGap>> {
+        self.read(|tables, txn| retention::known_gaps(tables, txn, stream, range))
+    }
+
+    async fn forget_known_gaps(&self, stream: StreamId, before: Timestamp) -> Result<()> {
+        if self.known_gaps(stream, TimeRange::ALL).await?.is_empty() {
+            return Ok(());
+        }
+        let forget = move |tables: &Tables, txn: &mut heed::RwTxn| {
+            retention::forget_known_gaps(tables, txn, stream, before)
+        };
+        self.writer.write(forget).await
     }
 
     async fn keeping_in_force(

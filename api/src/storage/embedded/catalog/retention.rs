@@ -1,11 +1,11 @@
 //! How each stream is kept: what its plan said when retention last looked; what is held; what was
-//! deleted.
+//! deleted, and what was never recorded.
 
 use super::tables::{NOTHING, Tables, decode, get, key, put};
 use super::users::first_keys;
 use crate::account::RetentionMode;
 use crate::id::{HoldId, StreamId, Ulid};
-use crate::keeping::{Deletion, Hold, Keeping, MAX_DELETIONS, MAX_HOLDS};
+use crate::keeping::{Deletion, Hold, Keeping, KnownGap, MAX_DELETIONS, MAX_HOLDS, MAX_KNOWN_GAPS};
 use crate::segment::TimeRange;
 use crate::storage::Result;
 use crate::storage::embedded::lmdb::time_key;
@@ -199,6 +199,57 @@ pub fn forget_deletions(
     for deletion in of_stream(tables, txn, stream)? {
         if deletion.is_done && deletion.range.end < before {
             tables.deletions.delete(txn, &deletion_key(&deletion))?;
+        }
+    }
+    Ok(())
+}
+
+fn known_gap_key(stream: StreamId, start: Timestamp) -> Vec<u8> {
+    key(&[&stream.0.to_be_bytes(), &time_key(start.as_millis())])
+}
+
+pub fn put_known_gaps(
+    tables: &Tables,
+    txn: &mut RwTxn,
+    stream: StreamId,
+    gaps: &[KnownGap],
+) -> Result<()> {
+    for gap in gaps {
+        put(txn, tables.known_gaps, &known_gap_key(stream, gap.range.start), gap)?;
+    }
+    let noted = first_keys(txn, tables.known_gaps, &stream.0.to_be_bytes(), usize::MAX)?;
+    for oldest in noted.iter().take(noted.len().saturating_sub(MAX_KNOWN_GAPS)) {
+        tables.known_gaps.delete(txn, oldest)?;
+    }
+    Ok(())
+}
+
+pub fn known_gaps(
+    tables: &Tables,
+    txn: &RoTxn,
+    stream: StreamId,
+    range: TimeRange,
+) -> Result<Vec<KnownGap>> {
+    let mut gaps = Vec::new();
+    for entry in tables.known_gaps.prefix_iter(txn, &stream.0.to_be_bytes())? {
+        let gap: KnownGap = decode(entry?.1)?;
+        if gap.range.start >= range.end {
+            break;
+        }
+        gaps.extend(Some(gap).filter(|gap| gap.range.overlaps(&range)));
+    }
+    Ok(gaps)
+}
+
+pub fn forget_known_gaps(
+    tables: &Tables,
+    txn: &mut RwTxn,
+    stream: StreamId,
+    before: Timestamp,
+) -> Result<()> {
+    for gap in known_gaps(tables, txn, stream, TimeRange::ALL)? {
+        if gap.range.end < before {
+            tables.known_gaps.delete(txn, &known_gap_key(stream, gap.range.start))?;
         }
     }
     Ok(())

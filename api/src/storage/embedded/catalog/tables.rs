@@ -92,6 +92,18 @@ tables! {
     segment_arrivals,
     /// stream → what is known of all its segments
     announced,
+    /// device, window, key → Event
+    events,
+    /// device, start, window, key → nothing
+    event_starts,
+    /// device, time of the first report, window, key → nothing
+    event_arrivals,
+    /// device, window, key → the JPEG that came with the event
+    event_pictures,
+    /// device, window, key, who saw the event → nothing
+    seen,
+    /// stream, start → KnownGap
+    known_gaps,
     /// stream → how long it is kept
     kept,
     /// hold → Hold
