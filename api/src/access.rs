@@ -2,8 +2,15 @@
 
 use crate::account::Role;
 use crate::device::DeviceState;
-use crate::id::{AccountId, CredentialId, DeviceId, UserId};
+use crate::id::{AccountId, CredentialId, DeviceId, ShareId, UserId};
 use lookback_wire::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Shares of one device: they are listed in one answer. A household with its guests has a dozen.
+pub const MAX_SHARES_OF_DEVICE: usize = 100;
+/// Shares with one user: all are read with each of the user's requests. Who has to see more devices
+/// has a role.
+pub const MAX_SHARES_WITH_USER: usize = 500;
 
 /// Who calls, as a verified token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +18,35 @@ pub struct Principal {
     pub subject: Subject,
     pub account: AccountId,
     pub role: Role,
+    /// Those in force, where the caller is a user whom they can open anything to.
+    pub shares: Vec<Share>,
     pub expires_at: Timestamp,
+}
+
+/// A user's access to a device beyond the user's role in the account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    pub id: ShareId,
+    pub account: AccountId,
+    pub device: DeviceId,
+    pub user: UserId,
+    pub role: DeviceRole,
+    /// By the service's clock; none until it is revoked.
+    pub expires_at: Option<Timestamp>,
+    pub created_at: Timestamp,
+}
+
+impl Share {
+    pub fn is_in_force(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|end| now < end)
+    }
+}
+
+/// What a caller may do with one device; the later includes the earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum DeviceRole {
+    Viewer,
+    Manager,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +86,7 @@ pub enum Action {
 pub enum Target {
     Account(AccountId),
     Device { account: AccountId, device: DeviceId, state: DeviceState },
+    User { account: AccountId, user: UserId },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,15 +101,17 @@ pub enum Decision {
 impl Target {
     pub fn account(&self) -> AccountId {
         match *self {
-            Self::Account(account) | Self::Device { account, .. } => account,
+            Self::Account(account) | Self::Device { account, .. } | Self::User { account, .. } => {
+                account
+            }
         }
     }
 }
 
 /// Decides. Deny first: what no rule allows is hidden.
 ///
-/// Nothing crosses the border of an account. Roles cover every device of the account; a member has
-/// only what shares give; a device has itself. A suspended or retired device takes nothing in from
+/// Nothing crosses the border of an account. Roles cover every device of the account; shares give
+/// more on single ones, and a member has nothing else; a device has itself. A suspended or retired device takes nothing in from
 /// anybody, and its footage still plays.
 pub fn decide(principal: Option<&Principal>, action: Action, target: &Target) -> Decision {
     let Some(principal) = principal.filter(|p| p.account == target.account()) else {
@@ -81,15 +119,17 @@ pub fn decide(principal: Option<&Principal>, action: Action, target: &Target) ->
     };
     match *target {
         Target::Account(_) => on_account(principal.role, action),
-        Target::Device { device, state, .. } => {
-            let itself =
-                matches!(principal.subject, Subject::Device { device: own, .. } if own == device);
-            match on_device(principal.role, itself, action) {
-                Decision::Allow if is_intake(action) && !takes_in(state) => Decision::Forbid,
-                decision => decision,
-            }
-        }
+        Target::Device { device, state, .. } => match on_device(principal, device, action) {
+            Decision::Allow if is_intake(action) && !takes_in(state) => Decision::Forbid,
+            decision => decision,
+        },
+        Target::User { user, .. } => on_user(principal, user, action),
     }
+}
+
+/// The share by which the caller sees a device; none where its role opens the device anyway.
+pub fn share_needed(principal: &Principal, device: DeviceId) -> Option<&Share> {
+    share_of(principal, device).filter(|_| device_role(principal.role).is_none())
 }
 
 /// Everybody knows of the own account, so nothing of it is hidden.
@@ -103,17 +143,41 @@ fn on_account(role: Role, action: Action) -> Decision {
     if allowed { Decision::Allow } else { Decision::Forbid }
 }
 
-fn on_device(role: Role, itself: bool, action: Action) -> Decision {
-    let allowed = match role {
-        Role::Admin => true,
-        Role::Manager => action != Action::Administer,
-        Role::Viewer => matches!(action, Action::View | Action::ReadBack),
-        Role::Device if itself => {
+fn on_device(principal: &Principal, device: DeviceId, action: Action) -> Decision {
+    let itself = matches!(principal.subject, Subject::Device { device: own, .. } if own == device);
+    let shared = share_of(principal, device).map(|share| share.role);
+    let allowed = match device_role(principal.role).max(shared) {
+        _ if principal.role == Role::Admin => true,
+        _ if principal.role == Role::Device && itself => {
             matches!(action, Action::View | Action::Report | Action::Upload | Action::Tag)
         }
-        Role::Member | Role::Device => return Decision::Hide,
+        Some(DeviceRole::Manager) => action != Action::Administer,
+        Some(DeviceRole::Viewer) => matches!(action, Action::View | Action::ReadBack),
+        None => return Decision::Hide,
     };
     if allowed { Decision::Allow } else { Decision::Forbid }
+}
+
+/// What a role gives on every device of the account.
+fn device_role(role: Role) -> Option<DeviceRole> {
+    match role {
+        Role::Admin | Role::Manager => Some(DeviceRole::Manager),
+        Role::Viewer => Some(DeviceRole::Viewer),
+        Role::Member | Role::Device => None,
+    }
+}
+
+fn share_of(principal: &Principal, device: DeviceId) -> Option<&Share> {
+    principal.shares.iter().find(|share| share.device == device)
+}
+
+fn on_user(principal: &Principal, user: UserId, action: Action) -> Decision {
+    match principal.role {
+        Role::Admin => Decision::Allow,
+        _ if principal.subject != Subject::User(user) => Decision::Hide,
+        _ if action == Action::View => Decision::Allow,
+        _ => Decision::Forbid,
+    }
 }
 
 fn is_intake(action: Action) -> bool {
@@ -149,15 +213,40 @@ mod tests {
 
         let user = |role| {
             let subject = Subject::User(UserId::new(NOW));
-            Some(Principal { subject, account: ours, role, expires_at: NOW })
+            Some(Principal { subject, account: ours, role, shares: Vec::new(), expires_at: NOW })
         };
+        let shared = |role, shared| {
+            let principal = user(role);
+            principal.map(|principal| {
+                let Subject::User(user) = principal.subject else { return principal };
+                let share = Share {
+                    id: ShareId::new(NOW),
+                    account: ours,
+                    device: cam,
+                    user,
+                    role: shared,
+                    expires_at: None,
+                    created_at: NOW,
+                };
+                Principal { shares: vec![share], ..principal }
+            })
+        };
+        let me = UserId::new(NOW);
+        let somebody = Target::User { account: ours, user: UserId::new(NOW) };
+        let myself = |role| {
+            let subject = Subject::User(me);
+            Some(Principal { subject, account: ours, role, shares: Vec::new(), expires_at: NOW })
+        };
+        let my_record = Target::User { account: ours, user: me };
         let itself = {
             let subject = Subject::Device { device: cam, credential: CredentialId::new(NOW) };
-            Some(Principal { subject, account: ours, role: Role::Device, expires_at: NOW })
+            let (role, shares) = (Role::Device, Vec::new());
+            Some(Principal { subject, account: ours, role, shares, expires_at: NOW })
         };
         let script = {
             let subject = Subject::Service("script".into());
-            Some(Principal { subject, account: ours, role: Role::Admin, expires_at: NOW })
+            let (role, shares) = (Role::Admin, Vec::new());
+            Some(Principal { subject, account: ours, role, shares, expires_at: NOW })
         };
         // A device's role in a token that is no device's covers nothing.
         let pretender = user(Role::Device);
@@ -200,9 +289,26 @@ mod tests {
             ("device", itself.clone(), &not_it, "HHHHHHHH"),
             ("device", itself.clone(), &abroad, "HHHHHHHH"),
             ("device", itself.clone(), &home, "FFFFFFFF"),
-            ("device", itself, &foreign, "HHHHHHHH"),
+            ("device", itself.clone(), &foreign, "HHHHHHHH"),
             ("pretender", pretender.clone(), &active, "HHHHHHHH"),
             ("pretender", pretender, &home, "FFFFFFFF"),
+            ("shown it", shared(Role::Member, DeviceRole::Viewer), &active, "AFFFFAFF"),
+            ("shown it", shared(Role::Member, DeviceRole::Viewer), &suspended, "AFFFFAFF"),
+            ("shown it", shared(Role::Member, DeviceRole::Viewer), &not_it, "HHHHHHHH"),
+            ("shown it", shared(Role::Member, DeviceRole::Viewer), &abroad, "HHHHHHHH"),
+            ("shown it", shared(Role::Member, DeviceRole::Viewer), &home, "FFFFFFFF"),
+            ("owner", shared(Role::Member, DeviceRole::Manager), &active, "AAAAAAAF"),
+            ("owner", shared(Role::Member, DeviceRole::Manager), &retired, "AAFFAAAF"),
+            ("owner", shared(Role::Member, DeviceRole::Manager), &not_it, "HHHHHHHH"),
+            ("owner", shared(Role::Member, DeviceRole::Manager), &home, "FFFFFFFF"),
+            ("more", shared(Role::Viewer, DeviceRole::Manager), &active, "AAAAAAAF"),
+            ("more", shared(Role::Viewer, DeviceRole::Manager), &not_it, "AFFFFAFF"),
+            ("no less", shared(Role::Manager, DeviceRole::Viewer), &active, "AAAAAAAF"),
+            ("admin", myself(Role::Admin), &somebody, "AAAAAAAA"),
+            ("manager", myself(Role::Manager), &somebody, "HHHHHHHH"),
+            ("manager", myself(Role::Manager), &my_record, "AFFFFFFF"),
+            ("member", myself(Role::Member), &my_record, "AFFFFFFF"),
+            ("device", itself, &somebody, "HHHHHHHH"),
         ];
         for (who, principal, target, expected) in table {
             let letters: String = ACTIONS

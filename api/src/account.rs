@@ -39,6 +39,14 @@ pub struct User {
     pub created_at: Timestamp,
 }
 
+/// What is changed of a user; what is left out stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserChange {
+    pub display_name: Option<String>,
+    pub role: Option<Role>,
+    pub disabled: Option<bool>,
+}
+
 /// One sign-in: the refresh token in force and the one before it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignIn {

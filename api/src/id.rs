@@ -109,6 +109,9 @@ ids! {
     StreamId = "str";
     PlanId = "plan";
     HoldId = "hold";
+    ShareId = "share";
+    /// A line of the audit log; its time is the line's.
+    AuditId = "audit";
     /// Also the `jti` of the device token that it stands for.
     CredentialId = "cred";
     /// A family of refresh tokens: one sign-in on one browser.

@@ -4,6 +4,7 @@ pub mod access;
 pub mod access_key;
 pub mod account;
 pub mod arriving;
+pub mod audit;
 pub mod clock;
 pub mod commands;
 pub mod config;

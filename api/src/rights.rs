@@ -3,12 +3,13 @@
 //! playback session.
 
 use crate::access::{Action, Decision, Principal, Subject, Target, decide};
+use crate::account::Role;
 use crate::id::DeviceId;
 use crate::storage::{Catalog, Result};
 use lookback_wire::Timestamp;
 
-/// The caller as the catalog has it now, with the role that it has now; `None` where the user was
-/// disabled or is gone, or the credential has ended or was revoked.
+/// The caller as the catalog has it now, with the role and the shares that it has now; `None` where
+/// the user was disabled or is gone, or the credential has ended or was revoked.
 pub async fn current(
     catalog: &dyn Catalog,
     principal: &Principal,
@@ -16,10 +17,19 @@ pub async fn current(
 ) -> Result<Option<Principal>> {
     let mut principal = principal.clone();
     let stands = match principal.subject {
-        Subject::User(id) => catalog.user(id).await?.is_some_and(|user| {
-            principal.role = user.role;
-            !user.disabled && user.account == principal.account
-        }),
+        Subject::User(id) => match catalog.user(id).await? {
+            Some(user) if !user.disabled && user.account == principal.account => {
+                principal.role = user.role;
+                principal.shares = match user.role {
+                    Role::Viewer | Role::Member => catalog.shares_with(id).await?,
+                    // They have all that a share could give.
+                    Role::Admin | Role::Manager | Role::Device => Vec::new(),
+                };
+                principal.shares.retain(|share| share.is_in_force(now));
+                true
+            }
+            _ => false,
+        },
         Subject::Device { device, credential } => {
             let account = principal.account;
             catalog

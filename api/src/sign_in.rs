@@ -288,6 +288,7 @@ impl SignIns {
             subject: Subject::User(user.id),
             account: user.account,
             role: user.role,
+            shares: Vec::new(),
             expires_at,
         };
         Ok(Granted {
@@ -426,6 +427,7 @@ fn keys(from: IpAddr, account: &str, name: &str) -> [Key; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::UserChange;
     use crate::storage::embedded;
 
     const NOW: Timestamp = Timestamp::from_millis(1_760_000_000_000);
@@ -514,8 +516,8 @@ mod tests {
 
         let disabled = desk(None).await;
         let granted = disabled.login("correct horse").await.unwrap();
-        let user = User { disabled: true, ..disabled.user.clone() };
-        disabled.catalog.update_user(user).await.unwrap();
+        let change = UserChange { disabled: Some(true), ..UserChange::default() };
+        disabled.catalog.change_user(disabled.user.id, change).await.unwrap();
         assert!(matches!(disabled.refresh(&granted, 1).await, Err(SignInError::Ended)));
         assert!(matches!(disabled.login("correct horse").await, Err(SignInError::Wrong)));
     }

@@ -219,6 +219,7 @@ fn principal(claims: Claims) -> Option<Principal> {
         subject,
         account: claims.account.parse().ok()?,
         role: claims.role,
+        shares: Vec::new(),
         expires_at: Timestamp::from_millis(claims.exp.saturating_mul(1000)),
     })
 }
@@ -260,7 +261,7 @@ mod tests {
         for (subject, role) in subjects {
             let expires_at = NOW.plus_millis(900_000);
             let account = AccountId::new(NOW);
-            let principal = Principal { subject, account, role, expires_at };
+            let principal = Principal { subject, account, role, shares: Vec::new(), expires_at };
             let token = tokens.issue(&principal, NOW).unwrap();
             assert_eq!(tokens.verify(token.expose_secret(), NOW).unwrap(), principal);
         }
@@ -382,7 +383,8 @@ mod tests {
         let expires_at = NOW.plus_millis(60_000);
         let subject = Subject::User(UserId::new(NOW));
         let account = AccountId::new(NOW);
-        let principal = Principal { subject, account, role: Role::Member, expires_at };
+        let (role, shares) = (Role::Member, Vec::new());
+        let principal = Principal { subject, account, role, shares, expires_at };
         let token = tokens.issue(&principal, NOW).unwrap();
         let key = DecodingKey::from_jwk(jwk).unwrap();
         jsonwebtoken::decode::<Value>(token.expose_secret(), &key, &tokens.rules).unwrap();

@@ -77,7 +77,13 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
             }
             None => Subject::Service("lookback-token".into()),
         };
-        let principal = Principal { subject, account: account.id, role: args.role, expires_at };
+        let principal = Principal {
+            subject,
+            account: account.id,
+            role: args.role,
+            shares: Vec::new(),
+            expires_at,
+        };
         let tokens = Tokens::new(&Keys::open(&args.data_dir)?)?;
         let token = tokens.issue(&principal, now)?;
         writeln!(std::io::stdout().lock(), "{}", token.expose_secret())?;

@@ -94,6 +94,7 @@ impl IssuedCredential {
                     },
                     account: credential.account,
                     role: Role::Device,
+                    shares: Vec::new(),
                     expires_at: credential.expires_at.unwrap_or(now),
                 };
                 let token = service.tokens.issue(&principal, now).map_err(Fault::internal)?;

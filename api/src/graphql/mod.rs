@@ -191,6 +191,7 @@ mod failing_alone {
                 subject: Subject::User(id::UserId::new(AT)),
                 account: self.device.account,
                 role: account::Role::Admin,
+                shares: Vec::new(),
                 expires_at: AT,
             };
             Some(Ok(viewer::Viewer(principal)))

@@ -91,6 +91,7 @@ async fn holder(
                 subject: Subject::Service("access-key".into()),
                 account: account.id,
                 role: Role::Admin,
+                shares: Vec::new(),
                 expires_at,
             })
         }
@@ -101,6 +102,7 @@ async fn holder(
                     subject: Subject::Device { device: found.device, credential: found.id },
                     account: found.account,
                     role: Role::Device,
+                    shares: Vec::new(),
                     expires_at: found.expires_at.unwrap_or(expires_at),
                 }
             })

@@ -139,13 +139,15 @@ impl Playback {
         };
         let shape = self.checked_shape(stream.id, &first, rules.protocol).await?;
         let life_s = request.expires_in_s.min(self.max_session_s);
+        let expires_at = now.plus_millis(i64::from(life_s) * 1_000);
+        let (holder, expires_at) = Holder::of(caller, stream.device, expires_at);
         let token = KinesisToken {
             session: SessionId::new(now),
-            holder: Holder::of(caller),
+            holder,
             account: caller.account,
             stream: stream.id,
             minted_at: now,
-            expires_at: now.plus_millis(i64::from(life_s) * 1_000),
+            expires_at,
             span,
             rules,
             shape,
@@ -157,8 +159,7 @@ impl Playback {
     pub async fn open_kinesis(&self, text: &str) -> Result<Opened, MediaError> {
         let now = self.clock.now();
         let token = KinesisToken::read(&self.signer, text, now)?;
-        let principal = token.holder.principal(token.account, token.expires_at);
-        self.check_rights(&principal, token.stream).await?;
+        self.check_rights(token.holder, token.account, token.stream).await?;
         if !matches!(token.span, Span::OnDemand { .. }) {
             remember(&self.watched, MAX_WATCHED, token.stream, now);
         }

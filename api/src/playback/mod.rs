@@ -20,10 +20,10 @@ pub mod timeline;
 pub mod token;
 pub mod transport;
 
-use crate::access::{Action, Decision, Principal};
+use crate::access::{Action, Decision};
 use crate::arriving::Arriving;
 use crate::clock::Clock;
-use crate::id::{SessionId, StreamId};
+use crate::id::{AccountId, SessionId, StreamId};
 use crate::rights;
 use crate::segment::TimeRange;
 use crate::storage::{InitId, Storage, StorageError};
@@ -245,8 +245,7 @@ impl Playback {
     pub async fn open(&self, token: &str) -> Result<MediaToken, MediaError> {
         let now = self.clock.now();
         let token = self.signer.read(token, now)?;
-        self.check_rights(&token.holder.principal(token.account, token.expires_at), token.stream)
-            .await?;
+        self.check_rights(token.holder, token.account, token.stream).await?;
         if matches!(token.span, Span::Live { .. } | Span::LiveReplay { .. }) {
             remember(&self.watched, MAX_WATCHED, token.stream, now);
         }
@@ -256,18 +255,19 @@ impl Playback {
     /// Whether a session's holder may still watch: refused at most 5 s after it may not.
     async fn check_rights(
         &self,
-        principal: &Principal,
+        holder: Holder,
+        account: AccountId,
         stream: StreamId,
     ) -> Result<(), MediaError> {
         let now = self.clock.now();
-        let key = (Holder::of(principal), stream);
+        let key = (holder, stream);
         let known = self.rights.lock().get(&key).copied();
         let may_view = match known {
             Some(rights) if now.millis_since(rights.checked_at).abs() < RIGHTS_MAX_AGE_MS => {
                 rights.may_view
             }
             _ => {
-                let may_view = self.may_view(principal, stream).await?;
+                let may_view = self.may_view(holder, account, stream).await?;
                 remember(&self.rights, MAX_RIGHTS, key, Rights { may_view, checked_at: now });
                 may_view
             }
@@ -284,7 +284,8 @@ impl Playback {
     /// Asks the catalog whether a session's holder may still view its stream.
     async fn may_view(
         &self,
-        principal: &Principal,
+        holder: Holder,
+        account: AccountId,
         stream: StreamId,
     ) -> Result<bool, StorageError> {
         let catalog = &self.storage.catalog;
@@ -292,8 +293,14 @@ impl Playback {
             return Ok(false);
         };
         let now = self.clock.now();
+        if let Holder::Share(_, id) = holder
+            && !catalog.share(id).await?.is_some_and(|share| share.is_in_force(now))
+        {
+            return Ok(false);
+        }
+        let principal = holder.principal(account, now);
         let decision =
-            rights::on_device(catalog.as_ref(), principal, Action::View, stream.device, now)
+            rights::on_device(catalog.as_ref(), &principal, Action::View, stream.device, now)
                 .await?;
         Ok(decision == Decision::Allow)
     }

@@ -371,13 +371,15 @@ impl Playback {
     fn sign_pictures(&self, caller: &Principal, stream: &Stream, span: TimeRange) -> Signed {
         let now = self.clock.now();
         let life_s = LIFE_S.min(self.max_session_s);
+        let expires_at = now.plus_millis(i64::from(life_s) * 1_000);
+        let (holder, expires_at) = Holder::of(caller, stream.device, expires_at);
         let token = MediaToken {
             session: SessionId::new(now),
-            holder: Holder::of(caller),
+            holder,
             account: caller.account,
             stream: stream.id,
             span: Span::OnDemand { range: span, start_offset_ms: 0 },
-            expires_at: now.plus_millis(i64::from(life_s) * 1_000),
+            expires_at,
         };
         Signed { token: self.signer.sign(&token), expires_at: token.expires_at }
     }

@@ -44,6 +44,7 @@ impl Playback {
         let now = self.clock.now();
         let life_s = request.expires_in_s.clamp(*LIFE_S.start(), *LIFE_S.end());
         let expires_at = now.plus_millis(i64::from(life_s.min(self.max_session_s)) * 1_000);
+        let (holder, expires_at) = Holder::of(caller, stream.device, expires_at);
         let found = match (request.protocol, request.mode) {
             (Protocol::Hls | Protocol::HlsTs | Protocol::Dash, Mode::OnDemand(range)) => {
                 self.on_demand(stream, range, now).await?
@@ -59,7 +60,7 @@ impl Playback {
         };
         let token = MediaToken {
             session: SessionId::new(now),
-            holder: Holder::of(caller),
+            holder,
             account: caller.account,
             stream: stream.id,
             span: found.span,

@@ -1,9 +1,9 @@
 //! The media session token: what a playback session may fetch, readable only by us, under a keyed
 //! MAC (HMAC-SHA256, RFC 2104) over its exact text.
 
-use crate::access::{Principal, Subject};
+use crate::access::{Principal, Subject, share_needed};
 use crate::account::Role;
-use crate::id::{AccountId, CredentialId, DeviceId, SessionId, StreamId, Ulid, UserId};
+use crate::id::{AccountId, CredentialId, DeviceId, SessionId, ShareId, StreamId, Ulid, UserId};
 use crate::segment::TimeRange;
 use aws_lc_rs::{constant_time, hmac};
 use base64::Engine;
@@ -15,7 +15,7 @@ const MAC_BYTES: usize = 18;
 const MAC_CHARS: usize = MAC_BYTES / 3 * 4;
 /// Longer than any token is.
 const MAX_CHARS: usize = 512;
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// What a session token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct MediaToken {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Holder {
     User(UserId),
+    /// A user who sees the device by this share, and by no role.
+    Share(UserId, ShareId),
     Device(DeviceId, CredentialId),
     /// A script: nothing revokes it but its expiry.
     Service(Role),
@@ -115,24 +117,33 @@ impl Signer {
 }
 
 impl Holder {
-    pub fn of(principal: &Principal) -> Self {
-        match principal.subject {
-            Subject::User(user) => Self::User(user),
-            Subject::Device { device, credential } => Self::Device(device, credential),
-            Subject::Service(_) => Self::Service(principal.role),
+    /// Whose rights a session of a device's footage lives by, and when it ends that was to end at
+    /// `expires_at`: not after the share.
+    pub fn of(principal: &Principal, device: DeviceId, expires_at: Timestamp) -> (Self, Timestamp) {
+        match (&principal.subject, share_needed(principal, device)) {
+            (&Subject::User(user), Some(share)) => {
+                let ends_at = share.expires_at.map_or(expires_at, |end| end.min(expires_at));
+                (Self::Share(user, share.id), ends_at)
+            }
+            (&Subject::User(user), None) => (Self::User(user), expires_at),
+            (&Subject::Device { device, credential }, _) => {
+                (Self::Device(device, credential), expires_at)
+            }
+            (Subject::Service(_), _) => (Self::Service(principal.role), expires_at),
         }
     }
 
-    /// For a decision to be made anew. A user's role is the catalog's to say, so none is given here.
+    /// For a decision to be made anew. A user's role and shares are the catalog's to say, so none are
+    /// given here.
     pub fn principal(self, account: AccountId, expires_at: Timestamp) -> Principal {
         let (subject, role) = match self {
-            Self::User(user) => (Subject::User(user), Role::Member),
+            Self::User(user) | Self::Share(user, _) => (Subject::User(user), Role::Member),
             Self::Device(device, credential) => {
                 (Subject::Device { device, credential }, Role::Device)
             }
             Self::Service(role) => (Subject::Service(String::new()), role),
         };
-        Principal { subject, account, role, expires_at }
+        Principal { subject, account, role, shares: Vec::new(), expires_at }
     }
 
     pub(super) fn push_to(self, out: &mut Vec<u8>) {
@@ -150,6 +161,11 @@ impl Holder {
                 out.push(2);
                 out.push(role as u8);
             }
+            Self::Share(user, share) => {
+                out.push(3);
+                out.extend(user.0.to_be_bytes());
+                out.extend(share.0.to_be_bytes());
+            }
         }
     }
 
@@ -158,6 +174,7 @@ impl Holder {
             0 => Self::User(UserId(fields.ulid()?)),
             1 => Self::Device(DeviceId(fields.ulid()?), CredentialId(fields.ulid()?)),
             2 => Self::Service(role(fields.u8()?)?),
+            3 => Self::Share(UserId(fields.ulid()?), ShareId(fields.ulid()?)),
             _ => return None,
         })
     }
@@ -286,6 +303,7 @@ mod tests {
             Holder::User(UserId(id(1))),
             Holder::Device(DeviceId(id(2)), CredentialId(id(3))),
             Holder::Service(Role::Viewer),
+            Holder::Share(UserId(id(1)), ShareId(id(7))),
         ];
         let mut tokens = Vec::new();
         for span in spans {

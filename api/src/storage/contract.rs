@@ -5,7 +5,9 @@
 pub mod events;
 
 use super::*;
+use crate::access::{DeviceRole, MAX_SHARES_OF_DEVICE, MAX_SHARES_WITH_USER};
 use crate::account::{RetentionMode, Role};
+use crate::audit::{AuditAction, KEPT_MS};
 use crate::device::{CredentialKind, DeviceState};
 use crate::keeping::MAX_HOLDS;
 use crate::segment::RecordingTrigger;
@@ -428,6 +430,11 @@ async fn unknown_streams_are_empty(archive: &dyn Archive) {
 pub async fn check_catalog(catalog: &dyn Catalog) {
     accounts_are_made_once(catalog).await;
     users_have_unique_names(catalog).await;
+    users_are_changed_value_by_value(catalog).await;
+    users_are_paged_by_name(catalog).await;
+    a_device_is_shared_with_a_user_once(catalog).await;
+    shares_end(catalog).await;
+    the_audit_log_is_paged_from_its_end(catalog).await;
     sign_ins_rotate_once(catalog).await;
     one_plan_is_the_default(catalog).await;
     a_device_comes_with_its_streams(catalog).await;
@@ -501,10 +508,155 @@ async fn users_have_unique_names(catalog: &dyn Catalog) {
     assert!(matches!(refused, Err(CreateError::Taken { field: "name" })), "{refused:?}");
     catalog.create_user(new_user(other, "ann")).await.expect("another account");
     assert_eq!(catalog.user(ann.id).await.expect("user"), Some(ann.clone()));
-    let changed = User { disabled: true, role: Role::Admin, ..ann.clone() };
-    catalog.update_user(changed.clone()).await.expect("update_user");
-    assert_eq!(catalog.user_by_name(account, "ann").await.expect("user_by_name"), Some(changed));
+    assert_eq!(catalog.user_by_name(account, "ann").await.expect("user_by_name"), Some(ann));
     assert_eq!(catalog.user_by_name(account, "bob").await.expect("user_by_name"), None);
+}
+
+async fn users_are_changed_value_by_value(catalog: &dyn Catalog) {
+    let account = new_account(catalog).await.id;
+    let ann = new_user(account, "ann");
+    catalog.create_user(ann.clone()).await.expect("create_user");
+    let disable = UserChange { disabled: Some(true), ..UserChange::default() };
+    let rename = UserChange { display_name: Some("A".into()), ..UserChange::default() };
+    let promote = UserChange { role: Some(Role::Admin), ..UserChange::default() };
+    let changes = [disable, rename, promote].map(|change| catalog.change_user(ann.id, change));
+    for changed in futures_util::future::join_all(changes).await {
+        assert!(changed.expect("change_user").is_some());
+    }
+    let expected =
+        User { disabled: true, display_name: "A".into(), role: Role::Admin, ..ann.clone() };
+    assert_eq!(catalog.user(ann.id).await.expect("user"), Some(expected.clone()));
+    let nobody = UserId::new(NOW);
+    let changed = catalog.change_user(nobody, UserChange::default()).await;
+    assert_eq!(changed.expect("change_user"), None);
+    let found = catalog.users_by_id(&[nobody, ann.id]).await.expect("users_by_id");
+    assert_eq!(found, [None, Some(expected)]);
+}
+
+async fn users_are_paged_by_name(catalog: &dyn Catalog) {
+    let (account, other) = (new_account(catalog).await.id, new_account(catalog).await.id);
+    for name in ["d", "a", "ab", "c"] {
+        catalog.create_user(new_user(account, name)).await.expect("create_user");
+    }
+    catalog.create_user(new_user(other, "b")).await.expect("create_user");
+    for (after, limit, expected) in [
+        (None, 10, &["a", "ab", "c", "d"][..]),
+        (None, 2, &["a", "ab"]),
+        (Some("ab"), 2, &["c", "d"]),
+        (Some("b"), 1, &["c"]),
+        (Some("d"), 10, &[]),
+    ] {
+        let query = UserQuery { after: after.map(str::to_owned), limit };
+        let found = catalog.users(account, &query).await.expect("users");
+        let names: Vec<_> = found.iter().map(|user| user.name.as_str()).collect();
+        assert_eq!(names, expected, "{query:?}");
+    }
+}
+
+fn new_share(device: DeviceId, user: UserId) -> Share {
+    Share {
+        id: ShareId::new(NOW),
+        account: AccountId::new(NOW),
+        device,
+        user,
+        role: DeviceRole::Viewer,
+        expires_at: None,
+        created_at: NOW,
+    }
+}
+
+async fn share(catalog: &dyn Catalog, share: Share) -> Share {
+    catalog.put_share(share, NOW).await.expect("put_share").expect("there is room")
+}
+
+async fn a_device_is_shared_with_a_user_once(catalog: &dyn Catalog) {
+    let (ann, bob) = (UserId::new(NOW), UserId::new(NOW));
+    let (door, yard) = (DeviceId::new(NOW), DeviceId::new(NOW));
+    let first = share(catalog, new_share(door, ann)).await;
+    let with_bob = Share { created_at: at(1), ..new_share(door, bob) };
+    let with_bob = share(catalog, with_bob).await;
+    let of_yard = Share { created_at: at(2), ..new_share(yard, ann) };
+    let of_yard = share(catalog, of_yard).await;
+    let more = Share {
+        role: DeviceRole::Manager,
+        expires_at: Some(at(5_000)),
+        created_at: at(3),
+        ..new_share(door, ann)
+    };
+    let replaced = share(catalog, more.clone()).await;
+    assert_eq!(replaced, Share { id: first.id, created_at: first.created_at, ..more });
+    assert_eq!(catalog.share(first.id).await.expect("share"), Some(replaced.clone()));
+    let nowhere = DeviceId::new(NOW);
+    let found = catalog.shares_of(&[door, nowhere, yard]).await.expect("shares_of");
+    assert_eq!(found, [vec![replaced.clone(), with_bob], Vec::new(), vec![of_yard.clone()]]);
+    let found = catalog.shares_with(ann).await.expect("shares_with");
+    assert_eq!(found, [replaced, of_yard.clone()]);
+    for _ in 0..2 {
+        catalog.delete_share(first.id).await.expect("delete_share");
+    }
+    assert_eq!(catalog.share(first.id).await.expect("share"), None);
+    assert_eq!(catalog.shares_with(ann).await.expect("shares_with"), [of_yard]);
+    let anew = share(catalog, new_share(door, ann)).await;
+    assert_ne!(anew.id, first.id, "what ended is not taken up again");
+}
+
+async fn shares_end(catalog: &dyn Catalog) {
+    let ending = |device, user| Share { expires_at: Some(at(1)), ..new_share(device, user) };
+    let (door, ann) = (DeviceId::new(NOW), UserId::new(NOW));
+    let of_door = (0..MAX_SHARES_OF_DEVICE).map(|_| ending(door, UserId::new(NOW)));
+    let with_ann = (0..MAX_SHARES_WITH_USER).map(|_| ending(DeviceId::new(NOW), ann));
+    futures_util::future::join_all(of_door.chain(with_ann).map(|new| share(catalog, new))).await;
+    let one_more = |share, now| catalog.put_share(share, now);
+    let of_door = one_more(new_share(door, UserId::new(NOW)), NOW).await;
+    assert_eq!(of_door.expect("put_share"), None);
+    let with_ann = one_more(new_share(DeviceId::new(NOW), ann), NOW).await;
+    assert_eq!(with_ann.expect("put_share"), None);
+    let later = one_more(new_share(door, ann), at(1)).await.expect("put_share");
+    let later = vec![later.expect("the others have ended")];
+    assert_eq!(catalog.shares_of(&[door]).await.expect("shares_of")[0], later);
+    assert_eq!(catalog.shares_with(ann).await.expect("shares_with"), later);
+}
+
+async fn the_audit_log_is_paged_from_its_end(catalog: &dyn Catalog) {
+    let (account, other) = (new_account(catalog).await.id, new_account(catalog).await.id);
+    let line = |account, offset_ms: i64, target: &str| AuditEntry {
+        id: AuditId::new(at(offset_ms)),
+        account,
+        at: at(offset_ms),
+        actor: Some("somebody".into()),
+        action: AuditAction::Change,
+        target: Some(target.into()),
+        address: Some([192, 0, 2, 1].into()),
+    };
+    catalog.append_audit(line(other, 20, "elsewhere")).await.expect("append_audit");
+    let lines: Vec<_> = (0..4).map(|n: i64| line(account, 10 * n, &n.to_string())).collect();
+    for line in &lines {
+        catalog.append_audit(line.clone()).await.expect("append_audit");
+    }
+    let all = range(-KEPT_MS, KEPT_MS * 2);
+    for (range, after, limit, expected) in [
+        (all, None, 10, &["3", "2", "1", "0"][..]),
+        (all, None, 2, &["3", "2"]),
+        (all, Some(2), 10, &["1", "0"]),
+        (all, Some(0), 10, &[]),
+        (range(10, 30), None, 10, &["2", "1"]),
+        (range(10, 30), Some(3), 10, &["2", "1"]),
+        (range(10, 30), Some(1), 10, &[]),
+        (range(31, 40), None, 10, &[]),
+    ] {
+        let after = after.map(|n: usize| lines[n].id);
+        let query = AuditQuery { range, after, limit };
+        let found = catalog.audit_log(account, &query).await.expect("audit_log");
+        let targets: Vec<_> = found.iter().filter_map(|line| line.target.as_deref()).collect();
+        assert_eq!(targets, expected, "{query:?}");
+        assert!(found.iter().all(|line| lines.contains(line)), "{found:?}");
+    }
+    // What is past keeping has gone when the next line comes.
+    catalog.append_audit(line(account, KEPT_MS + 15, "4")).await.expect("append_audit");
+    let query = AuditQuery { range: all, after: None, limit: 10 };
+    let found = catalog.audit_log(account, &query).await.expect("audit_log");
+    let targets: Vec<_> = found.iter().filter_map(|line| line.target.as_deref()).collect();
+    assert_eq!(targets, ["4", "3", "2"]);
 }
 
 async fn sign_ins_rotate_once(catalog: &dyn Catalog) {

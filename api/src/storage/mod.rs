@@ -7,10 +7,14 @@
 pub mod contract;
 pub mod embedded;
 
-use crate::account::{Account, RetentionPlan, SignIn, User};
+use crate::access::Share;
+use crate::account::{Account, RetentionPlan, SignIn, User, UserChange};
+use crate::audit::AuditEntry;
 use crate::device::{Device, DeviceCredential, Stream};
 use crate::event::{Event, EventId, EventSeverity, EventTypes, NewEvent, Watcher};
-use crate::id::{AccountId, CredentialId, DeviceId, HoldId, PlanId, SignInId, StreamId, UserId};
+use crate::id::{
+    AccountId, AuditId, CredentialId, DeviceId, HoldId, PlanId, ShareId, SignInId, StreamId, UserId,
+};
 use crate::keeping::{Deletion, Hold, Keeping, KnownGap};
 use crate::media_stream::MediaSettings;
 use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
@@ -98,6 +102,24 @@ pub struct DeviceQuery {
     pub limit: usize,
 }
 
+/// A page of an account's users, by name.
+#[derive(Clone, Debug, Default)]
+pub struct UserQuery {
+    /// Only after this name.
+    pub after: Option<String>,
+    pub limit: usize,
+}
+
+/// A page of an account's audit log, the newest line first.
+#[derive(Clone, Debug)]
+pub struct AuditQuery {
+    /// By when it was written.
+    pub range: TimeRange,
+    /// Only after this line, which is those before it in time.
+    pub after: Option<AuditId>,
+    pub limit: usize,
+}
+
 /// A page of an account's streams, by the name of their media stream.
 #[derive(Clone, Debug, Default)]
 pub struct MediaStreamQuery {
@@ -171,10 +193,32 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
 
     /// Refuses a name taken in the account.
     async fn create_user(&self, user: User) -> Result<(), CreateError>;
-    /// Replaces the whole record; the name does not change.
-    async fn update_user(&self, user: User) -> Result<()>;
+    /// Changes what is given, each value by itself; answers the user as it is then, `None` where
+    /// there is none.
+    async fn change_user(&self, id: UserId, change: UserChange) -> Result<Option<User>>;
     async fn user(&self, id: UserId) -> Result<Option<User>>;
+    async fn users_by_id(&self, ids: &[UserId]) -> Result<Vec<Option<User>>>;
     async fn user_by_name(&self, account: AccountId, name: &str) -> Result<Option<User>>;
+    async fn users(&self, account: AccountId, query: &UserQuery) -> Result<Vec<User>>;
+
+    /// Gives a share, and takes away those of its device and of its user whose time is over at `now`.
+    /// One of the same user on the same device is replaced and lends its identifier. Answers it as it
+    /// is stored; `None` where the device has
+    /// [`MAX_SHARES_OF_DEVICE`](crate::access::MAX_SHARES_OF_DEVICE) or the user
+    /// [`MAX_SHARES_WITH_USER`](crate::access::MAX_SHARES_WITH_USER).
+    async fn put_share(&self, share: Share, now: Timestamp) -> Result<Option<Share>>;
+    async fn share(&self, id: ShareId) -> Result<Option<Share>>;
+    /// Each device's, in force or not, in the order in which they were first given. They go with
+    /// their device.
+    async fn shares_of(&self, devices: &[DeviceId]) -> Result<Vec<Vec<Share>>>;
+    /// A user's, likewise.
+    async fn shares_with(&self, user: UserId) -> Result<Vec<Share>>;
+    async fn delete_share(&self, id: ShareId) -> Result<()>;
+
+    /// Adds a line to the account's audit log, from which lines go that are older than
+    /// [`KEPT_MS`](crate::audit::KEPT_MS).
+    async fn append_audit(&self, entry: AuditEntry) -> Result<()>;
+    async fn audit_log(&self, account: AccountId, query: &AuditQuery) -> Result<Vec<AuditEntry>>;
 
     async fn put_sign_in(&self, sign_in: SignIn) -> Result<()>;
     /// Replaces it only where its `current` is still `expected`: two tabs rotate once.

@@ -272,8 +272,13 @@ async fn tokens_end_when_they_expire_or_are_withdrawn() {
     let catalog = &service.storage.catalog;
     let account = catalog.account_by_name("default").await.unwrap().unwrap().id;
     let issue = |subject, role| {
-        let principal =
-            Principal { subject, account, role, expires_at: NOW.plus_millis(ACCESS_MS) };
+        let principal = Principal {
+            subject,
+            account,
+            role,
+            shares: Vec::new(),
+            expires_at: NOW.plus_millis(ACCESS_MS),
+        };
         let token = service.tokens.issue(&principal, NOW).unwrap();
         format!("Bearer {}", token.expose_secret())
     };

@@ -2,6 +2,7 @@
 
 use crate::camera::{self, Registered, Upload};
 use crate::server::Server;
+use lookback_api::account::UserChange;
 use lookback_api::storage::embedded;
 use lookback_wire::matroska::writer;
 use serde_json::{Value, json};
@@ -245,9 +246,8 @@ fn a_session_ends_with_its_user() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let catalog = embedded::open_catalog(server.data_dir()).unwrap();
-        let mut user = catalog.user(user.parse().unwrap()).await.unwrap().unwrap();
-        user.disabled = true;
-        catalog.update_user(user).await.unwrap();
+        let change = UserChange { disabled: Some(true), ..UserChange::default() };
+        catalog.change_user(user.parse().unwrap(), change).await.unwrap();
     });
     ends(&server, &path, Duration::from_secs(5));
 }

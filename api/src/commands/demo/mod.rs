@@ -163,7 +163,8 @@ async fn credential(
         last_used_at: None,
     };
     let subject = Subject::Device { device: credential.device, credential: credential.id };
-    let mut principal = Principal { subject, account, role: Role::Device, expires_at };
+    let (role, shares) = (Role::Device, Vec::new());
+    let mut principal = Principal { subject, account, role, shares, expires_at };
     if known.is_some() {
         catalog.put_credential(credential).await?;
         return Ok(principal);

@@ -11,9 +11,12 @@ use super::devices::{external_id_key, name_key, stream_key};
 use super::events::{event_at_key, id_of};
 use super::retention::{deletion_key, hold_key};
 use super::segments::{self, OfStream, at_key};
+use super::shares::{device_key, user_key};
 use super::tables::{self, NOTHING, Tables, decode, encode, key, put, text, text_of};
 use super::users::{sign_in_end_key, user_name_key};
+use crate::access::Share;
 use crate::account::{Account, RetentionMode, RetentionPlan, SignIn, User};
+use crate::audit::AuditEntry;
 use crate::device::{Device, DeviceCredential, DeviceState, Stream};
 use crate::event::Event;
 use crate::id::{AccountId, DeviceId, PlanId, StreamId, Ulid};
@@ -265,6 +268,16 @@ impl Check<'_> {
             }
             check.orphan("sign_ins", key, sign_in.id, sign_in.user)
         })?;
+        self.each_record("shares", |check, key, share: Share| {
+            if !check.is_there(tables.devices, share.device.0)? {
+                return check.orphan("shares", key, share.id, share.device);
+            }
+            if !check.is_there(tables.users, share.user.0)? {
+                return check.orphan("shares", key, share.id, share.user);
+            }
+            Ok(())
+        })?;
+        self.each_record("audit", |_, _, _: AuditEntry| Ok(()))?;
         let mut streams = HashSet::new();
         // A stream that was taken away may have footage that is still being deleted.
         for table in [tables.streams, tables.deletions] {
@@ -408,6 +421,8 @@ impl Check<'_> {
             "account_names",
             "account_plans",
             "user_names",
+            "device_shares",
+            "user_shares",
             "sign_in_ends",
             "external_ids",
             "device_names",
@@ -464,6 +479,10 @@ impl Check<'_> {
         })?;
         self.each_decoded("users", |check, user: User| {
             expect(check, "user_names", user_name_key(user.account, &user.name), &encode(&user.id)?)
+        })?;
+        self.each_decoded("shares", |check, share: Share| {
+            expect(check, "device_shares", device_key(&share), &encode(&share.id)?)?;
+            expect(check, "user_shares", user_key(&share), &encode(&share.id)?)
         })?;
         self.each_decoded("sign_ins", |check, sign_in: SignIn| {
             expect(check, "sign_in_ends", sign_in_end_key(&sign_in), NOTHING)

@@ -1,6 +1,7 @@
 //! Devices, their streams and credentials.
 
 use super::media_streams;
+use super::shares;
 use super::sightings::Sightings;
 use super::tables::{NOTHING, Tables, get, key, text};
 use super::users::first_keys;
@@ -238,7 +239,7 @@ pub fn set_firmware_version(
     }
 }
 
-/// Takes a device away that has no streams left, with its credentials.
+/// Takes a device away that has no streams left, with its credentials and shares.
 pub fn remove(tables: &Tables, txn: &mut RwTxn, sightings: &Sightings, id: DeviceId) -> Result<()> {
     let Some(device) = device(tables, txn, id)? else { return Ok(()) };
     for credential in credentials_of(tables, txn, id)? {
@@ -246,6 +247,7 @@ pub fn remove(tables: &Tables, txn: &mut RwTxn, sightings: &Sightings, id: Devic
         tables.device_credentials.delete(txn, &of_device)?;
         tables.credentials.delete(txn, &credential.id.0.to_be_bytes())?;
     }
+    shares::remove_device(tables, txn, id)?;
     tables.device_names.delete(txn, &name_key(device.account, &device.name, id))?;
     tables.external_ids.delete(txn, &external_id_key(&device))?;
     tables.devices.delete(txn, &id.0.to_be_bytes())?;

@@ -1,30 +1,35 @@
 //! Records in LMDB: reads on the caller's thread, writes by one thread that commits whatever has
 //! gathered in one transaction.
 
+mod audit;
 pub mod check;
 mod devices;
 mod events;
 mod media_streams;
 mod retention;
 mod segments;
+mod shares;
 mod sightings;
 mod tables;
 mod users;
 mod writer;
 
 use super::lmdb::Durability;
-use crate::account::{Account, RetentionPlan, SignIn, User};
+use crate::access::Share;
+use crate::account::{Account, RetentionPlan, SignIn, User, UserChange};
+use crate::audit::AuditEntry;
 use crate::device::{Device, DeviceCredential, Stream};
 use crate::event::{Event, EventId, NewEvent, Watcher};
 use crate::id::{
-    AccountId, CredentialId, DeviceId, HoldId, PlanId, SignInId, StreamId, Ulid, UserId,
+    AccountId, CredentialId, DeviceId, HoldId, PlanId, ShareId, SignInId, StreamId, Ulid, UserId,
 };
 use crate::keeping::{Deletion, Hold, Keeping, KnownGap};
 use crate::media_stream::MediaSettings;
 use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
 use crate::storage::{
-    Announced, Catalog, CreateError, DeviceQuery, EventPage, EventQuery, MediaStreamQuery,
-    Registered, Registration, Reported, Result, SegmentQuery, StorageError,
+    Announced, AuditQuery, Catalog, CreateError, DeviceQuery, EventPage, EventQuery,
+    MediaStreamQuery, Registered, Registration, Reported, Result, SegmentQuery, StorageError,
+    UserQuery,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -123,16 +128,52 @@ impl Catalog for EmbeddedCatalog {
         self.writer.write(move |tables, txn| users::create_user(tables, txn, &user)).await
     }
 
-    async fn update_user(&self, user: User) -> Result<()> {
-        self.writer.write(move |tables, txn| users::update_user(tables, txn, &user)).await
+    async fn change_user(&self, id: UserId, change: UserChange) -> Result<Option<User>> {
+        self.writer.write(move |tables, txn| users::change_user(tables, txn, id, change)).await
     }
 
     async fn user(&self, id: UserId) -> Result<Option<User>> {
         self.read(|tables, txn| users::user(tables, txn, id))
     }
 
+    async fn users_by_id(&self, ids: &[UserId]) -> Result<Vec<Option<User>>> {
+        self.read_each(ids, users::user)
+    }
+
     async fn user_by_name(&self, account: AccountId, name: &str) -> Result<Option<User>> {
         self.read(|tables, txn| users::user_by_name(tables, txn, account, name))
+    }
+
+    async fn users(&self, account: AccountId, query: &UserQuery) -> Result<Vec<User>> {
+        self.read(|tables, txn| users::page(tables, txn, account, query))
+    }
+
+    async fn put_share(&self, share: Share, now: Timestamp) -> Result<Option<Share>> {
+        self.writer.write(move |tables, txn| shares::put_share(tables, txn, share, now)).await
+    }
+
+    async fn share(&self, id: ShareId) -> Result<Option<Share>> {
+        self.read(|tables, txn| shares::share(tables, txn, id))
+    }
+
+    async fn shares_of(&self, devices: &[DeviceId]) -> Result<Vec<Vec<Share>>> {
+        self.read_each(devices, shares::of_device)
+    }
+
+    async fn shares_with(&self, user: UserId) -> Result<Vec<Share>> {
+        self.read(|tables, txn| shares::with_user(tables, txn, user))
+    }
+
+    async fn delete_share(&self, id: ShareId) -> Result<()> {
+        self.writer.write(move |tables, txn| shares::delete_share(tables, txn, id)).await
+    }
+
+    async fn append_audit(&self, entry: AuditEntry) -> Result<()> {
+        self.writer.write(move |tables, txn| audit::append(tables, txn, &entry)).await
+    }
+
+    async fn audit_log(&self, account: AccountId, query: &AuditQuery) -> Result<Vec<AuditEntry>> {
+        self.read(|tables, txn| audit::page(tables, txn, account, query))
     }
 
     async fn put_sign_in(&self, sign_in: SignIn) -> Result<()> {

@@ -54,6 +54,14 @@ tables! {
     users,
     /// account, name → user
     user_names,
+    /// share → Share
+    shares,
+    /// device, user → share
+    device_shares,
+    /// user, device → share
+    user_shares,
+    /// account, line → AuditEntry
+    audit,
     /// sign-in → SignIn
     sign_ins,
     /// expiry, sign-in → nothing

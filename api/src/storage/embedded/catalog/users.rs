@@ -1,12 +1,13 @@
 //! Accounts, users, sign-ins and retention plans.
 
-use super::tables::{NOTHING, Tables, get, key, put, text};
-use crate::account::{Account, RetentionMode, RetentionPlan, SignIn, User};
+use super::tables::{NOTHING, Tables, decode, get, key, put, text};
+use crate::account::{Account, RetentionMode, RetentionPlan, SignIn, User, UserChange};
 use crate::id::{AccountId, PlanId, SignInId, UserId};
 use crate::storage::embedded::lmdb::{Table, time_key};
-use crate::storage::{CreateError, Result, StorageError};
+use crate::storage::{CreateError, Result, StorageError, UserQuery};
 use heed::{RoTxn, RwTxn};
 use lookback_wire::Timestamp;
+use std::ops::Bound;
 
 /// Sign-ins whose time is over are taken out a few at a time, whenever one is written.
 const PURGED_SIGN_INS: usize = 16;
@@ -64,8 +65,19 @@ pub fn create_user(tables: &Tables, txn: &mut RwTxn, user: &User) -> Result<(), 
     Ok(put(txn, tables.users, &user.id.0.to_be_bytes(), user)?)
 }
 
-pub fn update_user(tables: &Tables, txn: &mut RwTxn, user: &User) -> Result<()> {
-    put(txn, tables.users, &user.id.0.to_be_bytes(), user)
+pub fn change_user(
+    tables: &Tables,
+    txn: &mut RwTxn,
+    id: UserId,
+    change: UserChange,
+) -> Result<Option<User>> {
+    let Some(mut user) = user(tables, txn, id)? else { return Ok(None) };
+    let UserChange { display_name, role, disabled } = change;
+    user.display_name = display_name.unwrap_or(user.display_name);
+    user.role = role.unwrap_or(user.role);
+    user.disabled = disabled.unwrap_or(user.disabled);
+    put(txn, tables.users, &id.0.to_be_bytes(), &user)?;
+    Ok(Some(user))
 }
 
 pub fn user(tables: &Tables, txn: &RoTxn, id: UserId) -> Result<Option<User>> {
@@ -82,6 +94,29 @@ pub fn user_by_name(
         Some(id) => user(tables, txn, id),
         None => Ok(None),
     }
+}
+
+pub fn page(
+    tables: &Tables,
+    txn: &RoTxn,
+    account: AccountId,
+    query: &UserQuery,
+) -> Result<Vec<User>> {
+    let prefix = account.0.to_be_bytes();
+    let after = query.after.as_ref().map(|name| user_name_key(account, name));
+    let from = match &after {
+        Some(after) => Bound::Excluded(&after[..]),
+        None => Bound::Included(&prefix[..]),
+    };
+    let mut found = Vec::new();
+    for entry in tables.user_names.range(txn, &(from, Bound::Unbounded))? {
+        let (name, id) = entry?;
+        if found.len() >= query.limit || !name.starts_with(&prefix) {
+            break;
+        }
+        found.extend(user(tables, txn, decode(id)?)?);
+    }
+    Ok(found)
 }
 
 pub fn sign_in_end_key(sign_in: &SignIn) -> Vec<u8> {
