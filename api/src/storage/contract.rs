@@ -91,6 +91,7 @@ pub async fn check_archive(archive: &dyn Archive) {
     expiry_takes_whole_files(archive).await;
     expiry_leaves_what_is_spared(archive).await;
     deletion_takes_what_overlaps(archive).await;
+    what_goes_twice_at_once_goes_once(archive).await;
     streams_are_listed_while_they_have_media(archive).await;
     unknown_streams_are_empty(archive).await;
 }
@@ -397,6 +398,33 @@ async fn deletion_takes_what_overlaps(archive: &dyn Archive) {
     assert_eq!(delete(-9_000, 9_000, newest, &[]).await.fragments, 3);
     assert_eq!(all_starts(archive, stream).await, [0i64; 0]);
     assert_eq!(archive.fragments_by_number(stream, &numbers).await.expect("found"), vec![None; 5]);
+}
+
+async fn what_goes_twice_at_once_goes_once(archive: &dyn Archive) {
+    const FRAGMENTS: i64 = 60;
+    const ASKING: i64 = 8;
+    for _ in 0..10 {
+        let stream = StreamId::new(NOW);
+        let mut last = FragmentNumber(0);
+        for start in (0..FRAGMENTS).map(|second| second * 1_000) {
+            let new = fragment(archive, stream, at(start), 1_000, &start.to_le_bytes());
+            last = store(archive, new).await;
+        }
+        // All but the first and the last one, each of them several times.
+        let deletions = (0..ASKING).map(|place| {
+            let end = (FRAGMENTS - 1 - place) * 1_000;
+            archive.delete(stream, range(1_000, end), last, &[])
+        });
+        let removed = futures_util::future::join_all(deletions).await;
+        let removed: u64 =
+            removed.into_iter().map(|removed| removed.expect("delete").fragments).sum();
+        assert_eq!(removed, FRAGMENTS as u64 - 2);
+        let left = [range(0, 1_000), range((FRAGMENTS - 1) * 1_000, FRAGMENTS * 1_000)];
+        let runs = archive.runs(stream, range(0, FRAGMENTS * 1_000), 10).await.expect("runs");
+        let runs: Vec<_> = runs.iter().map(|run| (run.range, run.bytes, run.fragments)).collect();
+        assert_eq!(runs, left.map(|range| (range, 24, 1)));
+        assert_eq!(archive.stored_bytes(&[stream]).await.expect("stored_bytes"), [48]);
+    }
 }
 
 async fn streams_are_listed_while_they_have_media(archive: &dyn Archive) {

@@ -12,6 +12,7 @@ use lookback_api::storage::embedded::lmdb::Durability;
 use lookback_api::storage::{FragmentQuery, FragmentRecord, RangeBy, TimeOrder};
 use lookback_wire::{FragmentNumber, Timestamp};
 use std::fs;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -285,12 +286,49 @@ fn damage_is_named_and_set_aside_and_the_neighbours_play() {
         assert!(named.iter().all(|name| repair.contains(name)), "{what}: {repair}");
         let (code, text) = check(dir, &[]);
         assert_eq!(code, Some(0), "{what}, repaired: {text}");
+        // What was set aside stays so when the index is lost.
+        fs::remove_dir_all(dir.join("archive/index")).unwrap();
+        check(dir, &["--repair"]);
+        let (code, text) = check(dir, &[]);
+        assert_eq!(code, Some(0), "{what}, repaired and its index made again: {text}");
 
         let server = Server::start_with(&[], copy);
         let all = 0..FILES * PER_FILE;
         let left: Vec<_> = all.clone().filter(|number| !lost.contains(number)).collect();
         assert_eq!(stored.plays(&server, 0), left, "{what}");
         assert_eq!(stored.plays(&server, 1), all.collect::<Vec<_>>(), "{what}");
+    }
+}
+
+/// LMDB ends the process on a page that it does not understand.
+#[test]
+fn no_server_dies_of_a_damaged_database() {
+    const PAGES: usize = 12;
+    let stored = Stored::new();
+    for (database, may_refuse) in [("catalog", true), ("archive/index", false)] {
+        let path = Path::new(database).join("data.mdb");
+        let pages = fs::metadata(stored.data_dir.path().join(&path)).unwrap().len() as usize / PAGE;
+        let mut refused = 0;
+        for page in (0..pages).step_by(pages.div_ceil(PAGES)) {
+            let copy = stored.copy();
+            let path = copy.path().join(&path);
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[page * PAGE..][..PAGE].fill(0xa5);
+            fs::write(&path, bytes).unwrap();
+            match Server::try_start_at(SocketAddr::from(([127, 0, 0, 1], 0)), &[], copy) {
+                Ok(server) => {
+                    let all: Vec<_> = (0..FILES * PER_FILE).collect();
+                    assert_eq!(stored.plays(&server, 0), all, "page {page} of {database}");
+                    assert_eq!(stored.plays(&server, 1), all, "page {page} of {database}");
+                }
+                Err(status) => {
+                    assert_eq!(status.code(), Some(1), "page {page} of {database}: {status}");
+                    refused += 1;
+                }
+            }
+        }
+        // An index is made again; records are for whoever runs the service to repair.
+        assert_eq!(refused > 0, may_refuse, "{refused} pages of {database}");
     }
 }
 

@@ -52,6 +52,16 @@ impl Server {
 
     /// The same at an address that is known beforehand; port 0 is any.
     pub fn start_at(listen: SocketAddr, flags: &[&str], data_dir: TempDir) -> Self {
+        Self::try_start_at(listen, flags, data_dir)
+            .unwrap_or_else(|status| panic!("the server did not start: {status}"))
+    }
+
+    /// The same where it may refuse to start; answers how it ended then.
+    pub fn try_start_at(
+        listen: SocketAddr,
+        flags: &[&str],
+        data_dir: TempDir,
+    ) -> Result<Self, ExitStatus> {
         let mut process = lookback()
             .args(["serve", "--listen", &listen.to_string(), "--data-dir"])
             .arg(data_dir.path())
@@ -62,15 +72,18 @@ impl Server {
         let mut line = String::new();
         let stdout = process.stdout.as_mut().unwrap();
         BufReader::new(stdout).read_line(&mut line).unwrap();
+        if line.is_empty() {
+            return Err(process.wait().unwrap());
+        }
         let address = line
             .trim_end()
             .strip_prefix("listening on ")
             .and_then(|url| url.split_once("://"))
-            .unwrap_or_else(|| panic!("the server did not start: {line:?}"))
+            .unwrap_or_else(|| panic!("the server says {line:?}"))
             .1
             .parse()
             .unwrap();
-        Self { address, process, data_dir }
+        Ok(Self { address, process, data_dir })
     }
 
     pub fn data_dir(&self) -> &Path {

@@ -6,7 +6,7 @@
 use super::catalog::EmbeddedCatalog;
 use super::identity::{Identities, Mismatch};
 use super::lmdb::io_error;
-use super::pages::survey;
+use super::pages::require_sound;
 use super::quarantine::{Quarantine, sync_dir};
 use crate::storage::{Result, StorageError};
 use lookback_wire::Timestamp;
@@ -101,13 +101,6 @@ pub fn restore(from: &Path, data_dir: &Path, now: Timestamp) -> Result<Restored>
     fs::rename(&draft, &dir).map_err(|error| io_error(&dir, &error))?;
     sync_dir(data_dir)?;
     Ok(Restored { set_aside, has_media: identities.has_media() })
-}
-
-fn require_sound(path: &Path) -> Result<()> {
-    match survey(path, &mut |_, _, _| {})?.first() {
-        None => Ok(()),
-        Some(fault) => Err(StorageError::Damaged(format!("{}: {fault}", path.display()))),
-    }
 }
 
 fn make_private_dir(dir: &Path) -> Result<()> {

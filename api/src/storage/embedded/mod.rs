@@ -22,6 +22,7 @@ use archive::{ArchiveOptions, EmbeddedArchive};
 use catalog::EmbeddedCatalog;
 use identity::Identities;
 use lmdb::io_error;
+use pages::require_sound_or_new;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
@@ -34,7 +35,14 @@ pub fn open(data_dir: &Path) -> Result<Storage> {
 /// As [`open`], with the archive set otherwise.
 pub fn open_with(data_dir: &Path, options: ArchiveOptions) -> Result<Storage> {
     let lock = lock(data_dir)?;
-    let catalog = EmbeddedCatalog::open(&data_dir.join("catalog"))?;
+    let catalog = data_dir.join("catalog");
+    require_sound_or_new(&catalog.join("data.mdb")).map_err(|error| match error {
+        StorageError::Damaged(what) => {
+            StorageError::Damaged(format!("{what}; check --repair saves what can be read"))
+        }
+        other => other,
+    })?;
+    let catalog = EmbeddedCatalog::open(&catalog)?;
     let root = data_dir.join("archive");
     let identities = Identities::read(Some(&catalog), &root)?;
     if let Some(mismatch) = identities.mismatch() {

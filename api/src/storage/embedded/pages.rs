@@ -1,12 +1,12 @@
 //! Reads an LMDB file page by page and believes none of it (data format 1, little-endian, as
 //! `mdb.c` of LMDB 0.9 describes it).
 //!
-//! LMDB maps its pages and trusts them: a damaged one ends the process. So `check` looks at a
-//! database here before LMDB opens it, and takes from a damaged one what can still be read. Pages
+//! LMDB maps its pages and trusts them: a damaged one ends the process. So a database is looked at
+//! here before LMDB opens it, and `check` takes from a damaged one what can still be read. Pages
 //! carry no checksum: a bit that flips inside of a value is for whoever decodes the value to find.
 
 use super::lmdb::io_error;
-use crate::storage::Result;
+use crate::storage::{Result, StorageError};
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -54,6 +54,25 @@ pub type Visit<'a> = dyn FnMut(&str, &[u8], &[u8]) + 'a;
 /// lies on a sound page. Nobody may write meanwhile.
 pub fn survey(path: &Path, entry: &mut Visit<'_>) -> Result<Vec<PageFault>> {
     try_survey(path, entry).map_err(|error| io_error(path, &error))
+}
+
+/// Refuses a database on which LMDB would end the process.
+pub fn require_sound(path: &Path) -> Result<()> {
+    match survey(path, &mut |_, _, _| {})?.first() {
+        None => Ok(()),
+        Some(fault) => Err(StorageError::Damaged(format!("{}: {fault}", path.display()))),
+    }
+}
+
+/// As [`require_sound`], of what LMDB is to make where it is absent.
+pub fn require_sound_or_new(path: &Path) -> Result<()> {
+    let len = match path.metadata() {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(io_error(path, &error)),
+    };
+    // A command beside us may write one record or another: what is a fault is one the second time.
+    if len == 0 { Ok(()) } else { require_sound(path).or_else(|_| require_sound(path)) }
 }
 
 fn try_survey(path: &Path, entry: &mut Visit<'_>) -> io::Result<Vec<PageFault>> {

@@ -5,7 +5,7 @@ use super::disk::{Disk, DiskFile, RealDisk, read_exact_at};
 use super::index::{FileRow, FileState, FileUpdate, Index, Row};
 use super::record::{Content, FragmentHead};
 use super::recovery::{Records, body_is_whole, files_on_disk, head_before, recover};
-use super::removal::Removal;
+use super::removal::{Removal, write_voids};
 use super::writer::{file_path, stream_dir};
 use crate::id::{StreamId, Ulid};
 use crate::segment::TimeRange;
@@ -331,11 +331,13 @@ impl Check<'_> {
         not_indexed(index, file.as_ref(), &known, &mut missing).map_err(failed)??;
 
         if let Some(quarantine) = &self.quarantine {
-            let mut gone = Vec::new();
+            let (mut gone, mut void) = (Vec::new(), Vec::new());
             for finding in &damaged {
-                let (location, record) = match finding {
-                    Finding::Fragment { record, .. } => (record.location, Some(record)),
-                    Finding::Init { location, .. } => (*location, None),
+                let (location, record, damage) = match finding {
+                    Finding::Fragment { record, damage, .. } => {
+                        (record.location, Some(record), damage)
+                    }
+                    Finding::Init { location, damage, .. } => (*location, None, damage),
                     _ => continue,
                 };
                 let bytes = known.region(file.as_ref(), location).map_err(failed)?;
@@ -343,7 +345,11 @@ impl Check<'_> {
                 let name = dir.join(format!("{number:016x}-{}.record", location.offset));
                 quarantine.keep(&name.display().to_string(), &bytes)?;
                 gone.extend(record.map(|record| (**record).clone()));
+                void.extend((*damage == Damage::Body).then_some(location));
             }
+            // An index that is made again would take them in by their heads, which are whole.
+            void.sort_by_key(|location| location.offset);
+            write_voids(file.as_ref(), stream, &void).map_err(failed)?;
             index.remove_from_file(stream, number, &gone, false)?;
             if !missing.rows.is_empty() || !missing.inits.is_empty() {
                 index.commit([&missing])?;

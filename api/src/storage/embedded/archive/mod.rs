@@ -30,6 +30,7 @@ mod restart;
 mod simulated_disk;
 
 use super::lmdb::{Durability, io_error};
+use super::pages::require_sound_or_new;
 use crate::id::StreamId;
 use crate::segment::TimeRange;
 use crate::storage::{
@@ -87,6 +88,8 @@ pub struct EmbeddedArchive {
     commands: Mutex<Option<mpsc::Sender<Command>>>,
     room: Arc<Semaphore>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Held by whatever takes fragments away: what two of them took at once would be counted twice.
+    removing: Arc<tokio::sync::Mutex<()>>,
     /// Keeps other servers out for as long as this one has the files open.
     _lock: Option<File>,
 }
@@ -171,6 +174,7 @@ impl EmbeddedArchive {
             commands: Mutex::new(Some(commands)),
             room: Arc::new(Semaphore::new(QUEUE_BYTES / QUEUE_UNIT)),
             thread: Mutex::new(Some(thread)),
+            removing: Arc::default(),
             _lock: lock,
         })
     }
@@ -184,13 +188,16 @@ impl EmbeddedArchive {
             .unwrap_or_else(|_| Err(StorageError::Unavailable("the archive is closed".into())))
     }
 
-    /// Runs what takes fragments away, on a thread that may wait for the disk.
+    /// Runs what takes fragments away, one after the other, on a thread that may wait for the disk.
+    /// It goes on to its end where nobody waits for it any more.
     async fn remove<T: Send + 'static>(
         &self,
         remove: impl FnOnce(&Removal) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let shared = self.shared.clone();
+        let turn = self.removing.clone().lock_owned().await;
         off_thread(move || {
+            let _turn = turn;
             remove(&Removal {
                 disk: shared.disk.as_ref(),
                 root: &shared.root,
@@ -224,7 +231,9 @@ impl Drop for EmbeddedArchive {
 /// The index, or a new one where it is absent, damaged or of another version.
 fn open_index(root: &Path) -> Result<Index> {
     let dir = root.join("index");
-    match Index::open(&dir, Durability::EachCommit) {
+    let opened = require_sound_or_new(&dir.join("data.mdb"))
+        .and_then(|()| Index::open(&dir, Durability::EachCommit));
+    match opened {
         Err(StorageError::Damaged(what)) => {
             tracing::warn!(what, "the archive's index is made again from its files");
             std::fs::remove_dir_all(&dir).map_err(|error| io_error(&dir, &error))?;

@@ -13,7 +13,7 @@ use super::writer::{file_path, stream_dir};
 use crate::id::StreamId;
 use crate::segment::TimeRange;
 use crate::storage::embedded::lmdb::io_error;
-use crate::storage::{ChunkFile, FragmentRecord, Removed, Result};
+use crate::storage::{ChunkFile, FragmentRecord, Location, Removed, Result};
 use lookback_wire::{FragmentNumber, Timestamp};
 use std::io;
 use std::path::Path;
@@ -142,8 +142,7 @@ impl Removal<'_> {
     fn make_void(&self, stream: StreamId, number: u64) -> Result<()> {
         let path = file_path(self.root, stream, number);
         match self.disk.open(&path) {
-            Ok(file) => self
-                .write_voids(file.as_ref(), stream, number)?
+            Ok(file) => write_voids(file.as_ref(), stream, &self.index.voids_in(stream, number)?)
                 .map_err(|error| io_error(&path, &error))?,
             // With the file, all in it is gone.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -151,35 +150,27 @@ impl Removal<'_> {
         }
         self.index.forget_voids(stream, number)
     }
+}
 
-    fn write_voids(
-        &self,
-        file: &dyn DiskFile,
-        stream: StreamId,
-        number: u64,
-    ) -> Result<io::Result<()>> {
-        let bodies = self.index.voids_in(stream, number)?;
-        let write = || {
-            let mut stretches: Vec<(Head, u64)> = Vec::new();
-            for location in bodies {
-                // A head that cannot be read, nobody else can read either.
-                let Some(head) = head_before(file, stream, location)? else { continue };
-                match stretches.last_mut() {
-                    Some((_, end)) if *end == head.place.offset => *end = head.end(),
-                    _ => stretches.push((head.clone(), head.end())),
-                }
-            }
-            for (first, end) in &stretches {
-                if let Some(void) = encode_void(first, *end) {
-                    file.write_at(&[void], first.place.offset)?;
-                }
-            }
-            file.sync()?;
-            for (first, end) in &stretches {
-                file.punch(first.body_offset(), end.saturating_sub(first.body_offset()))?;
-            }
-            Ok(())
-        };
-        Ok(write())
+/// Makes void the records whose bodies lie in a file at these places, which are sorted by offset.
+pub fn write_voids(file: &dyn DiskFile, stream: StreamId, bodies: &[Location]) -> io::Result<()> {
+    let mut stretches: Vec<(Head, u64)> = Vec::new();
+    for location in bodies {
+        // A head that cannot be read, nobody else can read either.
+        let Some(head) = head_before(file, stream, *location)? else { continue };
+        match stretches.last_mut() {
+            Some((_, end)) if *end == head.place.offset => *end = head.end(),
+            _ => stretches.push((head.clone(), head.end())),
+        }
     }
+    for (first, end) in &stretches {
+        if let Some(void) = encode_void(first, *end) {
+            file.write_at(&[void], first.place.offset)?;
+        }
+    }
+    file.sync()?;
+    for (first, end) in &stretches {
+        file.punch(first.body_offset(), end.saturating_sub(first.body_offset()))?;
+    }
+    Ok(())
 }
