@@ -1,6 +1,6 @@
 //! HLS of a session: what its playlists say. `lookback-packaging` writes the text.
 
-use super::listing::{Entry, Frame, Listing};
+use super::listing::{Entry, Frame, Listed, Listing};
 use super::reload::{Edge, Reload, Wanted};
 use super::segments::{PartName, init_name};
 use super::token::{MediaToken, Span};
@@ -12,7 +12,7 @@ use lookback_packaging::hls::{
     self, LowLatency, MediaPlaylist, MultivariantPlaylist, PlaylistKind,
     Rendition as AudioRendition, RenditionReport, Segment, Variant,
 };
-use lookback_wire::TrackKind;
+use lookback_wire::{Timestamp, TrackKind};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,9 @@ const LAST_WITH_PARTS: usize = 3;
 
 /// Sound is stated to last as long as the pictures if it is off by no more.
 const MAX_STATED_MS: u128 = 500;
+/// Breaks of no more than this go without a break of the dates: Shaka (`createSegments_` in its
+/// `hls_parser.js`) leaves their holes and overlaps in its timeline, and waits there.
+const MAX_DATE_SHIFT_MS: i64 = 1_000;
 
 impl Playback {
     /// The multivariant playlist of a session.
@@ -218,6 +221,7 @@ fn write_playlist(listing: &Listing, rendition: Rendition, skip: bool) -> Option
         }
     }
 
+    let shifts = date_shifts(listing);
     let mut start = 0;
     let mut last_init = None;
     let mut undated = 0;
@@ -238,7 +242,7 @@ fn write_playlist(listing: &Listing, rendition: Rendition, skip: bool) -> Option
             timescale: entry.timescale,
             discontinuity: entry.discontinuity,
             map_uri: map.map(|(_, name)| Cow::Borrowed(name.as_str())),
-            program_date_time: (undated == 1).then(|| entry.shown_at()),
+            program_date_time: (undated == 1).then(|| stated_date(entry, &shifts)),
         });
         start = end;
     }
@@ -330,29 +334,67 @@ fn skippable(entries: &[Entry], skip_until_s: u32) -> usize {
     entries.iter().take_while(is_far).count()
 }
 
-/// States sound to last as long as the pictures up to each break: it is cut by whole packets, and
-/// there are players that set the next run behind where the one before ended, track by track. What
-/// may still grow, or begins before a sliding window, stays as it is.
+/// How far dates are off from a fragment on, in ms, up to the next: behind short breaks they go on
+/// where the run before ended. None in a sliding window, which forgets what came before.
+fn date_shifts(listing: &Listing) -> Vec<(Timestamp, i64)> {
+    let mut shifts = Vec::new();
+    if matches!(listing.frame, Frame::Live { .. }) {
+        return shifts;
+    }
+    let mut stated_end: Option<Timestamp> = None;
+    let mut shift_ms = 0;
+    for Listed { fragment, discontinuity } in &listing.fragments {
+        if let Some(end) = stated_end.filter(|_| *discontinuity) {
+            let hole_ms = fragment.start.millis_since(end);
+            shift_ms = if hole_ms.abs() <= MAX_DATE_SHIFT_MS { -hole_ms } else { 0 };
+            shifts.push((fragment.start, shift_ms));
+        }
+        stated_end = Some(fragment.range().end.plus_millis(shift_ms));
+    }
+    shifts
+}
+
+/// When a playlist says that an entry is shown.
+fn stated_date(entry: &Entry, shifts: &[(Timestamp, i64)]) -> Timestamp {
+    let next = shifts.partition_point(|(from, _)| *from <= entry.name.start);
+    let shift_ms = next.checked_sub(1).and_then(|at| shifts.get(at)).map_or(0, |(_, ms)| *ms);
+    entry.shown_at().plus_millis(shift_ms)
+}
+
+/// States sound to last as long as the pictures up to each break, and on to where the sound behind
+/// it begins: it is cut by whole packets, and there are players that set the next run behind where
+/// the one before ended, track by track. What may still grow, or begins before a sliding window,
+/// stays as it is.
 fn last_as_long(audio: &mut [Entry], video: &[Entry], frame: Frame) {
     let last_run_ends = match frame {
         Frame::OnDemand { .. } => true,
         Frame::LiveReplay { .. } => false,
         Frame::Live { .. } => return,
     };
-    let runs = |entries: &[Entry]| entries.iter().skip(1).filter(|e| e.discontinuity).count() + 1;
-    let count = runs(audio);
-    if runs(video) != count {
+    let same_run = |_: &Entry, next: &Entry| !next.discontinuity;
+    let shown: Vec<&[Entry]> = video.chunk_by(same_run).collect();
+    let leads: Vec<i128> = audio
+        .chunk_by(same_run)
+        .zip(&shown)
+        .filter_map(|(audio, video)| lead(audio, video))
+        .collect();
+    let heard: Vec<&mut [Entry]> = audio.chunk_by_mut(same_run).collect();
+    let count = heard.len();
+    if shown.len() != count || leads.len() != count {
         return;
     }
-    let same_run = |_: &Entry, next: &Entry| !next.discontinuity;
-    let of_audio = audio.chunk_by_mut(same_run).zip(video.chunk_by(same_run));
-    for (audio, video) in of_audio.take(if last_run_ends { count } else { count - 1 }) {
+    for (index, (audio, video)) in heard.into_iter().zip(shown).enumerate() {
+        if index + 1 == count && !last_run_ends {
+            continue;
+        }
         let ticks =
             |entries: &[Entry]| entries.iter().map(|e| u128::from(e.duration)).sum::<u128>();
         let (heard, seen) = (ticks(audio), ticks(video));
         let (Some(last), Some(picture)) = (audio.last_mut(), video.first()) else { continue };
         let seen = seen * u128::from(last.timescale) / u128::from(picture.timescale.max(1));
-        let longer = seen as i128 - heard as i128;
+        let next_leads =
+            leads.get(index + 1).zip(leads.get(index)).map_or(0, |(next, own)| next - own);
+        let longer = seen as i128 - heard as i128 - next_leads;
         if longer.unsigned_abs() * 1_000 <= MAX_STATED_MS * u128::from(last.timescale) {
             let stated = i128::from(last.duration) + longer;
             last.duration = u64::try_from(stated).ok().filter(|d| *d > 0).unwrap_or(last.duration);
@@ -360,11 +402,20 @@ fn last_as_long(audio: &mut [Entry], video: &[Entry], frame: Frame) {
     }
 }
 
+/// By how much a run's sound begins before its pictures, in ticks of the sound.
+fn lead(audio: &[Entry], video: &[Entry]) -> Option<i128> {
+    let (sound, picture) = (audio.first()?, video.first()?);
+    let begins = u128::from(picture.decode_time) * u128::from(sound.timescale)
+        / u128::from(picture.timescale.max(1));
+    i128::try_from(begins).ok()?.checked_sub(i128::from(sound.decode_time))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::listing::tests::{AUDIO, VIDEO, WIDER, fragment, listing};
+    use super::super::listing::tests::{AUDIO, T0, VIDEO, WIDER, fragment, listing};
     use super::*;
     use crate::storage::FragmentRecord;
+    use chrono::DateTime;
 
     const SPAN: Frame = Frame::OnDemand { start_offset_ms: 0, is_joined: false };
 
@@ -451,6 +502,49 @@ silence-00000000000000b1-161579660628060-90000.a.m4s
         assert_eq!(of([21, -40], SPAN), ["1", "1"]);
         assert_eq!(of([-600, 600], SPAN), ["0.4", "1.6"]);
         assert_eq!(of([21, 21], growing), ["1", "1.021"]);
+    }
+
+    #[test]
+    fn sound_is_stated_to_last_until_that_behind_a_break() {
+        // Of each run: how long before its pictures its sound begins, in ms; what is stated.
+        for (leads_ms, expected) in
+            [([0, 21], ["0.979", "1"]), ([21, 0], ["1.021", "1"]), ([-9, -9], ["1", "1"])]
+        {
+            let mut fragments = vec![
+                fragment(0, 1_000, 1, &[VIDEO, AUDIO]),
+                fragment(1_000, 1_000, 2, &[WIDER, AUDIO]),
+            ];
+            for (fragment, lead_ms) in fragments.iter_mut().zip(leads_ms) {
+                let sound = &mut fragment.tracks[1].decode_time;
+                *sound = sound.checked_add_signed(-lead_ms * 90).unwrap();
+            }
+            let text = playlist(fragments, Rendition::Audio).unwrap();
+            let lengths = text.lines().filter_map(|line| line.strip_prefix("#EXTINF:"));
+            let lengths: Vec<&str> = lengths.map(|l| l.trim_end_matches(',')).collect();
+            assert_eq!(lengths, expected);
+        }
+    }
+
+    #[test]
+    fn dates_go_on_behind_short_breaks() {
+        // Starts of fragments of 2 s, and the dates of the runs, in ms from the first.
+        for (starts_ms, expected) in [
+            (&[0, 2_500, 5_000][..], &[0, 2_000, 4_000][..]),
+            (&[0, 1_000, 3_000], &[0, 2_000]),
+            (&[0, 3_001, 5_500], &[0, 3_001, 5_001]),
+            // What adds up is caught up with.
+            (&[0, 2_600, 5_200, 7_800], &[0, 2_000, 5_200, 7_200]),
+        ] {
+            let fragments: Vec<_> =
+                starts_ms.iter().map(|&at_ms| fragment(at_ms, 2_000, 1, &[VIDEO])).collect();
+            let text = playlist(fragments, Rendition::Video).unwrap();
+            let stated_ms: Vec<i64> = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("#EXT-X-PROGRAM-DATE-TIME:"))
+                .map(|date| DateTime::parse_from_rfc3339(date).unwrap().timestamp_millis() - T0)
+                .collect();
+            assert_eq!(stated_ms, expected, "{starts_ms:?}");
+        }
     }
 
     #[test]

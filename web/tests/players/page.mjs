@@ -174,6 +174,7 @@ export async function play({ player, url, startS, watchS, seeks = [], patienceMs
     },
     Chromium: async () => {
       video.src = url;
+      if (start) video.currentTime = start;
     },
   };
   const name = player.replace(/ (HLS|DASH)$/, "");
