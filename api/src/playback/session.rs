@@ -1,6 +1,5 @@
 //! Minting a playback session: what is there to play, and a token that opens it.
 
-use super::sound::played;
 use super::token::{Holder, MediaToken, Span};
 use super::{
     Mode, Playback, Protocol, Session, SessionError, SessionRequest, Unavailable, UnavailableCode,
@@ -108,9 +107,10 @@ impl Playback {
         now: Timestamp,
     ) -> Result<Found, SessionError> {
         let footage = self.footage(stream, asked, MAX_RANGE_MS, now).await?;
+        let codecs = self.playable_codecs(stream.id, &footage.fragments).await?;
         let span =
             Span::OnDemand { range: footage.range, start_offset_ms: footage.start_offset_ms };
-        Ok(footage.found(span))
+        Ok(footage.found(span, codecs))
     }
 
     async fn live_replay(
@@ -121,13 +121,8 @@ impl Playback {
     ) -> Result<Found, SessionError> {
         let end = now.max(start.plus_millis(1));
         let footage = self.footage(stream, TimeRange { start, end }, MAX_RANGE_MS, now).await?;
-        let query = FragmentQuery {
-            by: RangeBy::Timeline,
-            range: footage.range,
-            order: TimeOrder::OldestFirst,
-            limit: listing::MAX_FRAGMENTS,
-        };
-        let fragments = self.storage.archive.fragments(stream.id, &query).await?;
+        let fragments = &footage.fragments;
+        let codecs = self.playable_codecs(stream.id, fragments).await?;
         let newest = fragments.iter().map(|f| f.number).max().unwrap_or(FragmentNumber(0));
         let longest_ms = fragments.iter().map(|f| f.duration_ms).max().unwrap_or(0);
         let is_joined = footage.range.millis() > listing::JOINED_BEYOND_MS;
@@ -139,7 +134,7 @@ impl Playback {
             target_duration_s: longest_ms.div_ceil(1_000).max(joined_s),
             is_joined,
         };
-        Ok(footage.found(span))
+        Ok(footage.found(span, codecs))
     }
 
     /// A range that is played to the frame, as one file.
@@ -151,7 +146,7 @@ impl Playback {
     ) -> Result<Found, SessionError> {
         let footage = self.footage(stream, asked, MAX_RANGE_MS, now).await?;
         let range = footage.range.intersection(&asked).unwrap_or(footage.range);
-        let listed = self.fragments_in(stream.id, range).await?;
+        let listed = listing::arrange(footage.fragments);
         let (tracks, same) = self.file_tracks(stream.id, &listed).await?;
         if let Some(other) = listed.get(same) {
             return Err(Unavailable {
@@ -197,9 +192,14 @@ impl Playback {
             }
             .into());
         }
-        let oldest = self.one(stream.id, asked, TimeOrder::OldestFirst).await?;
-        let newest = self.one(stream.id, asked, TimeOrder::NewestFirst).await?;
-        let (Some(first), Some(last)) = (oldest, newest) else {
+        let query = FragmentQuery {
+            by: RangeBy::Timeline,
+            range: asked,
+            order: TimeOrder::OldestFirst,
+            limit: listing::MAX_FRAGMENTS,
+        };
+        let fragments = self.storage.archive.fragments(stream.id, &query).await?;
+        let (Some(first), Some(last)) = (fragments.first(), fragments.last()) else {
             return Err(self.nothing_in(stream, asked, now).await?.into());
         };
         let range = TimeRange { start: first.start, end: last.range().end.max(first.range().end) };
@@ -209,13 +209,12 @@ impl Playback {
             .filter_map(|pair| TimeRange::new(pair[0].range.end, pair[1].range.start))
             .filter_map(|gap| gap.intersection(&range))
             .collect();
-        let codecs = self.playable_codecs(stream.id, &first).await?;
         let start_offset_ms = asked.start.millis_since(range.start).max(0);
         Ok(Footage {
             range,
             start_offset_ms: u32::try_from(start_offset_ms).unwrap_or(u32::MAX),
             gaps,
-            codecs,
+            fragments,
         })
     }
 
@@ -249,7 +248,7 @@ impl Playback {
         let recent = archive.fragments(stream.id, &recent).await?;
         let longest_ms = recent.iter().map(|f| f.duration_ms).max().unwrap_or(newest.duration_ms);
         let origin = live::origin(&recent).unwrap_or(&newest);
-        let codecs = self.playable_codecs(stream.id, &newest).await?;
+        let codecs = self.playable_codecs(stream.id, std::slice::from_ref(&newest)).await?;
         Ok(Found {
             span: Span::Live {
                 origin: origin.start,
@@ -343,20 +342,31 @@ impl Playback {
         Ok(self.storage.archive.fragments(stream, &query).await?.pop())
     }
 
-    /// The codecs of a fragment's tracks that players can be handed.
+    /// The codecs of these fragments' tracks that players can be handed: each once, in the order of
+    /// their use, video first.
     async fn playable_codecs(
         &self,
         stream: StreamId,
-        fragment: &FragmentRecord,
+        fragments: &[FragmentRecord],
     ) -> Result<String, SessionError> {
-        let inits: Vec<_> =
-            self.inits_of(stream, fragment).await?.into_iter().map(played).collect();
-        let playable: Vec<&str> =
-            inits.iter().filter(|init| init.playable).map(|init| init.codecs.as_str()).collect();
-        if playable.is_empty() {
-            return Err(self.not_supported(stream, fragment, "HLS").await?.into());
+        let mut tracks = Vec::new();
+        for fragment in fragments {
+            tracks.extend(fragment.tracks.iter().filter(|track| track.is_video));
+            tracks.extend(fragment.tracks.iter().filter(|track| !track.is_video));
         }
-        Ok(playable.join(","))
+        let inits = self.playable_inits(stream, tracks).await?;
+        let mut codecs: Vec<&str> = Vec::new();
+        for (_, init) in &inits.0 {
+            if !codecs.contains(&init.codecs.as_str()) {
+                codecs.push(&init.codecs);
+            }
+        }
+        match fragments.first() {
+            Some(first) if codecs.is_empty() => {
+                Err(self.not_supported(stream, first, "HLS").await?.into())
+            }
+            _ => Ok(codecs.join(",")),
+        }
     }
 
     /// Says of a fragment's codecs that a protocol cannot carry them.
@@ -395,17 +405,19 @@ struct Footage {
     range: TimeRange,
     start_offset_ms: u32,
     gaps: Vec<TimeRange>,
-    codecs: String,
+    /// In the order of their starts; never empty.
+    fragments: Vec<FragmentRecord>,
 }
 
 impl Footage {
-    fn found(self, span: Span) -> Found {
+    /// What plays of it, in `codecs`.
+    fn found(self, span: Span, codecs: String) -> Found {
         Found {
             span,
             range: Some(self.range),
             start_offset_s: f64::from(self.start_offset_ms) / 1_000.0,
             gaps: self.gaps,
-            codecs: self.codecs,
+            codecs,
         }
     }
 }

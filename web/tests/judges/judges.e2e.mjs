@@ -180,12 +180,13 @@ test("a change of codec is listed", async (context) => {
   const stream = await service.stream("codecs");
   for (const protocol of ["HLS", "DASH"]) {
     await context.test(protocol, async () => {
-      const { url } = await service.session({
+      const { url, codecs } = await service.session({
         streamId: stream.id,
         protocol,
         start: stream.earliest,
         end: stream.latest,
       });
+      assert.match(codecs, /^avc1\.[0-9a-f]{6},mp4a\.40\.2,hvc1(\.[0-9A-Z]+)+$/);
       const { tracks } = await READERS[protocol](url);
       assert.equal(tracks.length, 2);
       for (const { seconds } of tracks) checkLength(seconds, videos.length, protocol);
