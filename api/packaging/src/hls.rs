@@ -35,7 +35,7 @@ pub struct LowLatency<'a> {
     pub parts: Vec<(usize, Vec<Part<'a>>)>,
     /// Segments that are not whole, by their parts. Their URIs and durations are not written.
     pub arriving: Vec<(Segment<'a>, Vec<Part<'a>>)>,
-    /// The part that comes next, where its URI is known.
+    /// The part that comes next.
     pub preload_hint: Option<Cow<'a, str>>,
     pub reports: Vec<RenditionReport<'a>>,
 }
@@ -120,8 +120,10 @@ const VERSION_WITHOUT_MAP: u32 = 3;
 /// EXT-X-SKIP needs 9 (draft-pantos-hls-rfc8216bis §8).
 const VERSION_WITH_SKIP: u32 = 9;
 
-/// How many part targets players stay behind the end (Apple HLS authoring specification, 14.3).
-const PARTS_HELD_BACK: u32 = 3;
+/// How many part targets players stay behind the end: at least 3 (Apple HLS authoring specification,
+/// 14.3). video.js takes a segment that is arriving for a whole one and begins that much nearer to the
+/// end: with 3 it runs dry in its first seconds.
+const PARTS_HELD_BACK: u32 = 4;
 
 /// What a segment's lines usually take, to reserve for them at once.
 const SEGMENT_LEN: usize = 48;

@@ -175,16 +175,36 @@ impl Listing {
 }
 
 /// A segment's parts as they are written.
-fn written_parts<'a>(entry: &Entry, parts: &[&Part]) -> Vec<hls::Part<'a>> {
+fn written_parts<'a>(listing: &Listing, entry: &Entry, parts: &[&Part]) -> Vec<hls::Part<'a>> {
     (0..)
         .zip(parts)
         .map(|(index, part)| hls::Part {
-            uri: PartName { segment: entry.name, index }.to_string().into(),
+            uri: part_name(listing, entry, index).to_string().into(),
             duration: part.duration,
             timescale: entry.timescale,
             independent: part.key,
         })
         .collect()
+}
+
+/// The first one bears the name that it was hinted at by.
+fn part_name(listing: &Listing, entry: &Entry, index: u32) -> PartName {
+    let segment = entry.name;
+    match listing.before(segment.number).filter(|_| index == 0) {
+        Some(number) => PartName::After { number, rendition: segment.rendition },
+        None => PartName::Of { segment, index },
+    }
+}
+
+/// The part that comes next: the first one of another segment where that behind which it comes has
+/// all of its own. `None` where the last one is not listed by parts.
+fn next_part(listing: &Listing, last: &Entry) -> Option<PartName> {
+    let (parts, state) = listing.parts(last)?;
+    if state == State::Arriving {
+        return Some(part_name(listing, last, u32::try_from(parts.len()).ok()?));
+    }
+    let number = listing.last()?;
+    Some(PartName::After { number, rendition: last.name.rendition })
 }
 
 /// How far another rendition is, if the session has it.
@@ -284,14 +304,9 @@ fn write_playlist(listing: &Listing, rendition: Rendition, skip: bool) -> Option
             let recent = kept.iter().enumerate().skip(from);
             let parts = recent.filter_map(|(index, entry)| {
                 let (parts, _) = listing.parts(entry)?;
-                Some((index - skipped, written_parts(entry, &parts)))
+                Some((index - skipped, written_parts(listing, entry, &parts)))
             });
-            let next = arriving.last().and_then(|entry| {
-                let (parts, state) = listing.parts(entry)?;
-                let index = u32::try_from(parts.len()).ok()?;
-                let name = PartName { segment: entry.name, index };
-                (state == State::Arriving).then(|| name.to_string().into())
-            });
+            let next = entries.last().and_then(|last| next_part(listing, last));
             let low_latency = LowLatency {
                 part_target_ms: MAX_PART_MS,
                 skip_until_s,
@@ -302,10 +317,10 @@ fn write_playlist(listing: &Listing, rendition: Rendition, skip: bool) -> Option
                     .zip(arriving)
                     .filter_map(|(segment, entry)| {
                         let (parts, _) = listing.parts(entry)?;
-                        Some((segment, written_parts(entry, &parts)))
+                        Some((segment, written_parts(listing, entry, &parts)))
                     })
                     .collect(),
-                preload_hint: next,
+                preload_hint: next.map(|name| name.to_string().into()),
                 reports: report(listing, rendition).into_iter().collect(),
             };
             MediaPlaylist {

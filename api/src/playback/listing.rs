@@ -6,8 +6,8 @@
 
 use super::segments::{MAX_JOINED, SegmentName, SilenceName};
 use super::token::{MediaToken, Span};
-use super::{Playback, Rendition, live};
-use crate::arriving::Fragment;
+use super::{MediaError, Playback, Rendition, live};
+use crate::arriving::{Fragment, Snapshot};
 use crate::id::StreamId;
 use crate::segment::TimeRange;
 use crate::storage::{
@@ -17,6 +17,8 @@ use crate::storage::{
 use lookback_packaging::{TrackInit, flac, silence};
 use lookback_wire::{FragmentNumber, Timestamp, TrackKind};
 use std::sync::Arc;
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::{Instant, timeout_at};
 
 /// A day of fragments of 1 s, and re-sent ones.
 pub const MAX_FRAGMENTS: usize = 100_000;
@@ -170,11 +172,7 @@ impl Playback {
                 (live::grown(fragments, newest), frame)
             }
             Span::Live { origin, number, target_duration_s } => {
-                let now = self.clock.now();
-                let window = self.live.of(token.session, (origin, number), now);
-                let mut window = window.lock().await;
-                let snapshot = self.arriving.snapshot(token.stream);
-                window.follow(archive.as_ref(), &snapshot, token.stream, now).await?;
+                let (window, snapshot) = self.window(token, (origin, number)).await?;
                 arriving.listed.clone_from(&window.arriving);
                 arriving.fragments = snapshot.fragments;
                 let frame = Frame::Live {
@@ -194,6 +192,48 @@ impl Playback {
         let tracks = listed.flat_map(|listed| &listed.fragment.tracks).chain(&sound);
         let inits = self.playable_inits(token.stream, tracks).await?;
         Ok(Listing { fragments, frame, inits, arriving, sound })
+    }
+
+    /// A live session's window as it is now, and what is arriving behind it.
+    async fn window(
+        &self,
+        token: &MediaToken,
+        origin: (Timestamp, FragmentNumber),
+    ) -> Result<(OwnedMutexGuard<live::Window>, Snapshot), StorageError> {
+        let now = self.clock.now();
+        let mut window = self.live.of(token.session, origin, now).lock_owned().await;
+        let snapshot = self.arriving.snapshot(token.stream);
+        window.follow(self.storage.archive.as_ref(), &snapshot, token.stream, now).await?;
+        Ok((window, snapshot))
+    }
+
+    /// What a live session lists behind a fragment; waited for where that is the last one.
+    pub(super) async fn listed_after(
+        &self,
+        token: &MediaToken,
+        number: FragmentNumber,
+        until: Instant,
+    ) -> Result<FragmentRecord, MediaError> {
+        let Span::Live { origin, number: first, .. } = token.span else {
+            return Err(MediaError::NotFound);
+        };
+        let mut changes = self.arriving.changes(token.stream);
+        loop {
+            changes.borrow_and_update();
+            {
+                let (window, _) = self.window(token, (origin, first)).await?;
+                let is_other = |listed: &&Listed| listed.fragment.number != number;
+                let mut listed = window.listed().skip_while(is_other);
+                listed.next().ok_or(MediaError::NotFound)?;
+                if let Some(next) = listed.next() {
+                    return Ok(next.fragment.clone());
+                }
+            }
+            match timeout_at(until, changes.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Err(MediaError::NotFound),
+            }
+        }
     }
 
     /// The initialization segments of tracks that players take, in the order of their use.
@@ -218,6 +258,22 @@ impl Playback {
 }
 
 impl Listing {
+    /// All of it, what is arriving at the end.
+    fn listed(&self) -> impl DoubleEndedIterator<Item = &Listed> {
+        self.fragments.iter().chain(&self.arriving.listed)
+    }
+
+    /// The fragment that is listed last.
+    pub fn last(&self) -> Option<FragmentNumber> {
+        self.listed().next_back().map(|listed| listed.fragment.number)
+    }
+
+    /// The fragment that is listed before another, among the last few.
+    pub fn before(&self, number: FragmentNumber) -> Option<FragmentNumber> {
+        let mut listed = self.listed().rev().skip_while(|listed| listed.fragment.number != number);
+        listed.nth(1).map(|listed| listed.fragment.number)
+    }
+
     /// The segments of a rendition. Where pictures have no sound, and other fragments have, there is
     /// silence in its place: else players would stop there.
     pub fn entries(&self, rendition: Rendition) -> Vec<Entry> {

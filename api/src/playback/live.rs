@@ -113,6 +113,11 @@ impl Window {
         }
     }
 
+    /// What is listed, whole or not, in its order.
+    pub fn listed(&self) -> impl Iterator<Item = &Listed> {
+        self.segments.iter().chain(&self.arriving)
+    }
+
     /// Appends what arrived since. `snapshot` is older than the archive's answers.
     pub async fn follow(
         &mut self,

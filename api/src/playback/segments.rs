@@ -40,7 +40,7 @@ pub struct SegmentName {
 impl SegmentName {
     pub fn push_to(self, text: &mut String) {
         self.push_stem(text);
-        text.push_str(self.suffix());
+        text.push_str(self.rendition.suffix());
     }
 
     /// The name without what it ends in.
@@ -54,28 +54,49 @@ impl SegmentName {
         }
     }
 
-    fn suffix(self) -> &'static str {
-        match self.rendition {
-            Rendition::Video => ".v.m4s",
-            Rendition::Audio => ".a.m4s",
+    fn parse_stem(stem: &str, rendition: Rendition) -> Result<Self, NoSegmentName> {
+        let (start, rest) = stem.split_once('-').ok_or(NoSegmentName)?;
+        let (number, count) = match rest.split_once('-') {
+            Some((number, count)) => (number, decimal(count)?),
+            None => (rest, 1),
+        };
+        if !(1..=MAX_JOINED).contains(&count) {
+            return Err(NoSegmentName);
         }
+        Ok(Self {
+            start: Timestamp::from_millis(decimal(start)?),
+            number: FragmentNumber(decimal(number)?),
+            count,
+            rendition,
+        })
     }
 }
 
-/// The name of a part of the segment of one fragment, its `index`th chunk from 0:
-/// `{start_ms}-{number}.{index}.v.m4s`, or `.a.m4s`.
+/// The name of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PartName {
-    /// Of one fragment.
-    pub segment: SegmentName,
-    pub index: u32,
+pub enum PartName {
+    /// Of the segment of one fragment, its `index`th chunk from 0: `{start_ms}-{number}.{index}.v.m4s`,
+    /// or `.a.m4s`.
+    Of { segment: SegmentName, index: u32 },
+    /// The first one of what a live session lists behind a fragment: `after-{number}.v.m4s`, or
+    /// `.a.m4s`. It can be named before anything of it is here.
+    After { number: FragmentNumber, rendition: Rendition },
 }
+
+const AFTER: &str = "after-";
 
 impl std::fmt::Display for PartName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut stem = String::new();
-        self.segment.push_stem(&mut stem);
-        write!(f, "{stem}.{}{}", self.index, self.segment.suffix())
+        match self {
+            Self::Of { segment, index } => {
+                let mut stem = String::new();
+                segment.push_stem(&mut stem);
+                write!(f, "{stem}.{index}{}", segment.rendition.suffix())
+            }
+            Self::After { number, rendition } => {
+                write!(f, "{AFTER}{}{}", number.0, rendition.suffix())
+            }
+        }
     }
 }
 
@@ -83,14 +104,34 @@ impl FromStr for PartName {
     type Err = NoSegmentName;
 
     fn from_str(text: &str) -> Result<Self, NoSegmentName> {
-        let (stem, rest) = text.split_once('.').ok_or(NoSegmentName)?;
-        let (index, suffix) = rest.split_once('.').ok_or(NoSegmentName)?;
-        let segment: SegmentName = format!("{stem}.{suffix}").parse()?;
+        let (stem, rendition) = split_suffix(text)?;
+        if let Some(number) = stem.strip_prefix(AFTER) {
+            return Ok(Self::After { number: FragmentNumber(decimal(number)?), rendition });
+        }
+        let (stem, index) = stem.split_once('.').ok_or(NoSegmentName)?;
+        let segment = SegmentName::parse_stem(stem, rendition)?;
         if segment.count > 1 {
             return Err(NoSegmentName);
         }
-        Ok(Self { segment, index: decimal(index)? })
+        Ok(Self::Of { segment, index: decimal(index)? })
     }
+}
+
+impl Rendition {
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Video => ".v.m4s",
+            Self::Audio => ".a.m4s",
+        }
+    }
+}
+
+/// A name without what it ends in, and the rendition that this says.
+fn split_suffix(text: &str) -> Result<(&str, Rendition), NoSegmentName> {
+    [Rendition::Video, Rendition::Audio]
+        .into_iter()
+        .find_map(|rendition| Some((text.strip_suffix(rendition.suffix())?, rendition)))
+        .ok_or(NoSegmentName)
 }
 
 /// Appends a number: a day's playlist has 170,000, and formatting is most of its cost.
@@ -149,25 +190,8 @@ impl FromStr for SegmentName {
     type Err = NoSegmentName;
 
     fn from_str(text: &str) -> Result<Self, NoSegmentName> {
-        let (stem, rendition) = if let Some(stem) = text.strip_suffix(".v.m4s") {
-            (stem, Rendition::Video)
-        } else {
-            (text.strip_suffix(".a.m4s").ok_or(NoSegmentName)?, Rendition::Audio)
-        };
-        let (start, rest) = stem.split_once('-').ok_or(NoSegmentName)?;
-        let (number, count) = match rest.split_once('-') {
-            Some((number, count)) => (number, decimal(count)?),
-            None => (rest, 1),
-        };
-        if !(1..=MAX_JOINED).contains(&count) {
-            return Err(NoSegmentName);
-        }
-        Ok(Self {
-            start: Timestamp::from_millis(decimal(start)?),
-            number: FragmentNumber(decimal(number)?),
-            count,
-            rendition,
-        })
+        let (stem, rendition) = split_suffix(text)?;
+        Self::parse_stem(stem, rendition)
     }
 }
 
@@ -220,9 +244,26 @@ impl Playback {
     /// A part of a fragment that is arriving, or that was not long ago. One that is next is waited
     /// for.
     pub async fn part(&self, token: &MediaToken, name: PartName) -> Result<Bytes, MediaError> {
-        let mut changes = self.arriving.changes(token.stream);
-        let PartName { segment, index } = name;
         let until = Instant::now() + MAX_PART_WAIT;
+        match name {
+            PartName::Of { segment, index } => self.part_of(token, segment, index, until).await,
+            PartName::After { number, rendition } => {
+                let next = self.listed_after(token, number, until).await?;
+                let segment =
+                    SegmentName { start: next.start, number: next.number, count: 1, rendition };
+                self.part_of(token, segment, 0, until).await
+            }
+        }
+    }
+
+    async fn part_of(
+        &self,
+        token: &MediaToken,
+        segment: SegmentName,
+        index: u32,
+        until: Instant,
+    ) -> Result<Bytes, MediaError> {
+        let mut changes = self.arriving.changes(token.stream);
         loop {
             changes.borrow_and_update();
             match self.arriving.fragment(token.stream, segment.number) {
@@ -236,7 +277,7 @@ impl Playback {
                         return Err(MediaError::NotFound);
                     }
                 }
-                _ => return self.kept_part(token, name).await,
+                _ => return self.kept_part(token, segment, index).await,
             }
             match timeout_at(until, changes.changed()).await {
                 Ok(Ok(())) => {}
@@ -258,13 +299,18 @@ impl Playback {
         }
     }
 
-    async fn kept_part(&self, token: &MediaToken, name: PartName) -> Result<Bytes, MediaError> {
-        let fragment = self.kept(token, name.segment).await?.ok_or(MediaError::Refused)?;
-        let (init, chunks) = self.kept_track(token, &fragment, name.segment.rendition).await?;
+    async fn kept_part(
+        &self,
+        token: &MediaToken,
+        segment: SegmentName,
+        wanted: u32,
+    ) -> Result<Bytes, MediaError> {
+        let fragment = self.kept(token, segment).await?.ok_or(MediaError::Refused)?;
+        let (init, chunks) = self.kept_track(token, &fragment, segment.rendition).await?;
         let mut start = 0;
         for (index, chunk) in (0..).zip(mp4::split_chunks(&chunks)) {
             let len = chunk.head.len() + chunk.samples.len();
-            if index == name.index {
+            if index == wanted {
                 return self.played_chunks(&init, chunks.slice(start..start + len)).await;
             }
             start += len;
@@ -407,10 +453,29 @@ mod tests {
             assert_eq!(text, expected);
             assert_eq!(text.parse(), Ok(name));
         }
-        let part = PartName { segment: name, index: 12 };
-        assert_eq!(part.to_string(), "1795329502534-18446744073709551615.12.a.m4s");
-        assert_eq!(part.to_string().parse(), Ok(part));
-        for bad in ["1-2.v.m4s", "1-2..v.m4s", "1-2.+1.v.m4s", "1-2-3.1.v.m4s", "1-2.1.m4s"] {
+        let after = PartName::After { number: name.number, rendition: Rendition::Video };
+        for (part, expected) in [
+            (
+                PartName::Of { segment: name, index: 12 },
+                "1795329502534-18446744073709551615.12.a.m4s",
+            ),
+            (after, "after-18446744073709551615.v.m4s"),
+        ] {
+            assert_eq!(part.to_string(), expected);
+            assert_eq!(expected.parse(), Ok(part));
+            assert_eq!(expected.parse::<SegmentName>(), Err(NoSegmentName));
+        }
+        for bad in [
+            "1-2.v.m4s",
+            "1-2..v.m4s",
+            "1-2.+1.v.m4s",
+            "1-2-3.1.v.m4s",
+            "1-2.1.m4s",
+            "after-.v.m4s",
+            "after--1.v.m4s",
+            "after-1.0.v.m4s",
+            "after-1.m4s",
+        ] {
             assert_eq!(bad.parse::<PartName>(), Err(NoSegmentName), "{bad}");
         }
         for bad in [

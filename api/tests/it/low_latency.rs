@@ -131,7 +131,7 @@ fn parts_are_handed_on_while_their_fragment_arrives() {
     assert!(before.contains("#EXT-X-PART-INF:PART-TARGET=0.54\n"), "{before}");
     assert!(
         before.contains(
-            "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=1.62,CAN-SKIP-UNTIL=6\n"
+            "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=2.16,CAN-SKIP-UNTIL=6\n"
         ),
         "{before}"
     );
@@ -174,18 +174,32 @@ fn parts_are_handed_on_while_their_fragment_arrives() {
     let parts: Vec<_> = lines(&after, "#EXT-X-PART:").iter().map(|l| quoted(l, "URI")).collect();
     assert!(parts.ends_with(&[quoted(newest, "URI"), &hint]), "{after}");
 
+    assert_eq!(live.status(&hint.replace(".1.", ".2.")), 404);
+
+    // Between two segments the hint names the first part of the next, which is listed under it.
+    let hint = quoted(lines(&after, "#EXT-X-PRELOAD-HINT:TYPE=PART")[0], "URI").to_owned();
+    let next = live.ask(&hint);
+    thread::sleep(Duration::from_millis(300));
+    assert!(!next.is_finished(), "nothing of it has arrived");
+    live.send(0, FIRST_PART);
+    let (status, next, _) = next.join().unwrap();
+    assert_eq!(status, 200);
+    assert!(next.ends_with(&live.frames()[..13].concat()));
+    let arriving = live.playlist("?_HLS_msn=5&_HLS_part=0");
+    assert_eq!(quoted(lines(&arriving, "#EXT-X-PART:").last().unwrap(), "URI"), hint);
+    assert_eq!(live.status("after-1.v.m4s"), 404, "no fragment of the session");
+
     // What nobody may wait for (draft-pantos-hls-rfc8216bis §6.2.5.2), and what nothing comes for.
     for (query, status) in [
         ("_HLS_part=0", 400),
         ("_HLS_msn=x", 400),
-        ("_HLS_msn=7", 400),
-        ("_HLS_msn=5&_HLS_part=6", 400),
+        ("_HLS_msn=8", 400),
+        ("_HLS_msn=5&_HLS_part=7", 400),
         ("_HLS_msn=2&_HLS_part=77", 200),
         ("_HLS_msn=5", 503),
     ] {
         assert_eq!(live.status(&format!("video.m3u8?{query}")), status, "{query}");
     }
-    assert_eq!(live.status(&hint.replace(".1.", ".2.")), 404);
 }
 
 #[test]

@@ -22,7 +22,7 @@ export interface DeckEvents {
   failed(deck: Deck, why: string): void;
 }
 
-/** How far behind the newest part live plays: what the service's playlists ask for, three parts. */
+/** How far behind the newest part live plays: three parts, the least that Apple's authoring rules allow. */
 const LIVE_SYNC_SECONDS = 1.62;
 /** Live that is behind by more than this many seconds beyond that comes nearer, at that speed. */
 const CATCH_UP = [
