@@ -81,12 +81,15 @@ pub struct Playback {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Kinesis {
-    /// Of one fragment; up to four of an upload are in memory at once.
+    /// Of one fragment.
     pub max_fragment_bytes: u64,
     /// From a fragment's earliest frame to its latest.
     pub max_fragment_seconds: u32,
     /// Of one upload.
     pub max_tracks: usize,
+    /// What all uploads together may hold in memory before it is on the disk. Beyond half of it,
+    /// uploads that hold more than their share are refused, and send again.
+    pub max_unkept_bytes: u64,
     /// Whether clients are held to the rates that the service of Amazon has: calls and fragments a
     /// second, bytes a second, connections of a stream.
     pub quotas: bool,
@@ -139,6 +142,8 @@ impl Default for Kinesis {
             max_fragment_bytes: 50 << 20,
             max_fragment_seconds: 20,
             max_tracks: 3,
+            // 2,000 cameras of 4 Mbit/s whose fragments last 2 s hold a quarter of it.
+            max_unkept_bytes: 2 << 30,
             quotas: false,
         }
     }
@@ -181,9 +186,13 @@ impl Config {
             return Err(ConfigError::Value { key: "workers", value: "0".into(), cause });
         }
         let Kinesis { max_fragment_bytes, max_fragment_seconds, max_tracks, .. } = self.kinesis;
+        let Kinesis { max_unkept_bytes, .. } = self.kinesis;
+        let least_unkept_bytes = max_fragment_bytes.saturating_mul(4);
         let bounds = [
-            // Four of them for each of a thousand cameras have to fit into memory.
+            // All of one is in memory before any of it is written.
             ("kinesis.max_fragment_bytes", max_fragment_bytes, 64 << 10, 100 << 20),
+            // In the half that is anyone's, one of the largest that arrives and one on its way.
+            ("kinesis.max_unkept_bytes", max_unkept_bytes, least_unkept_bytes, 1 << 40),
             // A block's time counts from its cluster's in 16 bits of milliseconds.
             ("kinesis.max_fragment_seconds", max_fragment_seconds.into(), 1, 30),
             // What the archive keeps of one fragment.
@@ -344,6 +353,8 @@ mod tests {
         assert!(!with(&|c| c.kinesis.max_tracks = 4));
         assert!(!with(&|c| c.kinesis.max_fragment_seconds = 0));
         assert!(!with(&|c| c.kinesis.max_fragment_bytes = 1 << 40));
+        assert!(!with(&|c| c.kinesis.max_unkept_bytes = 199 << 20));
+        assert!(with(&|c| c.kinesis.max_unkept_bytes = 200 << 20));
         assert!(with(&|c| c.public_url = Some("https://cam.example:8443".into())));
         for url in ["cam.example", "https://", "https://cam.example/", "https://a@cam.example"] {
             assert!(!with(&|c| c.public_url = Some(url.into())), "{url}");

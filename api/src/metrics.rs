@@ -35,6 +35,8 @@ pub struct Metrics {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gauges {
     pub uploads_open: u64,
+    /// In memory, before it is on the disk.
+    pub unkept_bytes: u64,
     /// For media.
     pub room_bytes: u64,
     /// Whether a fragment found the disk full just now.
@@ -77,6 +79,12 @@ impl Metrics {
             "gauge",
             "PutMedia connections that are open.",
             &[("", gauges.uploads_open)],
+        );
+        family(
+            "lookback_unkept_bytes",
+            "gauge",
+            "Bytes of media in memory that are not on the disk yet.",
+            &[("", gauges.unkept_bytes)],
         );
         family(
             "lookback_room_bytes",

@@ -4,7 +4,7 @@ use crate::access_key::AccessKeys;
 use crate::arriving::Arriving;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::ingest::Uploads;
+use crate::ingest::{Unkept, Uploads};
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::playback::Playback;
@@ -27,6 +27,7 @@ pub struct Service {
     pub access_keys: AccessKeys,
     pub sign_ins: SignIns,
     pub uploads: Uploads,
+    pub unkept: Unkept,
     pub arriving: Arc<Arriving>,
     pub throttle: Throttle,
     pub playback: Playback,

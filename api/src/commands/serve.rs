@@ -6,7 +6,7 @@ use crate::arriving::Arriving;
 use crate::clock::Clock;
 use crate::config::{Config, LogFormat, Network, Tls};
 use crate::http::{self, Certificates};
-use crate::ingest::Uploads;
+use crate::ingest::{Unkept, Uploads};
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::playback::Playback;
@@ -198,6 +198,7 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
     let throttle = Throttle::new(config.kinesis.quotas);
     let access_keys = AccessKeys::new(&keys);
     let retention = Arc::new(Retention::new(storage.clone(), clock.clone()));
+    let unkept = Unkept::new(config.kinesis.max_unkept_bytes);
     let service = Arc::new(Service {
         config,
         clock,
@@ -207,6 +208,7 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
         access_keys,
         sign_ins,
         uploads: Uploads::default(),
+        unkept,
         arriving,
         throttle,
         playback,

@@ -4,8 +4,10 @@ pub mod announce;
 pub mod metadata;
 pub mod receive;
 pub mod timeline;
+pub mod unkept;
 pub mod upload;
 pub mod uploads;
 
+pub use unkept::Unkept;
 pub use upload::Upload;
 pub use uploads::Uploads;

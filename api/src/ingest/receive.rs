@@ -2,6 +2,7 @@
 
 use super::metadata::Metadata;
 use super::timeline::{ProducerSession, Timecodes};
+use super::unkept::Room;
 use super::upload::{Arrival, Output, Phase, Upload, UploadFacts};
 use super::uploads::MAX_SESSIONS_PER_STREAM;
 use crate::access::{Action, Decision, Principal};
@@ -123,8 +124,14 @@ pub async fn receive<E: Display>(
     // What a client sends before this waits in its socket.
     let mut read_from = Instant::now();
     let mut feed = service.arriving.feed(grant.stream);
+    let mut share = service.unkept.share();
 
     loop {
+        let room = share.set(upload.arriving_bytes(), upload.in_flight_bytes());
+        upload.let_run_ahead(room == Room::Ahead);
+        if room == Room::Over {
+            upload.refuse_for_memory(now());
+        }
         upload.tick(now());
         for arrival in upload.take_arrivals() {
             match arrival {

@@ -19,10 +19,15 @@ use lookback_wire::{
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
+use twox_hash::XxHash3_128;
 
-/// Fragments on their way to the disk. One of 50 MB each: what a connection holds in memory is
-/// bounded by this and the fragment that is arriving.
+/// Fragments of one upload on their way to the disk, where [`unkept`](super::unkept) leaves it room to
+/// run ahead.
 pub const MAX_IN_FLIGHT: usize = 4;
+/// Frames of one fragment: 20 s of 240 pictures and 1,000 packets of audio a second are below it.
+const MAX_FRAMES: usize = 32_768;
+/// What keeping track of a frame takes beside its bytes, which may be as few as one.
+const FRAME_OVERHEAD_BYTES: u64 = 256;
 /// Silence after which IDLE is sent, again and again.
 const IDLE_EVERY_MS: i64 = 10_000;
 /// Silence after which the upload is ended, as the service does that producers were made for.
@@ -87,8 +92,12 @@ pub struct Upload {
     fragment: Option<OpenFragment>,
     /// Of the fragment that is open, or of the next one.
     tags: Vec<SimpleTag>,
-    /// Timecodes and numbers of the fragments that the archive has not answered.
-    in_flight: VecDeque<(u64, FragmentNumber)>,
+    /// The fragments that the archive has not answered.
+    in_flight: VecDeque<InFlight>,
+    /// Held in memory of what arrived since the last fragment ended.
+    arriving_bytes: u64,
+    /// Whether more may be read while fragments are on their way.
+    may_run_ahead: bool,
     outputs: VecDeque<Output>,
     arrivals: Vec<Arrival>,
     input: Input,
@@ -134,6 +143,13 @@ struct Tracks {
     segment_uid: Option<[u8; 16]>,
 }
 
+#[derive(Debug)]
+struct InFlight {
+    timecode: u64,
+    number: FragmentNumber,
+    bytes: u64,
+}
+
 struct OpenFragment {
     timecode: u64,
     number: FragmentNumber,
@@ -141,7 +157,10 @@ struct OpenFragment {
     placed: Placed,
     /// By track, in the order of the header.
     chunks: Vec<Vec<Chunk>>,
-    hash: digest::Context,
+    frames: usize,
+    /// Tells a re-sent fragment from another of the same start. Who could find a collision can only
+    /// have fragments of his own taken for each other, so it is chosen for its speed.
+    hash: XxHash3_128,
 }
 
 impl Upload {
@@ -161,6 +180,8 @@ impl Upload {
             fragment: None,
             tags: Vec::new(),
             in_flight: VecDeque::new(),
+            arriving_bytes: 0,
+            may_run_ahead: true,
             outputs: VecDeque::new(),
             arrivals: Vec::new(),
             input: Input::Read,
@@ -181,6 +202,7 @@ impl Upload {
         self.idle_acks = 0;
         match &mut self.input {
             Input::Read => {
+                self.arriving_bytes = self.arriving_bytes.saturating_add(bytes.len() as u64);
                 self.reader.push(bytes);
                 self.read(now);
             }
@@ -208,13 +230,13 @@ impl Upload {
     /// The client is gone, or the service is on its way down: the unfinished fragment is dropped,
     /// and what is whole is still kept.
     pub fn close(&mut self) {
-        self.fragment = None;
+        self.forget();
         self.over();
     }
 
     /// The client does not behave: its connection is to be dropped.
     pub fn drop_client(&mut self) {
-        self.fragment = None;
+        self.forget();
         self.input = Input::Broken;
     }
 
@@ -229,9 +251,23 @@ impl Upload {
         }
     }
 
+    /// There is no memory for the fragment that is arriving: the client is to send it again.
+    pub fn refuse_for_memory(&mut self, now: Timestamp) {
+        if self.input == Input::Read {
+            tracing::warn!(stream = %self.facts.stream, "an upload is refused for want of memory");
+            let begun = self.fragment.as_ref().map(|begun| (begun.timecode, begun.number));
+            self.fail(ErrorId::ArchivalError, begun, now);
+        }
+    }
+
+    /// Says whether more may be read while fragments are on their way to the disk.
+    pub fn let_run_ahead(&mut self, may: bool) {
+        self.may_run_ahead = may;
+    }
+
     /// What became of the oldest fragment that is on its way.
     pub fn stored(&mut self, result: &Result<Appended, StorageError>, now: Timestamp) {
-        let Some((timecode, number)) = self.in_flight.pop_front() else { return };
+        let Some(InFlight { timecode, number, .. }) = self.in_flight.pop_front() else { return };
         match result {
             Ok(Appended::Stored(number) | Appended::Duplicate(number)) => {
                 // Once a fragment is lost, an acknowledgement of a later one would let the producer
@@ -257,7 +293,7 @@ impl Upload {
 
     /// Lets time pass. To be called at [`Upload::deadline`], sooner does no harm.
     pub fn tick(&mut self, now: Timestamp) {
-        if self.in_flight.len() >= MAX_IN_FLIGHT {
+        if self.is_held_off() {
             // The client is silent because it is not listened to.
             self.heard_at = now;
         }
@@ -310,6 +346,16 @@ impl Upload {
         self.fragment.as_ref().map(|fragment| fragment.number)
     }
 
+    /// Bytes in memory of the fragment that is arriving, the reader's included.
+    pub fn arriving_bytes(&self) -> u64 {
+        self.arriving_bytes
+    }
+
+    /// Bytes in memory of the fragments that are on their way to the disk.
+    pub fn in_flight_bytes(&self) -> u64 {
+        self.in_flight.iter().map(|fragment| fragment.bytes).sum()
+    }
+
     pub fn next_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
@@ -324,8 +370,13 @@ impl Upload {
 
     /// Whether bytes are to be read now; else the client is let wait.
     pub fn wants_bytes(&self) -> bool {
-        self.in_flight.len() < MAX_IN_FLIGHT
-            && matches!(self.input, Input::Read | Input::Discard { .. })
+        !self.is_held_off() && matches!(self.input, Input::Read | Input::Discard { .. })
+    }
+
+    /// Whether fragments have to be kept before more is read.
+    fn is_held_off(&self) -> bool {
+        let most = if self.may_run_ahead { MAX_IN_FLIGHT } else { 1 };
+        self.in_flight.len() >= most
     }
 
     /// What to know when this producer connects again.
@@ -403,7 +454,7 @@ impl Upload {
                 }
             },
             Event::FragmentStart { timecode } => self.start_fragment(timecode, now),
-            Event::Frame(frame) => self.add(frame),
+            Event::Frame(frame) => self.add(frame, now),
             // Its size is bounded by the reader, which counts tags for each fragment.
             Event::Tag(tag) => self.tags.push(tag),
             Event::FragmentEnd { next_timecode } => {
@@ -432,16 +483,24 @@ impl Upload {
             arrived_at: now,
             placed,
             chunks: vec![Vec::new(); tracks.inits.len()],
-            hash: digest::Context::new(&digest::SHA256),
+            frames: 0,
+            hash: XxHash3_128::new(),
         });
     }
 
-    fn add(&mut self, frame: Frame) {
+    fn add(&mut self, frame: Frame, now: Timestamp) {
         let (Some(tracks), Some(fragment)) = (&mut self.tracks, &mut self.fragment) else { return };
+        if fragment.frames >= MAX_FRAMES {
+            let begun = (fragment.timecode, fragment.number);
+            self.fail(ErrorId::MaxFragmentSizeReached, Some(begun), now);
+            return;
+        }
+        fragment.frames += 1;
+        self.arriving_bytes = self.arriving_bytes.saturating_add(FRAME_OVERHEAD_BYTES);
         let Some(track) = tracks.numbers.iter().position(|&number| number == frame.track) else {
             return;
         };
-        frame.payload.parts().iter().for_each(|part| fragment.hash.update(part));
+        frame.payload.parts().iter().for_each(|part| fragment.hash.write(part));
         let scale_ns = tracks.timecode_scale_ns;
         let chunks = tracks.packager.push(TimedFrame {
             track,
@@ -471,7 +530,10 @@ impl Upload {
             Some(whole) => {
                 self.outputs.push_back(Output::Ack(Ack::Received { timecode, number }));
                 self.outputs.push_back(Output::Append(Box::new(whole)));
-                self.in_flight.push_back((timecode, number));
+                // What is left of the piece that it ended in, at most a receive buffer, is not told
+                // apart from it.
+                let bytes = std::mem::take(&mut self.arriving_bytes);
+                self.in_flight.push_back(InFlight { timecode, number, bytes });
             }
             None => self.fail(ErrorId::InvalidMkvData, Some((timecode, number)), now),
         }
@@ -480,10 +542,8 @@ impl Upload {
     /// `fragment`: the timecode and the number of the one that it concerns. Producers take an ERROR
     /// without them for one of what they send just now.
     fn fail(&mut self, error: ErrorId, fragment: Option<(u64, FragmentNumber)>, now: Timestamp) {
-        // Nothing of what is half read is needed any more.
-        self.fragment = None;
+        self.forget();
         self.tracks = None;
-        self.reader = Reader::new(self.facts.limits.clone());
         if !self.has_failed {
             self.has_failed = true;
             let (timecode, number) = fragment.unzip();
@@ -493,6 +553,13 @@ impl Upload {
             self.input = Input::Discard { since: now, bytes: 0 };
         }
         self.settle();
+    }
+
+    /// Drops what is half read.
+    fn forget(&mut self) {
+        self.fragment = None;
+        self.arriving_bytes = 0;
+        self.reader = Reader::new(self.facts.limits.clone());
     }
 
     /// Sends the ERROR when nothing before it is unanswered.
@@ -563,8 +630,6 @@ impl OpenFragment {
         // What is seen decides where the fragment lies; sound alone, where there is no picture.
         let lead = spans.iter().find(|span| span.is_video).or(spans.first())?;
         let (start, end) = (lead.start(), lead.end());
-        let mut payload_hash = [0; 16];
-        payload_hash.copy_from_slice(self.hash.finish().as_ref().get(..16)?);
         Some(NewFragment {
             stream,
             number: self.number,
@@ -572,7 +637,7 @@ impl OpenFragment {
             duration_ms: u32::try_from(end.millis_since(start)).unwrap_or(u32::MAX).max(1),
             capture_start: self.placed.capture,
             arrived_at: self.arrived_at,
-            payload_hash,
+            payload_hash: self.hash.finish_128().to_be_bytes(),
             tracks: spans,
             inits,
             body,
@@ -591,6 +656,7 @@ fn init_id(stored: &[u8]) -> InitId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingest::unkept::{MAX_AHEAD_BYTES, Room, Unkept};
     use lookback_wire::matroska::writer;
     use lookback_wire::{Track, UploadHeader};
 
@@ -671,6 +737,7 @@ mod tests {
         End,
         Lost,
         Revoke(ErrorId),
+        LackMemory,
     }
     use Step::*;
 
@@ -742,6 +809,7 @@ mod tests {
                 End => upload.end(now),
                 Lost => upload.close(),
                 Revoke(reason) => upload.revoke(reason, now),
+                LackMemory => upload.refuse_for_memory(now),
             }
             while let Some(output) = upload.next_output() {
                 lines.push(line(&output).replace(&NOW.to_string()[..7], "NOW"));
@@ -897,6 +965,86 @@ mod tests {
                 "ended",
             ],
         );
+    }
+
+    #[test]
+    fn what_there_is_no_memory_for_is_sent_again() {
+        let [before, arriving] = [fragment(0), fragment(1_000)];
+        check(
+            vec![Push([video(), before, arriving].concat()), LackMemory, Stored, End],
+            &[
+                "buffering 0 1",
+                "received 0 1",
+                "append NOW000000 +1000 ms, 2 chunks",
+                "buffering 1000 2",
+                "persisted 0 70",
+                "error 5001 at 1000 2",
+                "ended",
+            ],
+        );
+        let mut upload = upload(Timecodes::Absolute);
+        let now = Timestamp::from_millis(NOW);
+        upload.push([video(), fragment(0)].concat().into(), now);
+        assert!(upload.arriving_bytes() > 0);
+        upload.refuse_for_memory(now);
+        assert_eq!((upload.arriving_bytes(), upload.in_flight_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn frames_of_a_byte_are_bounded() {
+        let mut body = [video(), fragment(0)].concat();
+        let payload = Payload::from(vec![1]);
+        let frame = [&writer::simple_block(1, 1_000, false, &payload)[..], &[1]].concat();
+        body.extend(frame.repeat(MAX_FRAMES - 10));
+        check(vec![Push(body.clone()), Lost], &["buffering 0 1", "ended"]);
+        body.extend(frame);
+        check(vec![Push(body), Lost], &["buffering 0 1", "error 4001 at 0 1", "ended"]);
+    }
+
+    /// Many uploads that send all they may, to a disk that keeps one fragment in a while.
+    #[test]
+    fn what_is_in_memory_is_bounded_and_all_is_kept() {
+        const UPLOADS: usize = 20;
+        const FRAGMENTS: u64 = 4;
+        let now = Timestamp::from_millis(NOW);
+        let mut body = video();
+        for timecode in 0..FRAGMENTS {
+            body.extend(writer::cluster(timecode * 100));
+            let payload = Payload::from(vec![7; 1 << 20]);
+            body.extend(writer::simple_block(1, 0, true, &payload));
+            body.extend(payload.to_bytes());
+        }
+        body.extend(end_of_fragment());
+        let body = Bytes::from(body);
+        let unkept = Unkept::new(1 << 30);
+        let mut uploads: Vec<_> = (0..UPLOADS)
+            .map(|_| (upload(Timecodes::Absolute), body.clone(), unkept.share()))
+            .collect();
+        let mut disk: VecDeque<(usize, NewFragment)> = VecDeque::new();
+        let (mut kept, mut most) = (0, 0);
+        while kept < UPLOADS as u64 * FRAGMENTS {
+            for (index, (upload, rest, share)) in uploads.iter_mut().enumerate() {
+                let room = share.set(upload.arriving_bytes(), upload.in_flight_bytes());
+                upload.let_run_ahead(room == Room::Ahead);
+                if upload.wants_bytes() {
+                    let piece = rest.split_to(rest.len().min(64 << 10));
+                    upload.push(Bytes::copy_from_slice(&piece), now);
+                }
+                let appends = std::iter::from_fn(|| upload.next_output());
+                disk.extend(appends.filter_map(|output| match output {
+                    Output::Append(fragment) => Some((index, *fragment)),
+                    Output::Ack(_) => None,
+                }));
+            }
+            most = disk.iter().map(|(_, f)| f.body.len()).sum::<usize>().max(most);
+            if let Some((index, fragment)) = disk.pop_front() {
+                uploads[index].0.stored(&Ok(Appended::Stored(fragment.number)), now);
+                kept += 1;
+            }
+        }
+        // All that was under way when the bound was reached goes on to the end of its fragment.
+        let bound = MAX_AHEAD_BYTES as usize + (UPLOADS << 20);
+        assert!((32 << 20..bound).contains(&most), "{most} bytes");
     }
 
     #[test]
