@@ -306,8 +306,7 @@ fn commit(writer: &mut Writer, group: Vec<Append>, shared: &Shared) {
         waiting.push((append.fragment.stream, append.answer, append._room));
         fragments.push(append.fragment);
     }
-    let written = writer.write(&fragments);
-    drop(fragments);
+    let written = writer.write(fragments);
     let answers = writer.publish(written);
     for ((stream, waits, _room), answer) in waiting.into_iter().zip(answers) {
         if let Ok(Appended::Stored(number)) = answer {

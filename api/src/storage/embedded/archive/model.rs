@@ -186,7 +186,7 @@ proptest! {
                         chunk_lens: Vec::new(),
                         metadata: Bytes::new(),
                     };
-                    let written = writer.write(std::slice::from_ref(&fragment));
+                    let written = writer.write(vec![fragment.clone()]);
                     let answer = writer.publish(written).remove(0).unwrap();
                     let same = model.kept.iter().find(|f| {
                         f.stream == fragment.stream && f.start == start && f.payload == *payload

@@ -102,7 +102,7 @@ impl Machine {
                 continue;
             }
             let group: Vec<_> = (0..1 + self.chance.below(5)).map(|_| self.fragment()).collect();
-            let written = writer.write(&group);
+            let written = writer.write(group.clone());
             // The power may also go after the files are durable, before the index is.
             if self.disk.is_off() || self.chance.percent(2) {
                 return;
@@ -319,7 +319,7 @@ fn a_full_disk_keeps_nothing_half() {
         let mut writer = Writer::new(disk, index.clone(), ROOT.into(), SMALL, 0, 0);
         let mut append = |machine: &mut Machine| {
             let group: Vec<_> = (0..4).map(|_| machine.fragment()).collect();
-            let written = writer.write(&group);
+            let written = writer.write(group.clone());
             let answers = writer.publish(written);
             group.into_iter().zip(answers).collect::<Vec<_>>()
         };

@@ -81,7 +81,10 @@ struct Work {
     is_new: bool,
     dir_is_durable: bool,
     base: u64,
-    parts: Vec<Bytes>,
+    /// What is to be written, and gone when it is.
+    fragments: Vec<NewFragment>,
+    /// Of their bodies.
+    bytes: u64,
     inits: HashSet<InitId>,
     first_arrival: Timestamp,
     newest_arrival: Timestamp,
@@ -137,26 +140,28 @@ impl Writer {
     }
 
     /// Writes the fragments and syncs their files. The answers come from [`Writer::publish`].
-    pub fn write(&mut self, fragments: &[NewFragment]) -> Written {
+    pub fn write(&mut self, fragments: Vec<NewFragment>) -> Written {
         let mut works: Vec<Work> = Vec::new();
         let mut current: HashMap<StreamId, usize> = HashMap::new();
         let mut seen: HashMap<(StreamId, Timestamp, [u8; 16]), usize> = HashMap::new();
         let mut outcomes = Vec::with_capacity(fragments.len());
         let room = self.disk.room(&self.root, self.min_free_bytes);
         let mut room = room.map_err(|error| io_error(&self.root, &error));
-        for (position, fragment) in fragments.iter().enumerate() {
+        for (position, fragment) in fragments.into_iter().enumerate() {
             let identity = (fragment.stream, fragment.start, fragment.payload_hash);
             let known = match seen.get(&identity) {
                 Some(&earlier) => Some(Outcome::SameAs(earlier)),
-                None => self.judge(fragment, &mut room).transpose().map(Outcome::Known),
+                None => self.judge(&fragment, &mut room).transpose().map(Outcome::Known),
             };
             outcomes.push(known.unwrap_or_else(|| {
                 seen.insert(identity, position);
-                let work = self.work_for(&mut works, &mut current, fragment);
+                let work = self.work_for(&mut works, &mut current, &fragment);
+                let number = fragment.number;
                 if let Some(work) = works.get_mut(work) {
-                    work.add(fragment);
+                    work.bytes += fragment.body.len() as u64;
+                    work.fragments.push(fragment);
                 }
-                Outcome::In(work, fragment.number)
+                Outcome::In(work, number)
             }));
         }
         let disk = self.disk.clone();
@@ -213,7 +218,7 @@ impl Writer {
         if let Some(&position) = current.get(&stream)
             && let Some(work) = works.get_mut(position)
         {
-            if !full(work.update.len, work.first_arrival, None) {
+            if !full(work.base + work.bytes, work.first_arrival, None) {
                 return position;
             }
             work.update.state = FileState::Sealed;
@@ -349,7 +354,8 @@ impl Work {
             is_new: false,
             dir_is_durable: true,
             base: open.len,
-            parts: Vec::new(),
+            fragments: Vec::new(),
+            bytes: 0,
             inits: open.inits.clone(),
             first_arrival: open.first_arrival,
             newest_arrival: open.newest_arrival,
@@ -371,7 +377,8 @@ impl Work {
             is_new: true,
             dir_is_durable,
             base: 0,
-            parts: Vec::new(),
+            fragments: Vec::new(),
+            bytes: 0,
             inits: HashSet::new(),
             first_arrival: arrival,
             newest_arrival: arrival,
@@ -379,8 +386,10 @@ impl Work {
         }
     }
 
-    /// Frames a fragment, with the inits that this file does not have yet before it.
-    fn add(&mut self, fragment: &NewFragment) {
+    /// Frames a fragment, with the inits that this file does not have yet before it. Its checksum is
+    /// made here, just before it is written: its bytes then come from memory once.
+    fn frame(&mut self, fragment: NewFragment) -> Vec<Bytes> {
+        let mut parts = Vec::new();
         let place = |update: &FileUpdate| Place {
             stream: update.stream,
             file: update.file,
@@ -398,14 +407,15 @@ impl Work {
             };
             self.update.len += encoded.record_len();
             self.update.inits.push((*id, location));
-            self.parts.extend([encoded.head, init.clone()]);
+            parts.extend([encoded.head, init.clone()]);
         }
-        let (encoded, record) = record::encode_fragment(place(&self.update), fragment);
+        let (encoded, record) = record::encode_fragment(place(&self.update), &fragment);
         self.update.len += encoded.record_len();
         self.newest_arrival = self.newest_arrival.max(record.arrived_at);
         self.update.rows.push(Row { record, payload_hash: fragment.payload_hash });
-        self.parts.push(encoded.head);
-        self.parts.extend(fragment.body.parts().iter().cloned());
+        parts.push(encoded.head);
+        parts.extend(fragment.body.into_parts());
+        parts
     }
 
     /// Writes and syncs; on a thread of the pool.
@@ -413,12 +423,11 @@ impl Work {
         if let Err(error) = self.try_run(disk, root) {
             self.error = Some(io_error(&self.path, &error));
         }
-        // The bodies are on the disk: their buffers need not wait for the index.
-        self.parts = Vec::new();
+        self.fragments = Vec::new();
     }
 
     fn try_run(&mut self, disk: &dyn Disk, root: &Path) -> io::Result<()> {
-        if self.parts.is_empty() {
+        if self.fragments.is_empty() {
             return Ok(());
         }
         let dir = stream_dir(root, self.update.stream);
@@ -433,7 +442,12 @@ impl Work {
             }
         };
         self.file = Some(file.clone());
-        file.write_at(&self.parts, self.base)?;
+        let mut offset = self.base;
+        for fragment in std::mem::take(&mut self.fragments) {
+            let parts = self.frame(fragment);
+            file.write_at(&parts, offset)?;
+            offset = self.update.len;
+        }
         file.sync()?;
         if self.is_new {
             disk.sync_dir(&dir)?;
