@@ -1,10 +1,16 @@
-//! Kills of the real process while cameras upload, footage is held and deleted, and a repair runs
-//! now and then: what was acknowledged PERSISTED plays back whole afterwards, and nothing that was
-//! deleted comes back.
+//! Kills of the real process while cameras upload, old footage expires, footage is held and deleted,
+//! and a repair runs now and then: what was acknowledged PERSISTED plays back whole afterwards, what
+//! is held stays, and nothing that was deleted or is past its time comes back.
 
 use crate::camera::{self, Registered};
 use crate::footage::{self, FRAGMENT_MS};
-use crate::server::{Server, lookback, outcome};
+use crate::server::{PATIENCE, Server, lookback, outcome};
+use lookback_api::id::{HoldId, StreamId};
+use lookback_api::keeping::Hold;
+use lookback_api::segment::TimeRange;
+use lookback_api::storage::embedded;
+use lookback_api::storage::{FragmentQuery, NewFragment, RangeBy, TimeOrder};
+use lookback_wire::{Payload, Timestamp};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -23,6 +29,12 @@ const REPAIR_EACH: usize = 12;
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// Fragments that are held or deleted at once.
 const SPAN: usize = 3;
+/// Of each camera's old footage. Each start takes some away, until the kill.
+const OLD_FILES: i64 = 20;
+const OLD_PER_FILE: i64 = 4;
+/// A file is full after half an hour.
+const OLD_FILE_MS: i64 = 31 * 60_000;
+const DAY_MS: i64 = 24 * 3_600_000;
 
 /// What was done to one camera's footage, by timecodes.
 #[derive(Default)]
@@ -49,6 +61,13 @@ fn what_was_acknowledged_survives_sixty_kills() {
     let persisted: Vec<Mutex<BTreeMap<u64, u64>>> =
         cameras.iter().map(|_| Mutex::default()).collect();
     let start_ms = footage::an_hour_ago();
+    server.signal("TERM");
+    assert!(server.ended().success());
+    let streams: Vec<StreamId> = cameras.iter().map(|c| c.stream.parse().unwrap()).collect();
+    // The plan keeps seven days.
+    let old_ms = start_ms as i64 - 9 * DAY_MS;
+    let kept = OldFootage::of(&streams, old_ms).store(server.data_dir());
+    server.kill_and_restart(|_| {});
     let stop = AtomicBool::new(false);
     let mut slowest = Duration::ZERO;
 
@@ -75,7 +94,7 @@ fn what_was_acknowledged_survives_sixty_kills() {
             });
             slowest = slowest.max(began.elapsed() - repair);
         }
-        std::thread::sleep(Duration::from_secs(1));
+        kept.wait_for_the_rest_to_go(server.data_dir());
         stop.store(true, Ordering::SeqCst);
     });
     println!("ready again after at most {slowest:?}");
@@ -108,12 +127,135 @@ fn what_was_acknowledged_survives_sixty_kills() {
     server.signal("TERM");
     assert!(server.ended().success());
     check_nothing_to_repair(server.data_dir());
+    kept.require_just_that(server.data_dir());
 }
 
 /// A kill leaves nothing that is damaged.
 fn check_nothing_to_repair(data_dir: &Path) {
     let checked = outcome(lookback().args(["check", "--repair", "--data-dir"]).arg(data_dir));
     assert!(checked.status.success(), "{checked:?}");
+}
+
+/// What arrived on streams longer ago than their plan keeps, from `start_ms` on.
+struct OldFootage {
+    streams: Vec<StreamId>,
+    start_ms: i64,
+}
+
+impl OldFootage {
+    fn of(streams: &[StreamId], start_ms: i64) -> Self {
+        Self { streams: streams.to_vec(), start_ms }
+    }
+
+    fn at(&self, file: i64, place: i64) -> i64 {
+        self.start_ms + file * OLD_FILE_MS + place * 1_000
+    }
+
+    /// What is held: a fragment amid a file, and all of another file.
+    fn held(&self) -> [TimeRange; 2] {
+        [(3, 1, 1), (11, 0, OLD_PER_FILE)].map(|(file, first, count)| TimeRange {
+            start: Timestamp::from_millis(self.at(file, first)),
+            end: Timestamp::from_millis(self.at(file, first + count)),
+        })
+    }
+
+    fn is_held(&self, at_ms: i64) -> bool {
+        self.held().iter().any(|span| span.contains(Timestamp::from_millis(at_ms)))
+    }
+
+    fn all(&self) -> impl Iterator<Item = i64> {
+        let places = (0..OLD_FILES).flat_map(|file| (0..OLD_PER_FILE).map(move |at| (file, at)));
+        places.map(|(file, place)| self.at(file, place))
+    }
+
+    fn body(stream: usize, at_ms: i64) -> Vec<u8> {
+        (stream as i64 ^ at_ms).to_le_bytes().repeat(1_000)
+    }
+
+    /// Puts it into a data directory that no server has open.
+    #[tokio::main]
+    async fn store(self, data_dir: &Path) -> Self {
+        let storage = embedded::open(data_dir).unwrap();
+        for at_ms in self.all() {
+            let at = Timestamp::from_millis(at_ms);
+            let appends = self.streams.iter().enumerate().map(|(n, &stream)| {
+                let body = Self::body(n, at_ms);
+                storage.archive.append(NewFragment {
+                    stream,
+                    number: storage.archive.next_number(stream, at),
+                    start: at,
+                    duration_ms: 1_000,
+                    capture_start: at,
+                    arrived_at: at,
+                    payload_hash: [n as u8; 16],
+                    tracks: Default::default(),
+                    inits: Vec::new(),
+                    chunk_lens: vec![body.len() as u32],
+                    body: Payload::from(body),
+                    metadata: Default::default(),
+                })
+            });
+            for appended in futures_util::future::join_all(appends).await {
+                appended.unwrap();
+            }
+        }
+        for (&stream, range) in self.streams.iter().flat_map(|s| self.held().map(|held| (s, held)))
+        {
+            let at = Timestamp::from_millis(self.start_ms);
+            let (id, reason, until) = (HoldId::new(at), None, None);
+            let hold = Hold { id, stream, range, reason, until, created_at: at };
+            assert!(storage.catalog.put_hold(hold).await.unwrap());
+        }
+        storage.archive.close().await.unwrap();
+        storage.catalog.close().await.unwrap();
+        self
+    }
+
+    /// Waits until the running server has none of the files that nothing in is held.
+    fn wait_for_the_rest_to_go(&self, data_dir: &Path) {
+        let begun = Instant::now();
+        let is_old = |name: &str| {
+            let number = name.strip_suffix(".chunk").map(|name| i64::from_str_radix(name, 16));
+            number.is_some_and(|number| number.unwrap() < self.start_ms + 2 * DAY_MS)
+        };
+        for stream in &self.streams {
+            let dir = data_dir.join("archive").join(stream.0.to_string());
+            let old = || {
+                let names =
+                    std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name());
+                names.filter(|name| is_old(name.to_str().unwrap())).count()
+            };
+            while old() > self.held().len() {
+                assert!(begun.elapsed() < PATIENCE, "{} old files of {stream}", old());
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+    }
+
+    /// What is held is there whole, and nothing else of it.
+    #[tokio::main]
+    async fn require_just_that(&self, data_dir: &Path) {
+        let storage = embedded::open(data_dir).unwrap();
+        let held: Vec<i64> = self.all().filter(|at_ms| self.is_held(*at_ms)).collect();
+        let (start, end) = (self.start_ms, self.start_ms + 2 * DAY_MS);
+        let [start, end] = [start, end].map(Timestamp::from_millis);
+        let query = FragmentQuery {
+            by: RangeBy::Timeline,
+            range: TimeRange { start, end },
+            order: TimeOrder::OldestFirst,
+            limit: usize::MAX,
+        };
+        for (n, &stream) in self.streams.iter().enumerate() {
+            let left = storage.archive.fragments(stream, &query).await.unwrap();
+            let starts: Vec<_> = left.iter().map(|record| record.start.as_millis()).collect();
+            assert_eq!(starts, held);
+            for record in left {
+                let len = record.location.len;
+                let body = storage.archive.read(stream, record.location, 0, len).await.unwrap();
+                assert_eq!(body, Self::body(n, record.start.as_millis()));
+            }
+        }
+    }
 }
 
 /// Uploads fragment after fragment until `stop`, over as many connections as it takes; notes the
