@@ -3,12 +3,12 @@
 //! The access token travels in JSON and lives in the page's memory; the refresh token lives in a
 //! cookie that only `/auth` is sent and that no script sees.
 
-use super::caller;
+use super::{body, caller};
 use crate::service::Service;
 use crate::sign_in::{Granted, SignInError, Typed};
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{StatusCode, Uri};
-use actix_web::web::{Bytes, Data};
+use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use lookback_wire::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
@@ -17,7 +17,7 @@ use serde_json::json;
 use std::sync::Arc;
 
 /// A name, an account and a password fit many times over.
-pub const MAX_BODY_BYTES: usize = 8 * 1024;
+const MAX_BODY_BYTES: usize = 8 * 1024;
 const COOKIE: &str = "lookback_refresh";
 
 /// What `/auth/login` takes: a name and a password, or the demo's code.
@@ -39,7 +39,11 @@ struct Access<'a> {
     expires_in_seconds: i64,
 }
 
-pub async fn login(service: Data<Arc<Service>>, request: HttpRequest, body: Bytes) -> HttpResponse {
+pub async fn login(
+    service: Data<Arc<Service>>,
+    request: HttpRequest,
+    body: Payload,
+) -> HttpResponse {
     if let Some(refusal) = refuse_other_origins(&service, &request) {
         return refusal;
     }
@@ -52,6 +56,10 @@ pub async fn login(service: Data<Arc<Service>>, request: HttpRequest, body: Byte
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return error(status, "UNSUPPORTED_MEDIA_TYPE", "the body has to be application/json");
     }
+    let body = match body::read(body, request.headers(), MAX_BODY_BYTES).await {
+        Ok(body) => body,
+        Err(unread) => return error(unread.status(), "BAD_REQUEST", &unread.to_string()),
+    };
     let Ok(login) = serde_json::from_slice::<Login>(&body) else {
         let message = "the body has to be {\"name\", \"password\"} or {\"code\"}";
         return error(StatusCode::BAD_REQUEST, "BAD_REQUEST", message);

@@ -1,16 +1,16 @@
 //! `/graphql`: GraphQL over HTTP, by its draft of 2025 as its audits check it. JSON in and out, no
-//! batches, no mutation by GET; the body is counted while it arrives.
+//! batches, no mutation by GET.
 
+use super::body::{self, Unread};
 use super::caller::{self, Unauthorized};
 use crate::graphql::loader::Loaders;
 use crate::graphql::{Asked, Outcome, Prepared, Request, execute, prepare};
 use crate::service::Service;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
-use actix_web::web::{Bytes, BytesMut, Data, Payload, Query};
+use actix_web::web::{Data, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use async_graphql::{Response, Variables};
-use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -78,6 +78,12 @@ impl Refusal {
     }
 }
 
+impl From<Unread> for Refusal {
+    fn from(unread: Unread) -> Self {
+        Self::new(unread.status(), unread.to_string())
+    }
+}
+
 impl From<Unauthorized> for Refusal {
     fn from(error: Unauthorized) -> Self {
         match error {
@@ -107,7 +113,8 @@ pub async fn post(
     let answer = async {
         check_body_headers(request.headers())?;
         let principal = caller::principal(&service, &request).await?;
-        let body = read(body, request.headers(), service.config.limits.graphql_body_bytes).await?;
+        let most = service.config.limits.graphql_body_bytes;
+        let body = body::read(body, request.headers(), most).await?;
         let asked = Asked {
             service: Arc::clone(&service),
             principal,
@@ -180,26 +187,6 @@ fn check_body_headers(headers: &HeaderMap) -> Result<(), Refusal> {
         return refuse("the body has to come unencoded");
     }
     Ok(())
-}
-
-async fn read(mut body: Payload, headers: &HeaderMap, cap: usize) -> Result<Bytes, Refusal> {
-    let too_large =
-        || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("at most {cap} bytes of body"));
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > cap as u64) {
-        return Err(too_large());
-    }
-    let mut read = BytesMut::new();
-    while let Some(part) = body.next().await {
-        let part = part.map_err(|error| Refusal::bad(format!("the body broke off: {error}")))?;
-        if read.len().saturating_add(part.len()) > cap {
-            return Err(too_large());
-        }
-        read.extend_from_slice(&part);
-    }
-    Ok(read.freeze())
 }
 
 fn parse_body(body: &[u8]) -> Result<Request, Refusal> {

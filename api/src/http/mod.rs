@@ -1,6 +1,7 @@
 //! Every route of the service, on one screen, and what all of them have in common.
 
 pub mod auth;
+mod body;
 pub mod caller;
 mod edge;
 mod graphql;
@@ -14,7 +15,7 @@ mod viewer;
 use crate::service::Service;
 pub use actix_web::dev::{Server, ServerHandle};
 use actix_web::http::Method;
-use actix_web::web::{self, Data, PayloadConfig, ServiceConfig, get, post};
+use actix_web::web::{self, Data, ServiceConfig, get, post};
 use actix_web::{App, HttpServer, guard, middleware};
 use std::io;
 use std::net::TcpListener;
@@ -35,7 +36,6 @@ fn routes(routes: &mut ServiceConfig) {
         .service(
             web::scope("/auth")
                 .wrap(middleware::from_fn(edge::cors))
-                .app_data(PayloadConfig::new(auth::MAX_BODY_BYTES))
                 .route("/login", post().to(auth::login))
                 .route("/refresh", post().to(auth::refresh))
                 .route("/logout", post().to(auth::logout)),

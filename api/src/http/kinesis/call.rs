@@ -5,13 +5,12 @@ use super::error::KinesisError;
 use super::select::{Selected, StreamSelector};
 use crate::access::{Action, Principal};
 use crate::device::Stream;
-use crate::http::caller;
+use crate::http::{body, caller};
 use crate::service::Service;
 use crate::signature;
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest, dev};
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -51,18 +50,9 @@ impl Call {
         stream.select(&self.service, &self.principal, action).await
     }
 
-    async fn read(request: &HttpRequest, mut payload: dev::Payload) -> Result<Self, KinesisError> {
+    async fn read(request: &HttpRequest, payload: dev::Payload) -> Result<Self, KinesisError> {
         let service = service(request)?;
-        let mut body = BytesMut::new();
-        while let Some(part) = payload.next().await {
-            let part = part.map_err(|_| KinesisError::invalid("the body was cut off"))?;
-            if body.len() + part.len() > MAX_BODY_BYTES {
-                let message = format!("the body is longer than {MAX_BODY_BYTES} bytes");
-                return Err(KinesisError::invalid(message));
-            }
-            body.extend_from_slice(&part);
-        }
-        let body = body.freeze();
+        let body = body::read(payload, request.headers(), MAX_BODY_BYTES).await?;
         let principal = principal(&service, request, signature::Body::Whole(&body)).await?;
         let base_url = caller::base_url(&service, request);
         Ok(Self { service, principal, base_url, body })

@@ -1,6 +1,7 @@
 //! Errors as the Kinesis Video Streams API tells them: a status, the exception's name in
 //! `x-amzn-ErrorType`, and a text under `Message`; under `message` where the caller is not known.
 
+use crate::http::body::Unread;
 use crate::http::caller::Unauthorized;
 use crate::retention::DeleteError;
 use crate::signature::Refused;
@@ -118,6 +119,12 @@ impl From<DeleteError> for KinesisError {
             }
             DeleteError::Storage(error) => error.into(),
         }
+    }
+}
+
+impl From<Unread> for KinesisError {
+    fn from(unread: Unread) -> Self {
+        Self::invalid(unread.to_string())
     }
 }
 
