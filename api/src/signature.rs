@@ -10,6 +10,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use chrono::NaiveDateTime;
 use lookback_wire::Timestamp;
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
@@ -22,6 +23,9 @@ const MAX_SKEW_MS: i64 = 15 * 60 * 1000;
 /// How long a presigned request may be valid.
 const MAX_EXPIRES_S: i64 = 7 * 24 * 3600;
 const UNSIGNED_PAYLOAD: &[u8] = b"UNSIGNED-PAYLOAD";
+const MEANING_PREFIX: &str = "x-amzn-";
+/// Added on the way, and left unsigned by the SDKs.
+const TRACE_HEADER: &str = "x-amzn-trace-id";
 /// SHA-256 of nothing: what producers sign in place of a body without end.
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -72,7 +76,7 @@ pub struct Signature {
     /// `date/region/service/aws4_request`
     scope: String,
     region: String,
-    /// In lower case, as they were listed.
+    /// In lower case and each once, as they were listed.
     signed_headers: Vec<String>,
     signature: String,
     signed_at: Timestamp,
@@ -109,6 +113,7 @@ impl Signature {
         now: Timestamp,
     ) -> Result<(), Refused> {
         self.check_time(now)?;
+        self.check_meaning_is_signed(request)?;
         let canonical = self.canonical_request(request, &payload_hash(request, body)?)?;
         let to_sign = format!(
             "{ALGORITHM}\n{}\n{}\n{}",
@@ -123,6 +128,18 @@ impl Signature {
         let expected = calculate_signature(key, to_sign.as_bytes());
         verify_slices_are_equal(expected.as_bytes(), self.signature.as_bytes())
             .map_err(|_| Refused::Mismatch)
+    }
+
+    /// The headers that say what PutMedia is to do have to be the signer's.
+    fn check_meaning_is_signed(&self, request: &Request) -> Result<(), Refused> {
+        let all_signed = request.headers.iter().all(|(name, _)| {
+            let name = name.to_ascii_lowercase();
+            !name.starts_with(MEANING_PREFIX)
+                || name == TRACE_HEADER
+                || self.signed_headers.contains(&name)
+        });
+        let unsigned = Refused::Incomplete("an x-amzn- header is not signed");
+        if all_signed { Ok(()) } else { Err(unsigned) }
     }
 
     fn check_time(&self, now: Timestamp) -> Result<(), Refused> {
@@ -247,6 +264,13 @@ impl Parameters {
         let signed_headers: Vec<String> = signed_headers.split(';').map(str::to_owned).collect();
         if !signed_headers.iter().any(|name| name == "host") {
             return Err(Refused::Incomplete("'host' has to be signed"));
+        }
+        // Each value is hashed as often as its name stands there: once, whoever asks for it.
+        if signed_headers.iter().collect::<HashSet<_>>().len() < signed_headers.len() {
+            return Err(Refused::Incomplete("a header is signed twice"));
+        }
+        if signed_headers.iter().any(|name| name.bytes().any(|b| b.is_ascii_uppercase())) {
+            return Err(Refused::Incomplete("SignedHeaders is not in lower case"));
         }
         let (access_key_id, scope) =
             credential.split_once('/').ok_or_else(missing("Credential has no scope"))?;

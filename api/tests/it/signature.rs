@@ -347,6 +347,19 @@ fn a_security_token_may_be_signed_or_not() {
 }
 
 #[test]
+fn what_says_what_to_do_is_signed() {
+    let upload = |name: &str| {
+        let mut sent = signed(put_media("cam"), Payload::Nothing, false);
+        sent.set(name, "x");
+        sent.verify_at(now(), true)
+    };
+    assert_eq!(upload("X-Amzn-Trace-Id"), Ok(()));
+    for name in ["x-amzn-stream-arn", "X-Amzn-Fragment-Acknowledgment-Required"] {
+        assert!(matches!(upload(name), Err(Refused::Incomplete(_))), "{name}");
+    }
+}
+
+#[test]
 fn what_is_no_signature_is_told_apart_from_a_bad_one() {
     let credential = "Credential=AKIDEXAMPLEAKIDEXAMP/20261122/us-west-2/kinesisvideo/aws4_request";
     let whole = format!("AWS4-HMAC-SHA256 {credential}, SignedHeaders=host, Signature=00");
@@ -368,6 +381,8 @@ fn what_is_no_signature_is_told_apart_from_a_bad_one() {
         (vec![whole.clone(), whole.clone()], date, ""),
         (vec![whole.replace("20261122", "20261121")], date, ""),
         (vec![whole.replace("SignedHeaders=host", "SignedHeaders=x-amz-date")], date, ""),
+        (vec![whole.replace("=host", "=host;x-amz-date;host")], date, ""),
+        (vec![whole.replace("=host", "=host;X-Amz-Date")], date, ""),
         (vec![whole.replace(", Signature=00", "")], date, ""),
         (vec![whole.replace("Signature=00", "Signature=00, Signature=00")], date, ""),
         (vec![whole.replace("/aws4_request", "")], date, ""),
