@@ -179,11 +179,31 @@ pub fn base_url(service: &Service, request: &HttpRequest) -> String {
         Some("http") => "http",
         _ => own_scheme,
     };
-    let host = forwarded("x-forwarded-host")
-        .or_else(|| headers.get(header::HOST).and_then(|h| h.to_str().ok()).filter(|h| is_token(h)))
-        .map(str::to_owned)
-        .unwrap_or_else(|| service.config.listen.to_string());
-    format!("{scheme}://{host}")
+    if let Some(host) = forwarded("x-forwarded-host") {
+        return format!("{scheme}://{host}");
+    }
+    let local = request.app_config().local_addr();
+    match headers.get(header::HOST).and_then(|h| h.to_str().ok()).filter(|h| is_token(h)) {
+        Some(host) if is_amazons_producer(headers) && !has_port(host) => {
+            format!("{scheme}://{host}:{}", local.port())
+        }
+        Some(host) => format!("{scheme}://{host}"),
+        None => format!("{scheme}://{local}"),
+    }
+}
+
+/// Whether Amazon's C or C++ producer sent the request: it leaves the port out of `Host`, whatever
+/// port it connects to, and says milliseconds without leading zeros.
+pub fn is_amazons_producer(headers: &HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    agent.is_some_and(|agent| {
+        agent.contains("AWS-PRODUCER-SDK-KVS") || agent.contains("AWS-SDK-KVS-CPP-CLIENT")
+    })
+}
+
+/// Whether a port stands behind a host's name, or its address in brackets.
+fn has_port(host: &str) -> bool {
+    host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// The comma-separated values of a header, over all its lines.

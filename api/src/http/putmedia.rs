@@ -1,6 +1,7 @@
 //! `POST /putMedia` (KVS API, PutMedia): a body without end, and acknowledgements on the way back
 //! while it arrives, each an HTTP chunk of its own.
 
+use super::caller;
 use super::kinesis::{self, KinesisError, Selected, StreamSelector};
 use crate::access::Action;
 use crate::ingest::receive::{self, Grant};
@@ -9,7 +10,7 @@ use crate::ingest::upload::{Phase, Upload};
 use crate::ingest::uploads::OpenUpload;
 use crate::service::Service;
 use crate::signature::Body;
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::header::HeaderMap;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse, rt};
 use bytes::Bytes;
@@ -73,9 +74,7 @@ fn timecodes(headers: &HeaderMap) -> Result<Timecodes, KinesisError> {
     match text("x-amzn-fragment-timecode-type") {
         Some("ABSOLUTE") => Ok(Timecodes::Absolute),
         Some("RELATIVE") => {
-            let agent = text(header::USER_AGENT.as_str()).unwrap_or_default();
-            let is_unpadded =
-                agent.contains("AWS-PRODUCER-SDK-KVS") || agent.contains("AWS-SDK-KVS-CPP-CLIENT");
+            let is_unpadded = caller::is_amazons_producer(headers);
             text("x-amzn-producer-start-timestamp")
                 .and_then(|text| parse_producer_start(text, is_unpadded))
                 .map(|producer_start| Timecodes::Relative { producer_start })

@@ -337,6 +337,36 @@ fn uploads_are_signed_in_every_convention() {
 }
 
 #[test]
+fn amazons_producers_are_sent_to_the_port_that_they_leave_out() {
+    let server = Server::start();
+    let camera = camera::register(&server, "cam");
+    let (_, id, secret) = access_key(&server, &camera.device);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let body = json!({ "StreamName": camera.media_stream, "APIName": "PUT_MEDIA" }).to_string();
+    let host = "127.0.0.1";
+    let whole = server.address.to_string();
+    for (agent, host, expected) in [
+        ("AWS-PRODUCER-SDK-KVS/1.6.4 GCC/12.2.0", host, server.url()),
+        ("AWS-SDK-KVS-CPP-CLIENT/3.6.0/1.6.2", host, server.url()),
+        ("AWS-PRODUCER-SDK-KVS/1.6.4 GCC/12.2.0", &whole, server.url()),
+        // Whoever leaves it out on purpose is at the port of the scheme, whatever leads to ours.
+        ("Boto3/1.44.5", host, format!("http://{host}")),
+    ] {
+        let asked = format!(
+            "POST /getDataEndpoint HTTP/1.1\r\nHost: {host}\r\nuser-agent: {agent}\r\n\r\n{body}"
+        );
+        let sent = Sent::parse(asked.as_bytes());
+        let mut sent = signed_by((&id, &secret), now.as_secs(), sent, Payload::Body, false);
+        sent.set("content-length", &body.len().to_string());
+        let mut socket = std::net::TcpStream::connect(server.address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.write_all(&[sent.head().as_bytes(), &sent.body].concat()).unwrap();
+        let answer = Answer::read(&mut BufReader::new(socket), false);
+        assert_eq!(answer.json()["DataEndpoint"], *expected, "{agent} {host}: {answer:?}");
+    }
+}
+
+#[test]
 fn a_security_token_may_be_signed_or_not() {
     let mut sent = example();
     sent.set("X-Amz-Security-Token", "FwoGZXIvYXdzTESTTOKEN//");
