@@ -131,7 +131,8 @@ pub fn exception(number: &str, is_kept: bool) -> Bytes {
     ])
 }
 
-/// What GetMedia ends with where it cannot go on.
+/// In place of a fragment of GetMedia that cannot be read, and what it ends with where it cannot go
+/// on.
 pub fn failure() -> Bytes {
     of_tags(&[tag("ERROR_CODE", "INTERNAL_ERROR"), tag("ERROR_ID", INTERNAL_ERROR)])
 }

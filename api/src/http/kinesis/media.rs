@@ -281,6 +281,8 @@ struct Reader {
 enum Source {
     Follow(Follower),
     List(VecDeque<String>),
+    /// None any more: their order cannot be read.
+    Ended,
 }
 
 impl Reader {
@@ -308,6 +310,7 @@ impl Reader {
             return None;
         }
         match source {
+            Source::Ended => None,
             Source::List(numbers) => {
                 let number = numbers.pop_front()?;
                 Some(self.listed(&number).await)
@@ -315,7 +318,10 @@ impl Reader {
             Source::Follow(follower) => loop {
                 let followed = match self.wait(follower).await? {
                     Ok(followed) => followed,
-                    Err(error) => return Some(self.failed(&error)),
+                    Err(error) => {
+                        *source = Source::Ended;
+                        return Some(self.failed(&error));
+                    }
                 };
                 let Followed { fragment, behind_ms, continue_after } = followed;
                 let asked = Asked::InTurn { behind_ms, continue_after };
