@@ -2,45 +2,34 @@
 //! identifier, so that none is stored, and an identifier that the service did not give out has a
 //! secret that nobody knows.
 //!
-//! A device's key stands for a credential, which expires and is revoked like any other. An admin's
-//! key has no record: like every such key it ends when `keys/master.key` is replaced.
+//! A device's key stands for a credential, which expires and is revoked like any other. Any other
+//! key stands for a user, who has no password where it was made for the key alone: it does what the
+//! user may do, and ends when the user is disabled.
 
-use crate::id::{AccountId, CredentialId, Ulid};
+use crate::id::{CredentialId, Ulid, UserId};
 use crate::keys::Keys;
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use lookback_wire::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
 use std::str::FromStr;
 
 const DEVICE_PREFIX: &str = "LKIA";
-const ADMIN_PREFIX: &str = "LKAA";
+const USER_PREFIX: &str = "LKAA";
 
-/// What an access key names; 30 or 56 of `A-Z 0-9`.
+/// What an access key names; 30 of `A-Z 0-9`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessKeyId {
     Device(CredentialId),
-    /// The number tells the keys of one account apart.
-    Admin {
-        account: AccountId,
-        number: Ulid,
-    },
-}
-
-impl AccessKeyId {
-    /// A new key for the admin of an account.
-    pub fn admin(account: AccountId, now: Timestamp) -> Self {
-        Self::Admin { account, number: Ulid::new(now) }
-    }
+    User(UserId),
 }
 
 impl fmt::Display for AccessKeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Device(credential) => write!(f, "{DEVICE_PREFIX}{}", credential.0),
-            Self::Admin { account, number } => write!(f, "{ADMIN_PREFIX}{}{number}", account.0),
+            Self::User(user) => write!(f, "{USER_PREFIX}{}", user.0),
         }
     }
 }
@@ -58,9 +47,8 @@ impl FromStr for AccessKeyId {
         if let Some(credential) = text.strip_prefix(DEVICE_PREFIX) {
             return Ok(Self::Device(CredentialId(ulid(credential)?)));
         }
-        let rest = text.strip_prefix(ADMIN_PREFIX).and_then(|rest| rest.split_at_checked(26));
-        let (account, number) = rest.ok_or(ParseAccessKeyIdError)?;
-        Ok(Self::Admin { account: AccountId(ulid(account)?), number: ulid(number)? })
+        let user = text.strip_prefix(USER_PREFIX).ok_or(ParseAccessKeyIdError)?;
+        Ok(Self::User(UserId(ulid(user)?)))
     }
 }
 
@@ -89,19 +77,14 @@ impl AccessKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lookback_wire::Timestamp;
 
     const NOW: Timestamp = Timestamp::from_millis(1_760_000_000_000);
 
     #[test]
     fn identifiers_are_read_back() {
-        let account = AccountId::new(NOW);
-        let ids = [
-            AccessKeyId::Device(CredentialId::new(NOW)),
-            AccessKeyId::admin(account, NOW),
-            AccessKeyId::admin(account, NOW),
-        ];
-        assert_ne!(ids[1], ids[2]);
-        for id in ids {
+        for id in [AccessKeyId::Device(CredentialId::new(NOW)), AccessKeyId::User(UserId::new(NOW))]
+        {
             let text = id.to_string();
             assert!(text.len() <= 128);
             assert!(text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit()), "{text}");

@@ -85,16 +85,13 @@ async fn holder(
     let catalog = &*service.storage.catalog;
     let expires_at = now.plus_millis(KEY_LIFE_MS);
     let principal = match key {
-        AccessKeyId::Admin { account, .. } => {
-            let account = catalog.account(account).await?;
-            account.map(|account| Principal {
-                subject: Subject::Service("access-key".into()),
-                account: account.id,
-                role: Role::Admin,
-                shares: Vec::new(),
-                expires_at,
-            })
-        }
+        AccessKeyId::User(id) => catalog.user(id).await?.map(|user| Principal {
+            subject: Subject::User(user.id),
+            account: user.account,
+            role: user.role,
+            shares: Vec::new(),
+            expires_at,
+        }),
         AccessKeyId::Device(id) => {
             let credential = catalog.credential(id).await?;
             credential.filter(|found| found.kind == CredentialKind::AccessKey).map(|found| {

@@ -1,9 +1,11 @@
 //! Playback through the Kinesis API: sessions, their playlists and fragments, and images.
 
 use crate::camera::{self, Registered, Upload};
+use crate::playback::{disable, ends};
 use crate::recording::{check_same, packets};
-use crate::sdk::admin_keys;
-use crate::server::{Answer, Server, lookback};
+use crate::sdk::{admin_keys, archived_client};
+use crate::server::{Answer, Server};
+use aws_sdk_kinesisvideo::error::ProvideErrorMetadata;
 use lookback_wire::matroska::writer;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -32,22 +34,7 @@ struct Sent {
 /// Encodes test pictures and a tone, and streams them as a device of that name.
 fn send(server: &Server, folder: &Path, device: &str, suffix: &str, encode: &[&str]) -> Sent {
     let file = folder.join(format!("{device}.{suffix}"));
-    let made = Command::new("ffmpeg")
-        .args(["-v", "error", "-y", "-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25"])
-        .args(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"])
-        .args(["-t", "20", "-preset", "ultrafast", "-g", "50", "-pix_fmt", "yuv420p"])
-        .args(encode)
-        .arg(&file)
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
-    let sent = lookback()
-        .env("LOOKBACK_TOKEN", server.token(&["--role", "manager"]))
-        .args(["camera", "--endpoint", &server.url(), "--device", device, "--fast"])
-        .arg(&file)
-        .output()
-        .unwrap();
-    assert!(sent.status.success(), "{sent:?}");
+    camera::record(server, &file, device, "640x360", encode);
     let viewer = format!("Bearer {}", server.token(&["--role", "viewer"]));
     let body = json!({
         "query": "query($ref: DeviceRef!) { device(ref: $ref) { stream { mediaStreamName earliest latest } } }",
@@ -406,6 +393,45 @@ fn live_lists_what_arrived_last_and_never_goes_back() {
     assert!(begun.elapsed().as_millis() as u64 >= FRAGMENT_MS, "{shown}");
 }
 
+#[tokio::test]
+async fn a_session_ends_with_the_key_or_the_user_that_asked_for_it() {
+    let server = Server::start();
+    let camera = camera::register(&server, "cam");
+    upload(&server, &camera, [now_ms() - 60_000]);
+    let user = server.add_user("eve", "correct horse battery", &["--role", "viewer"]);
+    let name = json!({ "name": "eve", "password": "correct horse battery" });
+    let login = server.post_json("/auth/login", &[], &name).json();
+    let eve = format!("Bearer {}", login["accessToken"].as_str().unwrap());
+    let input = json!({ "StreamName": camera.media_stream });
+    let answer = server.post_json("/getHLSStreamingSessionURL", &[("authorization", &eve)], &input);
+    let of_user = answer.json()["HLSStreamingSessionURL"].as_str().unwrap().to_owned();
+
+    let keys = [admin_keys(&server), admin_keys(&server)];
+    let mint = async |keys| {
+        let client = archived_client(&server, keys);
+        let answer = client.get_hls_streaming_session_url().stream_name(&camera.media_stream);
+        answer.send().await.map(|answer| answer.hls_streaming_session_url.unwrap())
+    };
+    let (of_key, of_other) = (mint(&keys[0]).await.unwrap(), mint(&keys[1]).await.unwrap());
+    let path = |url: &str| url.strip_prefix(&server.url()).unwrap().to_owned();
+    for url in [&of_user, &of_key, &of_other] {
+        assert_eq!(get(&server, url).status, 200, "{url}");
+    }
+
+    disable(&server, &user).await;
+    let revoked = server.beside(&["access-key"], &["--revoke", &keys[0].0]);
+    assert!(revoked.status.success(), "{revoked:?}");
+    let within = std::time::Duration::from_secs(5);
+    ends(&server, &path(&of_user), within);
+    ends(&server, &path(&of_key), within);
+    assert_eq!(get(&server, &of_other).status, 200);
+    let refused = mint(&keys[0]).await.unwrap_err();
+    assert_eq!(refused.raw_response().unwrap().status().as_u16(), 403);
+    assert_eq!(refused.code(), Some("UnrecognizedClientException"));
+    let unknown = server.beside(&["access-key"], &["--revoke", "LKAA"]);
+    assert!(!unknown.status.success(), "{unknown:?}");
+}
+
 #[test]
 fn images_are_of_key_frames() {
     use base64::Engine;
@@ -472,7 +498,6 @@ fn images_are_of_key_frames() {
 #[tokio::test]
 async fn the_rust_sdk_plays_what_was_sent() {
     use aws_sdk_kinesisvideoarchivedmedia as sdk;
-    use sdk::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
     use sdk::primitives::DateTime;
     use sdk::types as shapes;
 
@@ -480,16 +505,7 @@ async fn the_rust_sdk_plays_what_was_sent() {
     let sent =
         send(&server, work.path(), "sdk", "mp4", &["-c:v", "libx264", "-bf", "2", "-c:a", "aac"]);
     let packets_sent = packets(&sent.file.display().to_string());
-    let (id, secret) = admin_keys(&server);
-    let config = sdk::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("eu-central-1"))
-        .endpoint_url(server.url())
-        .credentials_provider(Credentials::new(id, secret, None, None, "test"))
-        .retry_config(RetryConfig::disabled())
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
-        .build();
-    let client = sdk::Client::from_conf(config);
+    let client = archived_client(&server, &admin_keys(&server));
     let start = DateTime::from_millis(sent.start_ms as i64);
     let end = DateTime::from_millis(sent.end_ms as i64);
 

@@ -1,7 +1,7 @@
 //! A camera as tests play it: PutMedia over a raw socket, so that every byte and every
 //! acknowledgement is in the test's hands. Footage is made from a seed and can be made again.
 
-use crate::server::{PATIENCE, Server};
+use crate::server::{PATIENCE, Server, lookback};
 use bytes::Bytes;
 use lookback_wire::ack::AckParser;
 use lookback_wire::matroska::writer;
@@ -9,6 +9,8 @@ use lookback_wire::{Ack, Payload, SimpleTag, Track, TrackKind, UploadHeader, fra
 use serde_json::json;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
 
 /// Baseline H.264 of 320 x 180 pixels, as x264 describes it.
 const AVCC: &str =
@@ -226,4 +228,26 @@ impl Upload {
             }
         }
     }
+}
+
+/// Encodes 20 s of moving test pictures and a tone, with a key frame every two seconds, and streams
+/// the file as a device of that name, as a camera would.
+pub fn record(server: &Server, file: &Path, device: &str, size: &str, encode: &[&str]) {
+    let pictures = format!("testsrc2=size={size}:rate=25");
+    let made = Command::new("ffmpeg")
+        .args(["-v", "error", "-y", "-f", "lavfi", "-i", &pictures])
+        .args(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"])
+        .args(["-t", "20", "-preset", "ultrafast", "-g", "50", "-pix_fmt", "yuv420p"])
+        .args(encode)
+        .arg(file)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let sent = lookback()
+        .env("LOOKBACK_TOKEN", server.token(&["--role", "manager"]))
+        .args(["camera", "--endpoint", &server.url(), "--device", device, "--fast"])
+        .arg(file)
+        .output()
+        .unwrap();
+    assert!(sent.status.success(), "{sent:?}");
 }

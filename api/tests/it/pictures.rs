@@ -1,7 +1,8 @@
 //! Snapshots and thumbnails: links, rights and bounds by GraphQL, and pictures that show what ffmpeg
 //! sees in the same frames.
 
-use crate::server::{Server, lookback};
+use crate::camera;
+use crate::server::Server;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
@@ -15,21 +16,7 @@ const LENGTH_S: i64 = 20;
 /// Encodes moving test pictures, and streams them as a device of that name.
 fn send(server: &Server, folder: &Path, device: &str, encode: &[&str]) -> std::path::PathBuf {
     let file = folder.join(format!("{device}.mp4"));
-    let made = Command::new("ffmpeg")
-        .args(["-v", "error", "-y", "-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=25"])
-        .args(["-t", &LENGTH_S.to_string(), "-preset", "ultrafast", "-g", "50"])
-        .args(encode)
-        .arg(&file)
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
-    let sent = lookback()
-        .env("LOOKBACK_TOKEN", server.token(&["--role", "manager"]))
-        .args(["camera", "--endpoint", &server.url(), "--device", device, "--fast"])
-        .arg(&file)
-        .output()
-        .unwrap();
-    assert!(sent.status.success(), "{sent:?}");
+    camera::record(server, &file, device, "1280x720", &[encode, &["-an"]].concat());
     file
 }
 
@@ -105,8 +92,6 @@ fn pictures_show_the_key_frame_at_or_before() {
             "libx264",
             "-bf",
             "2",
-            "-pix_fmt",
-            "yuv420p",
         ],
     );
     let recording = recording.display().to_string();
@@ -180,7 +165,7 @@ fn pictures_show_the_key_frame_at_or_before() {
 #[test]
 fn what_a_link_opens_and_what_is_refused() {
     let (server, work) = (Server::start(), TempDir::new().unwrap());
-    send(&server, work.path(), "h264", &["-c:v", "libx264", "-pix_fmt", "yuv420p"]);
+    send(&server, work.path(), "h264", &["-c:v", "libx264"]);
     let hevc = ["-c:v", "libx265", "-x265-params", "log-level=error:keyint=50", "-tag:v", "hvc1"];
     send(&server, work.path(), "h265", &hevc);
     let found = stream(&server, "h265", "snapshot { ... on MediaUnavailable { code message } }");

@@ -226,8 +226,8 @@ fn a_session_ends_by_its_expiry() {
     ends(&server, &path, Duration::from_secs(3));
 }
 
-#[test]
-fn a_session_ends_with_its_user() {
+#[tokio::test]
+async fn a_session_ends_with_its_user() {
     let server = Server::start();
     let camera = camera::register(&server, "cam");
     let start_ms = now_ms() - 600_000;
@@ -243,17 +243,19 @@ fn a_session_ends_with_its_user() {
     let path = format!("{}/video.m3u8", folder(&server, &session));
     assert_eq!(server.get(&path, &[]).status, 200);
 
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let catalog = embedded::open_catalog(server.data_dir()).unwrap();
-        let change = UserChange { disabled: Some(true), ..UserChange::default() };
-        catalog.change_user(user.parse().unwrap(), change).await.unwrap();
-    });
+    disable(&server, &user).await;
     ends(&server, &path, Duration::from_secs(5));
 }
 
+/// Disables a user beside the running server.
+pub async fn disable(server: &Server, user: &str) {
+    let catalog = embedded::open_catalog(server.data_dir()).unwrap();
+    let change = UserChange { disabled: Some(true), ..UserChange::default() };
+    catalog.change_user(user.parse().unwrap(), change).await.unwrap();
+}
+
 /// Waits until the file is refused, which has to be within `limit`.
-fn ends(server: &Server, path: &str, limit: Duration) {
+pub fn ends(server: &Server, path: &str, limit: Duration) {
     let begun = Instant::now();
     while server.get(path, &[]).status == 200 {
         assert!(begun.elapsed() < limit, "still open after {:?}", begun.elapsed());

@@ -30,7 +30,7 @@ pub fn admin_keys(server: &Server) -> (String, String) {
     (text("accessKeyId"), text("secretAccessKey"))
 }
 
-/// What the clients of every one of the Kinesis APIs need to call the server.
+/// A client of the control plane.
 pub fn control_client(server: &Server, (id, secret): &(String, String)) -> Client {
     let config = aws_sdk_kinesisvideo::Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -41,6 +41,22 @@ pub fn control_client(server: &Server, (id, secret): &(String, String)) -> Clien
         .http_client(aws_smithy_http_client::Builder::new().build_http())
         .build();
     Client::from_conf(config)
+}
+
+/// The same for what is archived.
+pub fn archived_client(
+    server: &Server,
+    (id, secret): &(String, String),
+) -> aws_sdk_kinesisvideoarchivedmedia::Client {
+    let config = aws_sdk_kinesisvideoarchivedmedia::Config::builder()
+        .behavior_version(aws_sdk_kinesisvideoarchivedmedia::config::BehaviorVersion::latest())
+        .region(Region::new("eu-central-1"))
+        .endpoint_url(server.url())
+        .credentials_provider(Credentials::new(id, secret, None, None, "test"))
+        .retry_config(RetryConfig::disabled())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build();
+    aws_sdk_kinesisvideoarchivedmedia::Client::from_conf(config)
 }
 
 #[tokio::test]
@@ -254,8 +270,7 @@ async fn a_wrong_secret_is_refused() {
 async fn media_read_back() {
     let server = Server::start();
     let camera = camera::register(&server, "cam");
-    let (id, secret) = admin_keys(&server);
-    let credentials = Credentials::new(id, secret, None, None, "test");
+    let keys = admin_keys(&server);
     let start_ms = 1_700_000_000_000;
     let body = [
         writer::header(&camera::header()).to_vec(),
@@ -268,14 +283,7 @@ async fn media_read_back() {
     upload.send(&body.concat()).unwrap();
     upload.persisted(start_ms + 800).unwrap();
 
-    let archived = aws_sdk_kinesisvideoarchivedmedia::Config::builder()
-        .behavior_version(aws_sdk_kinesisvideoarchivedmedia::config::BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .endpoint_url(server.url())
-        .credentials_provider(credentials.clone())
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
-        .build();
-    let archived = aws_sdk_kinesisvideoarchivedmedia::Client::from_conf(archived);
+    let archived = archived_client(&server, &keys);
     let range = TimestampRange::builder()
         .start_timestamp(DateTime::from_secs(0))
         .end_timestamp(DateTime::from_secs(4_000_000_000))
@@ -322,7 +330,7 @@ async fn media_read_back() {
         .behavior_version(aws_sdk_kinesisvideomedia::config::BehaviorVersion::latest())
         .region(Region::new("us-east-1"))
         .endpoint_url(server.url())
-        .credentials_provider(credentials)
+        .credentials_provider(Credentials::new(keys.0, keys.1, None, None, "test"))
         .http_client(aws_smithy_http_client::Builder::new().build_http())
         .build();
     let media = aws_sdk_kinesisvideomedia::Client::from_conf(media);
