@@ -63,6 +63,17 @@ pub enum Mode {
     OnDemand { start: Timestamp, end: Timestamp },
 }
 
+impl Mode {
+    /// Where its range ends, if it does.
+    pub fn end(self) -> Option<Timestamp> {
+        match self {
+            Self::Live => None,
+            Self::LiveReplay { end, .. } => end,
+            Self::OnDemand { end, .. } => Some(end),
+        }
+    }
+}
+
 /// Why there is no session, clip or image, by the API's exceptions.
 #[derive(Clone, Debug)]
 pub enum NoSession {

@@ -266,6 +266,11 @@ fn a_recording_plays_as_kinesis_would_play_it() {
         let answer = get(&server, &changed);
         assert_eq!((answer.status, answer.text()), (403, "Streaming session token is expired"));
     }
+    for more in ["&TrackNumber=256", "&SequenceNumber=-1", "&SessionToken=A"] {
+        let answer = get(&server, &format!("{url}{more}"));
+        assert_eq!(answer.status, 400, "{more}");
+        assert_eq!(answer.header("access-control-allow-origin"), Some("*"), "{answer:?}");
+    }
 }
 
 #[test]
@@ -299,6 +304,26 @@ fn what_kinesis_cannot_play_is_refused_by_name() {
     check_refused(&hls(in_ts), 400, "UnsupportedStreamMediaTypeException");
     let url = session(&server, span(&silent));
     check_same("h265", &packets(&silent.file.display().to_string()), &packets(&url));
+
+    // What lies before all that is kept is told apart by the service's clock, as Kinesis does.
+    let long_ago = now_ms() - 8 * 24 * 3_600_000;
+    for (kind, status, name) in [
+        ("SERVER_TIMESTAMP", 400, "InvalidArgumentException"),
+        ("PRODUCER_TIMESTAMP", 404, "ResourceNotFoundException"),
+    ] {
+        let span = on_demand(&silent.media_stream, kind, long_ago - 1_000, long_ago);
+        check_refused(&hls(span), status, name);
+        let clip = clip_of(&silent.media_stream, kind, long_ago - 1_000, long_ago);
+        let answer = call(&server, "/getClip", clip);
+        check_refused(&answer, status, name);
+        let outside =
+            format!("End timestamp {long_ago} is outside of the stream retention period.");
+        assert_eq!(answer.json()["Message"] == *outside, status == 400, "{answer:?}");
+    }
+    let day_ms = 24 * 3_600_000;
+    let within =
+        on_demand(&silent.media_stream, "SERVER_TIMESTAMP", now_ms() - day_ms, now_ms() - 1);
+    assert_eq!(hls(within).status, 200, "a range may begin before the footage does");
 
     check_refused(&hls(json!({ "StreamName": "nobody" })), 404, "ResourceNotFoundException");
     camera::register(&server, "idle");

@@ -415,6 +415,14 @@ fn fragments_are_listed_by_either_time_and_page_by_page() {
     }
     let third = listed[2]["ServerTimestamp"].as_f64().unwrap();
     assert_eq!(starts(&by_arrival(&json!(third), third, 5)), [at(2)]);
+
+    // Before all that is kept there is nothing, and by the service's clock that is an error.
+    let range = json!({ "StartTimestamp": 1_000, "EndTimestamp": 2_000 });
+    for (kind, status) in [("SERVER_TIMESTAMP", 400), ("PRODUCER_TIMESTAMP", 200)] {
+        let selector = json!({ "FragmentSelectorType": kind, "TimestampRange": range });
+        let answer = viewer.call("/listFragments", json!({ "FragmentSelector": selector }));
+        assert_eq!(answer.status, status, "{}", answer.text());
+    }
 }
 
 #[test]

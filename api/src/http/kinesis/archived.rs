@@ -6,9 +6,8 @@ use super::error::KinesisError;
 use super::media::{epoch_seconds, timestamp};
 use super::select::{Selected, StreamSelector};
 use super::settings;
-use super::streams::kept_hours_of;
+use super::streams::{check_kept_at, kept_hours_of};
 use crate::access::Action;
-use crate::device::Stream;
 use crate::playback::kinesis::images::{ImagesError, NoImage, Size};
 use crate::playback::kinesis::token::{DiscontinuityMode, Protocol, Rules, TimestampType};
 use crate::playback::kinesis::{Mode, NoSession, Request};
@@ -21,7 +20,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::TryStreamExt;
 use lookback_wire::Timestamp;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 
 /// `Expires`, in seconds.
@@ -43,6 +42,8 @@ const MAX_IMAGE_WIDTH: u32 = 3_840;
 const MAX_IMAGE_HEIGHT: u32 = 2_160;
 /// Of one image, in base64.
 const MAX_IMAGE_CHARS: usize = 6 << 20;
+/// Of one answer, but for its last image: all of it is in memory at once.
+const FULL_PAGE_CHARS: usize = 16 << 20;
 const DEFAULT_JPEG_QUALITY: u8 = 80;
 const MAX_TOKEN_CHARS: usize = 4_096;
 /// What one session may span.
@@ -235,10 +236,13 @@ pub async fn get_clip(call: Call) -> Result<HttpResponse, KinesisError> {
     let start = timestamp(&format!("{name}.StartTimestamp"), range.start_timestamp)?;
     let end = timestamp(&format!("{name}.EndTimestamp"), range.end_timestamp)?;
     check_range("ClipFragmentSelector", start, end)?;
-    let stream = select_kept(&call, &input.stream).await?;
+    let selected = select_kept(&call, &input.stream).await?;
     let by = selector.fragment_selector_type.into();
-    let clip = call.service.playback.kinesis_clip(&stream, by, start, end).await?;
     let service = call.service.clone();
+    let clip = match service.playback.kinesis_clip(&selected.stream, by, start, end).await {
+        Ok(clip) => clip,
+        Err(error) => return Err(refusal(&call, &selected, by, Some(end), error).await),
+    };
     let bytes = clip
         .read(0..clip.len())
         .inspect_ok(move |bytes| service.metrics.bytes_served.add(bytes.len() as u64))
@@ -287,10 +291,15 @@ pub async fn get_images(call: Call) -> Answer {
     let format = input.format()?;
     let size = input.size()?;
     let instants = input.instants()?;
-    let stream = select_kept(&call, &input.stream).await?;
+    let Selected { stream, .. } = select_kept(&call, &input.stream).await?;
     let playback = &call.service.playback;
     let mut images = Vec::with_capacity(instants.page.len());
+    let mut next = instants.next;
     for at in instants.page {
+        if is_full(&images) {
+            next = Some(at);
+            break;
+        }
         let by = input.image_selector_type.into();
         let made = playback.image(stream.id, by, at, size, format).await?;
         let content = made.map(|image| STANDARD.encode(image));
@@ -306,10 +315,16 @@ pub async fn get_images(call: Call) -> Answer {
         });
     }
     let mut answer = json!({ "Images": images });
-    if let Some(next) = instants.next {
+    if let Some(next) = next {
         answer["NextToken"] = STANDARD.encode(next.as_millis().to_string()).into();
     }
     Ok(Json(answer))
+}
+
+/// Whether one answer holds no more pictures.
+fn is_full(images: &[Value]) -> bool {
+    let chars = |image: &Value| image["ImageContent"].as_str().map_or(0, str::len);
+    images.iter().map(chars).sum::<usize>() >= FULL_PAGE_CHARS
 }
 
 impl GetImages {
@@ -409,14 +424,30 @@ impl From<ImagesError> for KinesisError {
 }
 
 /// The stream that a request names, if its footage is kept at all.
-async fn select_kept(call: &Call, stream: &StreamSelector) -> Result<Stream, KinesisError> {
-    let Selected { device, stream } = call.select(stream, Action::ReadBack).await?;
-    let settings = settings::read(call, &stream).await?;
-    if kept_hours_of(call, &device, &settings).await? == 0 {
+async fn select_kept(call: &Call, stream: &StreamSelector) -> Result<Selected, KinesisError> {
+    let selected = call.select(stream, Action::ReadBack).await?;
+    let settings = settings::read(call, &selected.stream).await?;
+    if kept_hours_of(call, &selected.device, &settings).await? == 0 {
         let message = "the stream's data retention is 0 hours";
         return Err(KinesisError::bad_request("NoDataRetentionException", message));
     }
-    Ok(stream)
+    Ok(selected)
+}
+
+/// Why there is nothing to play of a range that ends at `end`.
+async fn refusal(
+    call: &Call,
+    selected: &Selected,
+    by: TimestampType,
+    end: Option<Timestamp>,
+    error: NoSession,
+) -> KinesisError {
+    if let (NoSession::NotFound(_), TimestampType::Server, Some(end)) = (&error, by, end)
+        && let Err(outside) = check_kept_at(call, selected, end).await
+    {
+        return outside;
+    }
+    error.into()
 }
 
 async fn mint(
@@ -424,9 +455,14 @@ async fn mint(
     stream: &StreamSelector,
     request: Request,
 ) -> Result<String, KinesisError> {
-    let stream = select_kept(call, stream).await?;
+    let selected = select_kept(call, stream).await?;
     let playback = &call.service.playback;
-    Ok(playback.kinesis_session(&call.principal, &stream, request).await?)
+    let minted = playback.kinesis_session(&call.principal, &selected.stream, request).await;
+    let (by, end) = (request.rules.by, request.mode.end());
+    match minted {
+        Ok(token) => Ok(token),
+        Err(error) => Err(refusal(call, &selected, by, end, error).await),
+    }
 }
 
 impl FragmentSelector {
@@ -525,7 +561,6 @@ impl From<NoSession> for KinesisError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
 
     const NOW: Timestamp = Timestamp::from_millis(1_795_329_502_534);
 
@@ -644,6 +679,15 @@ mod tests {
             let error = with(changes).size().unwrap_err().to_string();
             assert!(error.contains(cause), "{error} for {cause}");
         }
+    }
+
+    #[test]
+    fn an_answer_is_full_where_its_images_are_large() {
+        let image = |chars: usize| json!({ "TimeStamp": 1.5, "ImageContent": "A".repeat(chars) });
+        let empty = json!({ "TimeStamp": 1.5, "Error": "NO_MEDIA" });
+        assert!(!is_full(&[]) && !is_full(&vec![empty.clone(); IMAGES_PAGE]));
+        assert!(!is_full(&[image(MAX_IMAGE_CHARS), image(MAX_IMAGE_CHARS)]));
+        assert!(is_full(&[image(MAX_IMAGE_CHARS), empty, image(10 << 20)]));
     }
 
     #[test]

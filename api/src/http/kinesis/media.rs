@@ -4,6 +4,7 @@
 use super::call::{Answer, Call, admit};
 use super::error::KinesisError;
 use super::select::{Selected, StreamSelector};
+use super::streams::check_kept_at;
 use crate::access::{Action, Decision, Principal};
 use crate::id::{DeviceId, StreamId};
 use crate::playback::follow::{Followed, Follower, Start};
@@ -200,9 +201,13 @@ pub async fn list_fragments(call: Call) -> Answer {
             ))
         })?;
     let selection = input.selection()?;
-    let Selected { stream, .. } = call.select(&input.stream, Action::ReadBack).await?;
-    admit(&call.service, &stream, LIST_FRAGMENTS)?;
+    let selected = call.select(&input.stream, Action::ReadBack).await?;
+    let stream = &selected.stream;
+    admit(&call.service, stream, LIST_FRAGMENTS)?;
     let page = call.service.playback.list_fragments(stream.id, selection, limit).await?;
+    if page.fragments.is_empty() && selection.by == SelectorType::ServerTimestamp {
+        check_kept_at(&call, &selected, Timestamp::from_millis(selection.to_ms)).await?;
+    }
     let fragments = page.fragments.iter().map(|fragment| {
         json!({
             "FragmentNumber": fragment.number.to_string(),

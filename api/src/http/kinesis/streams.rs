@@ -14,11 +14,13 @@ use crate::storage::{CreateError, MediaStreamQuery};
 use actix_web::web::Json;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use lookback_wire::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 
 const DAY_HOURS: u32 = 24;
+const HOUR_MS: i64 = 3_600_000;
 /// Ten years.
 const MAX_RETENTION_HOURS: i64 = 87_600;
 const MAX_RESULTS: i64 = 10_000;
@@ -268,6 +270,23 @@ pub async fn kept_hours_of(
 ) -> Result<u32, KinesisError> {
     let plans = call.service.storage.catalog.plans_by_id(&[device.plan]).await?;
     Ok(kept_hours(settings, plans.into_iter().flatten().next().as_ref()))
+}
+
+/// Whether what arrived at `end` may be kept still: where nothing is found up to there, this is why.
+pub async fn check_kept_at(
+    call: &Call,
+    selected: &Selected,
+    end: Timestamp,
+) -> Result<(), KinesisError> {
+    let settings = settings::read(call, &selected.stream).await?;
+    let hours = kept_hours_of(call, &selected.device, &settings).await?;
+    let oldest = call.service.clock.now().plus_millis(-i64::from(hours).saturating_mul(HOUR_MS));
+    if end >= oldest {
+        return Ok(());
+    }
+    let message =
+        format!("End timestamp {} is outside of the stream retention period.", end.as_millis());
+    Err(KinesisError::invalid(message))
 }
 
 #[derive(Debug, Deserialize)]

@@ -8,7 +8,7 @@ use crate::playback::kinesis::Opened;
 use crate::playback::kinesis::token::Span;
 use crate::service::Service;
 use actix_web::web::{Data, Path, Query};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{Error, HttpRequest, HttpResponse};
 use lookback_wire::FragmentNumber;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -40,11 +40,14 @@ pub async fn serve(
     service: Data<Arc<Service>>,
     request: HttpRequest,
     file: Path<String>,
-    resource: Query<Resource>,
+    resource: Result<Query<Resource>, Error>,
 ) -> HttpResponse {
     if !RESOURCES.contains(&file.as_str()) {
         return refuse(MediaError::NotFound);
     }
+    let Ok(resource) = resource else {
+        return refuse(MediaError::Malformed("a parameter comes twice or is no such number"));
+    };
     let token = resource.session_token.as_deref().unwrap_or_default();
     let found = match service.playback.open_kinesis(token).await {
         Ok(session) => media_file(&service, &session, &file, &resource)
