@@ -27,4 +27,5 @@ pub mod sign_in;
 pub mod signature;
 pub mod storage;
 pub mod throttle;
+pub mod thumbnail;
 pub mod token;

@@ -6,6 +6,7 @@ use super::user_error::{UserError, UserErrorCode};
 use crate::access::{Action, Decision, Principal, Target, decide};
 use crate::account::RetentionPlan;
 use crate::device::{Device, Stream};
+use crate::event::{Event, EventId};
 use crate::id::{DeviceId, PlanId, StreamId};
 use crate::service::Service;
 use async_graphql::{Context, ID};
@@ -57,6 +58,14 @@ impl Asked {
         let Some(stream) = self.loaders.streams.get(id).await? else { return Ok(None) };
         let device = self.device(stream.device).await?;
         Ok(device.map(|_| stream))
+    }
+
+    /// An event; `None` where it does not exist for the caller.
+    pub async fn event(&self, id: EventId) -> Result<Option<Event>, Fault> {
+        match self.device(id.device).await? {
+            Some(_) => self.loaders.events_by_id.get(id).await,
+            None => Ok(None),
+        }
     }
 
     /// The device that an identifier in an input's `field` names, where the caller may manage it.

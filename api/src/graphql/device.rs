@@ -2,12 +2,13 @@
 
 use super::asked::{Asked, asked};
 use super::credential::DeviceCredential;
+use super::event::{self, EventConnection, EventFilter, EventsAsked};
 use super::fault::{Fault, Maybe};
 use super::pagination::connection;
 use super::plan::RetentionPlan;
 use super::scalar::{DateTime, TimeZone};
 use super::stream::Stream;
-use super::time_range::seconds;
+use super::time_range::{TimeOrder, TimeRangeInput, seconds};
 use crate::access::{Action, Subject};
 use crate::device;
 use crate::ingest::announce;
@@ -40,6 +41,10 @@ impl Device {
 
     async fn model(&self) -> Option<&str> {
         self.0.model.as_deref()
+    }
+
+    async fn firmware_version(&self) -> Option<&str> {
+        self.0.firmware_version.as_deref()
     }
 
     async fn state(&self) -> DeviceState {
@@ -96,6 +101,23 @@ impl Device {
 
     async fn retention_plan(&self, ctx: &Context<'_>) -> Result<RetentionPlan, Fault> {
         asked(ctx)?.plan_of(&self.0).await.map(RetentionPlan)
+    }
+
+    async fn events(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "By `start`.")] range: Option<TimeRangeInput>,
+        filter: Option<EventFilter>,
+        #[graphql(default_with = "Some(TimeOrder::NewestFirst)")] order: Option<TimeOrder>,
+        #[graphql(default = 20)] first: Option<i32>,
+        after: Option<String>,
+    ) -> Maybe<EventConnection> {
+        let order = order.unwrap_or(TimeOrder::NewestFirst).into();
+        let page = EventsAsked { range, filter, order, first, after };
+        Some(match asked(ctx) {
+            Ok(asked) => event::list(asked, &[self.0.id], page).await,
+            Err(fault) => Err(fault),
+        })
     }
 
     /// Those in force and those ended in the last 30 days, without secrets; null for a caller who may not manage the device.
@@ -157,6 +179,11 @@ pub enum DeviceState {
     Suspended,
     /// Ingest is refused and credentials are revoked; footage stays until its retention ends.
     Retired,
+}
+
+impl DeviceState {
+    pub const ALL: [DeviceState; 4] =
+        [Self::Provisioned, Self::Active, Self::Suspended, Self::Retired];
 }
 
 /// Whether the service hears from a device.

@@ -33,7 +33,8 @@ pub const MAX_MUTATION_ROOTS: usize = 5;
 pub const MAX_PLAYBACK_SESSIONS: usize = 4;
 
 /// Connections, and how long their page is unless said otherwise.
-const PAGES: [(&str, usize); 3] = [("devices", 20), ("clips", 50), ("segments", 50)];
+const PAGES: [(&str, usize); 4] =
+    [("devices", 20), ("clips", 50), ("segments", 50), ("events", 20)];
 /// Fields that read much for one small answer.
 const HEAVY: [(&str, usize); 5] = [
     ("coverage", 10),

@@ -5,6 +5,7 @@ use super::fault::Fault;
 use super::playback::MediaUnavailable;
 use super::scalar::{DateTime, Url};
 use crate::device::Stream;
+use crate::event::Event;
 use crate::playback::SessionError;
 use crate::playback::picture::{MAX_THUMBNAILS, PictureLink, WIDTHS};
 use crate::segment::TimeRange;
@@ -82,6 +83,31 @@ pub async fn thumbnails(
     let playback = &asked.service.playback;
     let links = playback.thumbnails(asked.principal()?, stream, range, count, max_width).await?;
     Ok(links.into_iter().map(|link| Image::of(asked, link)).collect())
+}
+
+/// The picture that came with an event, or one cut from the footage of when it took place.
+pub async fn of_event(
+    ctx: &Context<'_>,
+    event: &Event,
+    max_width: Option<i32>,
+) -> Result<Option<Image>, Fault> {
+    let asked = asked(ctx)?;
+    let max_width = width(max_width, DEFAULT_THUMBNAIL_WIDTH)?;
+    let playback = &asked.service.playback;
+    let caller = asked.principal()?;
+    let streams = asked.streams_of(event.id.device).await?;
+    let uploaded =
+        streams.first().and_then(|main| playback.uploaded_picture(caller, main, event, max_width));
+    if let Some(link) = uploaded {
+        return Ok(Some(Image::of(asked, link)));
+    }
+    for stream in &streams {
+        let range = event.span(asked.now());
+        if let Some(link) = playback.first_picture(caller, stream, range, max_width).await? {
+            return Ok(Some(Image::of(asked, link)));
+        }
+    }
+    Ok(None)
 }
 
 fn width(max_width: Option<i32>, default: i32) -> Result<u32, Fault> {

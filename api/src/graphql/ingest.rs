@@ -8,7 +8,9 @@ use super::segment::{RecordingTrigger, Segment};
 use super::time_range::seconds;
 use super::user_error::{UserError, UserErrorCode};
 use crate::access::Subject;
+use crate::account;
 use crate::device;
+use crate::id::DeviceId;
 use crate::ingest::announce::{self, Announcement, Announcer, Verdict};
 use crate::storage::StorageError;
 use async_graphql::{Enum, InputObject, SimpleObject};
@@ -95,6 +97,8 @@ impl From<announce::Outcome> for SegmentResult {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 pub enum IngestStatus {
     Stored,
+    /// A known event was ended or refined.
+    Updated,
     /// The same announcement had been stored before; nothing changed.
     Duplicate,
     Rejected,
@@ -170,6 +174,30 @@ pub struct DeviceAdvice {
     retention_plan: RetentionPlan,
 }
 
+impl DeviceAdvice {
+    /// What a device is told whose clock is `clock_skew_ms` ahead.
+    pub async fn of(
+        asked: &Asked,
+        device: DeviceId,
+        plan: account::RetentionPlan,
+        clock_skew_ms: i64,
+    ) -> Result<Self, Fault> {
+        let streams = asked.streams_of(device).await?;
+        let live_wanted =
+            streams.iter().any(|stream| asked.service.playback.is_watched_live(stream.id));
+        let (batch_size, flush_seconds) = announce::pace(live_wanted);
+        Ok(Self {
+            server_time: DateTime(asked.now()),
+            clock_skew_seconds: Some(seconds(clock_skew_ms)),
+            batch_size,
+            flush_seconds,
+            heartbeat_seconds: announce::HEARTBEAT_S,
+            live_wanted,
+            retention_plan: RetentionPlan(plan),
+        })
+    }
+}
+
 /// The device that the token names. Whether it may report at this time is for the rules to say,
 /// item by item, so that a suspended device learns why.
 pub async fn caller(asked: &Asked) -> Result<device::Device, Fault> {
@@ -195,9 +223,9 @@ pub async fn ingest_segments(
             Some((UserErrorCode::LimitReached, message))
         }
     };
-    let streams = asked.streams_of(device.id).await?;
     let mut results = Vec::new();
     if refused.is_none() {
+        let streams = asked.streams_of(device.id).await?;
         let has_room = match asked.service.retention.check_quota(device.id).await {
             Ok(()) => true,
             Err(StorageError::OverQuota(_)) => false,
@@ -212,20 +240,9 @@ pub async fn ingest_segments(
         catalog.note_seen(device.id, now, Some(clock_skew_ms)).await?;
         asked.loaders.devices.forget(device.id).await;
     }
-    let live_wanted =
-        streams.iter().any(|stream| asked.service.playback.is_watched_live(stream.id));
-    let (batch_size, flush_seconds) = announce::pace(live_wanted);
     Ok(IngestSegmentsPayload {
         results,
-        advice: DeviceAdvice {
-            server_time: DateTime(now),
-            clock_skew_seconds: Some(seconds(clock_skew_ms)),
-            batch_size,
-            flush_seconds,
-            heartbeat_seconds: announce::HEARTBEAT_S,
-            live_wanted,
-            retention_plan: RetentionPlan(plan),
-        },
+        advice: DeviceAdvice::of(asked, device.id, plan, clock_skew_ms).await?,
         user_errors: refused
             .into_iter()
             .map(|(code, message)| UserError::at(code, &["segments"], message))

@@ -4,10 +4,11 @@
 use super::fault::Fault;
 use crate::account::RetentionPlan;
 use crate::device::{Device, Stream};
+use crate::event::{Event, EventId, Watcher};
 use crate::id::{DeviceId, PlanId, StreamId};
 use crate::playback::describe::{Description, describe};
 use crate::segment::TimeRange;
-use crate::storage::{Result, Storage};
+use crate::storage::{EventPage, EventQuery, Result, Storage};
 use dataloader::BatchFn;
 use dataloader::cached::Loader;
 use std::collections::HashMap;
@@ -75,6 +76,9 @@ pub struct Loaders {
     pub streams: Load<Streams>,
     pub streams_of: Load<StreamsOf>,
     pub plans: Load<Plans>,
+    pub events_by_id: Load<EventsById>,
+    pub events: Load<Events>,
+    pub seen: Load<Seen>,
     pub extents: Load<Extents>,
     pub descriptions: Load<Descriptions>,
 }
@@ -86,6 +90,9 @@ impl Loaders {
             streams: Load::new(storage),
             streams_of: Load::new(storage),
             plans: Load::new(storage),
+            events_by_id: Load::new(storage),
+            events: Load::new(storage),
+            seen: Load::new(storage),
             extents: Load::new(storage),
             descriptions: Load::new(storage),
         }
@@ -134,6 +141,59 @@ impl Question for Plans {
 
     async fn ask(storage: &Storage, keys: &[PlanId]) -> Result<Vec<Option<RetentionPlan>>> {
         storage.catalog.plans_by_id(keys).await
+    }
+}
+
+pub struct EventsById;
+
+impl Question for EventsById {
+    type Key = EventId;
+    type Answer = Event;
+
+    async fn ask(storage: &Storage, keys: &[EventId]) -> Result<Vec<Option<Event>>> {
+        storage.catalog.events_by_id(keys).await
+    }
+}
+
+/// A page of a device's events; all devices that are asked for the same one in one call.
+pub struct Events;
+
+impl Question for Events {
+    type Key = (DeviceId, EventQuery);
+    type Answer = EventPage;
+
+    async fn ask(storage: &Storage, keys: &[Self::Key]) -> Result<Vec<Option<EventPage>>> {
+        let mut places: HashMap<EventQuery, Vec<usize>> = HashMap::new();
+        for (place, (_, query)) in keys.iter().enumerate() {
+            places.entry(*query).or_default().push(place);
+        }
+        let mut answers = vec![None; keys.len()];
+        for (query, places) in places {
+            let devices: Vec<DeviceId> =
+                places.iter().filter_map(|place| keys.get(*place)).map(|(id, _)| *id).collect();
+            let pages = storage.catalog.events_of(&devices, &query).await?;
+            for (place, page) in places.into_iter().zip(pages) {
+                if let Some(answer) = answers.get_mut(place) {
+                    *answer = Some(page);
+                }
+            }
+        }
+        Ok(answers)
+    }
+}
+
+/// Whether somebody has seen an event.
+pub struct Seen;
+
+impl Question for Seen {
+    type Key = (Watcher, EventId);
+    type Answer = bool;
+
+    async fn ask(storage: &Storage, keys: &[Self::Key]) -> Result<Vec<Option<bool>>> {
+        // A request has one caller.
+        let Some((by, _)) = keys.first() else { return Ok(Vec::new()) };
+        let events: Vec<EventId> = keys.iter().map(|(_, event)| *event).collect();
+        Ok(storage.catalog.seen(*by, &events).await?.into_iter().map(Some).collect())
     }
 }
 

@@ -10,12 +10,15 @@ pub mod credential;
 pub mod delete_footage;
 pub mod device;
 pub mod document;
+pub mod event;
 pub mod execute;
 pub mod fault;
 pub mod hold;
 pub mod image;
 pub mod ingest;
+pub mod ingest_events;
 pub mod loader;
+pub mod mark_events_seen;
 pub mod mutation;
 pub mod node;
 pub mod pagination;
@@ -124,7 +127,8 @@ mod failing_alone {
     use crate::access::{Principal, Subject};
     use crate::segment::{SegmentId, TimeRange};
     use crate::{
-        account, device as devices, id, keeping, playback as playing, segment as segments,
+        account, device as devices, event as events, id, keeping, playback as playing,
+        segment as segments,
     };
     use async_graphql::{EmptyMutation, Object};
     use lookback_wire::Timestamp;
@@ -219,6 +223,23 @@ mod failing_alone {
                 created_at: AT,
             };
             Some(Ok(hold::Hold(hold)))
+        }
+
+        async fn event(&self) -> Maybe<event::Event> {
+            let event = events::Event {
+                id: events::EventId { device: self.device.id, window: 0, key: 0 },
+                client_event_id: "a".into(),
+                event_type: events::EventType::Motion,
+                label: None,
+                severity: events::EventSeverity::Notice,
+                start: AT,
+                end: None,
+                confidence: None,
+                attributes: None,
+                picture: None,
+                ingested_at: AT,
+            };
+            Some(Ok(event::Event(event)))
         }
 
         async fn clip(&self) -> Maybe<clip::Clip> {

@@ -11,6 +11,8 @@ use super::delete_footage::{self, DeleteFootageInput, DeleteFootagePayload};
 use super::fault::Maybe;
 use super::hold::{self, PlaceHoldInput, PlaceHoldPayload, ReleaseHoldPayload};
 use super::ingest::{self, IngestSegmentsInput, IngestSegmentsPayload};
+use super::ingest_events::{self, IngestEventsInput, IngestEventsPayload};
+use super::mark_events_seen::{self, MarkEventsSeenInput, MarkEventsSeenPayload};
 use super::register::{self, RegisterDeviceInput, RegisterDevicePayload};
 use super::update_device::{self, DevicePayload, RetireDeviceInput, UpdateDeviceInput};
 use super::upload_grant::{self, CreateUploadGrantInput, CreateUploadGrantPayload};
@@ -29,6 +31,18 @@ impl Mutation {
     ) -> Maybe<IngestSegmentsPayload> {
         Some(match asked(ctx) {
             Ok(asked) => ingest::ingest_segments(asked, input).await,
+            Err(fault) => Err(fault),
+        })
+    }
+
+    /// Reports up to 100 events of one device; each is judged by itself. Idempotent by `clientEventId`.
+    async fn ingest_events(
+        &self,
+        ctx: &Context<'_>,
+        input: IngestEventsInput,
+    ) -> Maybe<IngestEventsPayload> {
+        Some(match asked(ctx) {
+            Ok(asked) => ingest_events::ingest_events(asked, input).await,
             Err(fault) => Err(fault),
         })
     }
@@ -154,6 +168,18 @@ impl Mutation {
     ) -> Maybe<DeleteFootagePayload> {
         Some(match asked(ctx) {
             Ok(asked) => delete_footage::delete(asked, input).await,
+            Err(fault) => Err(fault),
+        })
+    }
+
+    /// Marks events as seen, or not, for the caller.
+    async fn mark_events_seen(
+        &self,
+        ctx: &Context<'_>,
+        input: MarkEventsSeenInput,
+    ) -> Maybe<MarkEventsSeenPayload> {
+        Some(match asked(ctx) {
+            Ok(asked) => mark_events_seen::mark(asked, input).await,
             Err(fault) => Err(fault),
         })
     }

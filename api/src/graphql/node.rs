@@ -3,12 +3,14 @@
 use super::asked::Asked;
 use super::credential::DeviceCredential;
 use super::device::Device;
+use super::event::Event;
 use super::fault::Fault;
 use super::hold::{self, Hold};
 use super::plan::RetentionPlan;
 use super::segment::Segment;
 use super::stream::Stream;
 use crate::access::Action;
+use crate::event::EventId;
 use crate::id::{CredentialId, DeviceId, HoldId, PlanId, StreamId};
 use crate::segment::SegmentId;
 use async_graphql::{ID, Interface};
@@ -20,6 +22,7 @@ pub enum Node {
     Device(Device),
     Stream(Stream),
     Segment(Segment),
+    Event(Event),
     RetentionPlan(RetentionPlan),
     DeviceCredential(DeviceCredential),
     Hold(Hold),
@@ -36,6 +39,9 @@ pub async fn find(asked: &Asked, id: &str) -> Result<Option<Node>, Fault> {
     }
     if let Ok(id) = id.parse::<SegmentId>() {
         return Ok(segment(asked, id).await?.map(Node::Segment));
+    }
+    if let Ok(id) = id.parse::<EventId>() {
+        return Ok(asked.event(id).await?.map(|event| Node::Event(Event(event))));
     }
     if let Ok(id) = id.parse::<PlanId>() {
         return Ok(asked.plan(id).await?.map(|plan| Node::RetentionPlan(RetentionPlan(plan))));

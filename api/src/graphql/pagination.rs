@@ -2,6 +2,7 @@
 //! arrives late neither repeats nor hides what is shown.
 
 use super::fault::Fault;
+use crate::event::EventId;
 use crate::id::DeviceId;
 use crate::segment::SegmentId;
 use async_graphql::SimpleObject;
@@ -32,6 +33,8 @@ pub enum Cursor {
     Instant(Timestamp),
     /// Among segments, by start.
     Segment(Timestamp, SegmentId),
+    /// Among events, by start; of several devices, too.
+    Event(Timestamp, EventId),
     /// Among devices, by name.
     Device(String, DeviceId),
 }
@@ -41,6 +44,7 @@ impl Cursor {
         URL_SAFE_NO_PAD.encode(match self {
             Self::Instant(at) => format!("i {}", at.as_millis()),
             Self::Segment(start, id) => format!("s {} {id}", start.as_millis()),
+            Self::Event(start, id) => format!("e {} {id}", start.as_millis()),
             Self::Device(name, id) => format!("d {id} {name}"),
         })
     }
@@ -57,6 +61,10 @@ impl Cursor {
             "s" => {
                 let (start, id) = rest.split_once(' ')?;
                 Self::Segment(millis(start)?, id.parse().ok()?)
+            }
+            "e" => {
+                let (start, id) = rest.split_once(' ')?;
+                Self::Event(millis(start)?, id.parse().ok()?)
             }
             "d" => {
                 let (id, name) = rest.split_once(' ')?;
@@ -158,6 +166,7 @@ mod tests {
         for cursor in [
             Cursor::Instant(at),
             Cursor::Segment(at, segment),
+            Cursor::Event(at, EventId::of(DeviceId::new(at), at, "a")),
             Cursor::Device("Hof, hinten ünd \u{1f4f7}".into(), DeviceId::new(at)),
             Cursor::Device(String::new(), DeviceId::new(at)),
         ] {

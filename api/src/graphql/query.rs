@@ -1,18 +1,21 @@
 //! `Query`: the reads.
 
 use super::asked::{Asked, asked};
-use super::device::{Device, DeviceConnection, DeviceFilter, DeviceRef};
+use super::device::{Device, DeviceConnection, DeviceFilter, DeviceRef, DeviceState};
+use super::event::{self, EventConnection, EventFilter, EventsAsked};
 use super::fault::{Fault, Maybe};
 use super::node::{self, Node};
 use super::pagination::{Cursor, MAX_PAGE, Page, page_size};
 use super::playback::{self, PlaybackSessionInput, PlaybackSessionResult};
 use super::service::ServiceInfo;
+use super::time_range::TimeRangeInput;
 use super::viewer::Viewer;
 use crate::access::{Action, Decision, Principal, Subject, Target};
 use crate::device;
 use crate::id::DeviceId;
-use crate::storage::DeviceQuery;
+use crate::storage::{DeviceQuery, TimeOrder};
 use async_graphql::{Context, ID, Object};
+use std::collections::BTreeSet;
 
 const DEFAULT_PAGE: usize = 20;
 /// Identifiers in one `nodes`.
@@ -73,6 +76,26 @@ impl Query {
         let filter = filter.unwrap_or_default();
         Some(match asked(ctx) {
             Ok(asked) => find_devices(asked, filter, first, after).await,
+            Err(fault) => Err(fault),
+        })
+    }
+
+    /// Events on several devices, newest first.
+    async fn events(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(
+            desc = "At most 100; all of the caller's where it has no more than that, otherwise required."
+        )]
+        device_ids: Option<Vec<ID>>,
+        #[graphql(desc = "By `start`.")] range: Option<TimeRangeInput>,
+        filter: Option<EventFilter>,
+        #[graphql(default = 20)] first: Option<i32>,
+        after: Option<String>,
+    ) -> Maybe<EventConnection> {
+        let page = EventsAsked { range, filter, order: TimeOrder::NewestFirst, first, after };
+        Some(match asked(ctx) {
+            Ok(asked) => find_events(asked, device_ids, page).await,
             Err(fault) => Err(fault),
         })
     }
@@ -147,6 +170,41 @@ async fn find_devices(
     };
     let items = devices.into_iter().map(|device| (cursor(&device), Device(device))).collect();
     Ok(DeviceConnection(Page { items, has_previous, next }))
+}
+
+async fn find_events(
+    asked: &Asked,
+    device_ids: Option<Vec<ID>>,
+    page: EventsAsked,
+) -> Result<EventConnection, Fault> {
+    let caller = asked.principal()?;
+    let devices = match device_ids {
+        Some(ids) if ids.len() > MAX_IDS => {
+            return Err(Fault::BadInput(format!("at most {MAX_IDS} deviceIds at a time")));
+        }
+        Some(ids) => {
+            let ids: BTreeSet<DeviceId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+            let found = ids.into_iter().map(|id| asked.device(id));
+            futures_util::future::try_join_all(found).await?.into_iter().flatten().collect()
+        }
+        None => {
+            // Retired ones have events, too.
+            let filter =
+                DeviceFilter { states: Some(DeviceState::ALL.to_vec()), ..Default::default() };
+            let (devices, next) = match scope(asked, caller) {
+                Scope::Account => list(asked, caller, &filter, None, MAX_IDS).await?,
+                Scope::Itself(id) => (asked.device(id).await?.into_iter().collect(), None),
+                Scope::Nothing => (Vec::new(), None),
+            };
+            if next.is_some() {
+                let message = format!("deviceIds is required: there are more than {MAX_IDS}");
+                return Err(Fault::BadInput(message));
+            }
+            devices
+        }
+    };
+    let devices: Vec<DeviceId> = devices.iter().map(|device| device.id).collect();
+    event::list(asked, &devices, page).await
 }
 
 fn cursor(device: &device::Device) -> Cursor {

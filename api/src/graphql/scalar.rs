@@ -197,6 +197,58 @@ impl FromText for Url {
     }
 }
 
+/// A JSON object's text may have this many bytes.
+const MAX_JSON_BYTES: usize = 4 << 10;
+/// Objects and arrays within each other, the object itself included.
+const MAX_JSON_LEVELS: usize = 4;
+
+/// See the contract.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JsonObject(pub serde_json::Map<String, serde_json::Value>);
+
+/// A JSON object of at most 4 KiB and 4 levels; comes back equal in value, not in spelling.
+#[Scalar(name = "JSONObject", specified_by_url = "https://datatracker.ietf.org/doc/html/rfc8259")]
+impl ScalarType for JsonObject {
+    fn parse(value: Value) -> InputValueResult<Self> {
+        Self::from_value(&value).map_err(InputValueError::custom)
+    }
+
+    fn is_valid(value: &Value) -> bool {
+        Self::from_value(value).is_ok()
+    }
+
+    fn to_value(&self) -> Value {
+        // Every JSON value is a GraphQL value.
+        Value::from_json(serde_json::Value::Object(self.0.clone())).unwrap_or_default()
+    }
+}
+
+impl JsonObject {
+    fn from_value(value: &Value) -> Result<Self, String> {
+        if levels(value) > MAX_JSON_LEVELS {
+            return Err(format!("has more than {MAX_JSON_LEVELS} levels"));
+        }
+        let object = match value.clone().into_json() {
+            Ok(serde_json::Value::Object(object)) => object,
+            _ => return Err("needs a JSON object".into()),
+        };
+        let bytes = serde_json::to_vec(&object).map_or(usize::MAX, |text| text.len());
+        if bytes > MAX_JSON_BYTES {
+            return Err(format!("has {bytes} bytes; at most {MAX_JSON_BYTES} are allowed"));
+        }
+        Ok(Self(object))
+    }
+}
+
+/// Documents and variables are nested no deeper than the parsers allow, so this ends.
+fn levels(value: &Value) -> usize {
+    match value {
+        Value::Object(fields) => 1 + fields.values().map(levels).max().unwrap_or(0),
+        Value::List(items) => 1 + items.iter().map(levels).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,6 +337,31 @@ mod tests {
             [("https://a.example/x", true), ("http://", false), ("ftp://a", false), ("/a", false)]
         {
             check::<Url>(text, valid.then_some(text));
+        }
+    }
+
+    #[test]
+    fn json_objects() {
+        let long = |len: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(len - 8));
+        for (text, valid) in [
+            ("{}", true),
+            (r#"{"b":[1,2.5,-3e300,null,true],"a":{"é":"\u0000"}}"#, true),
+            (r#"{"a":{"b":{"c":{}}}}"#, true),
+            (r#"{"a":{"b":{"c":[]}}}"#, true),
+            (r#"{"a":{"b":{"c":[[]]}}}"#, false),
+            ("[]", false),
+            ("1", false),
+            ("null", false),
+            (&long(4_096), true),
+            (&long(4_097), false),
+        ] {
+            let json: serde_json::Value = serde_json::from_str(text).unwrap();
+            let value = Value::from_json(json.clone()).unwrap();
+            let back = JsonObject::from_value(&value).map(|read| read.to_value());
+            assert_eq!(back.is_ok(), valid, "{text}");
+            if let Ok(back) = back {
+                assert_eq!(back.into_json().unwrap(), json);
+            }
         }
     }
 }

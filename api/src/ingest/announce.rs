@@ -140,7 +140,7 @@ pub async fn announce(
         let mut answers = answers.unwrap_or_default().into_iter();
         for place in places {
             let verdict =
-                answers.next().map_or_else(unavailable, |known| weigh(known, clock_skew_ms));
+                answers.next().map_or_else(not_stored, |known| weigh(known, clock_skew_ms));
             if let Some(slot) = verdicts.get_mut(place) {
                 *slot = Some(verdict);
             }
@@ -150,17 +150,20 @@ pub async fn announce(
         .iter()
         .zip(verdicts)
         .map(|(announcement, verdict)| {
-            let (verdict, warnings) = verdict.unwrap_or_else(unavailable);
+            let (verdict, warnings) = verdict.unwrap_or_else(not_stored);
             let client_segment_id = announcement.client_segment_id.clone();
             Outcome { client_segment_id, verdict, warnings }
         })
         .collect()
 }
 
-fn unavailable() -> (Verdict, Vec<Warning>) {
+pub(super) fn unavailable() -> Rejection {
     let code = RejectionCode::TemporarilyUnavailable;
-    let message = "the store did not take it; send it again".into();
-    (Verdict::Rejected(Rejection { code, message }), Vec::new())
+    Rejection { code, message: "the store did not take it; send it again".into() }
+}
+
+fn not_stored() -> (Verdict, Vec<Warning>) {
+    (Verdict::Rejected(unavailable()), Vec::new())
 }
 
 /// What the store knew of an accepted segment.
@@ -213,8 +216,7 @@ fn judge_one(
     use RejectionCode::*;
     let reject = |code, message: String| Err(Rejection { code, message });
     let Announcement { client_segment_id: id, start, end, .. } = announcement;
-    if !is_client_id(id) {
-        let form = format!("1 to {MAX_CLIENT_ID_CHARS} characters of A-Z a-z 0-9 . _ : -");
+    if let Err(form) = check_client_id(id) {
         return reject(InvalidValue, format!("clientSegmentId must be {form}"));
     }
     let Some(stream) = stream else {
@@ -265,9 +267,13 @@ fn judge_one(
     Ok((stream, segment))
 }
 
-fn is_client_id(id: &str) -> bool {
+/// Refuses a client's own identifier that has not the form that it answers.
+pub(super) fn check_client_id(id: &str) -> Result<(), String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
-    (1..=MAX_CLIENT_ID_CHARS).contains(&id.len()) && id.bytes().all(allowed)
+    if (1..=MAX_CLIENT_ID_CHARS).contains(&id.len()) && id.bytes().all(allowed) {
+        return Ok(());
+    }
+    Err(format!("1 to {MAX_CLIENT_ID_CHARS} characters of A-Z a-z 0-9 . _ : -"))
 }
 
 fn invalid_value(announcement: &Announcement) -> Option<String> {
@@ -288,14 +294,14 @@ fn invalid_value(announcement: &Announcement) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::id::{AccountId, DeviceId, PlanId, StreamId};
     use crate::segment::SegmentId;
 
-    const NOW: Timestamp = Timestamp::from_millis(1_763_803_800_000);
+    pub const NOW: Timestamp = Timestamp::from_millis(1_763_803_800_000);
 
-    fn device(state: DeviceState) -> Device {
+    pub fn device(state: DeviceState) -> Device {
         Device {
             id: DeviceId::new(NOW),
             account: AccountId::new(NOW),

@@ -1,8 +1,9 @@
-//! What cameras send: media by PutMedia, and segment announcements.
+//! What cameras send: media by PutMedia, segment announcements, and events.
 
 pub mod announce;
 pub mod metadata;
 pub mod receive;
+pub mod report;
 pub mod timeline;
 pub mod unkept;
 pub mod upload;

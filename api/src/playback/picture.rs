@@ -3,6 +3,7 @@
 //! A link names an instant and a width; what it shows is the key frame at or just before that
 //! instant, within the fragment that is there. Only H.264 is decoded. Pictures that were made are
 //! kept in a small cache on disk, which is asked only about fragments that the archive still has.
+//! Pictures that came with events are served beside them.
 
 mod cache;
 mod pool;
@@ -16,9 +17,11 @@ use super::token::{Holder, MediaToken, Span};
 use super::{MediaError, Playback, SessionError, Unavailable, UnavailableCode};
 use crate::access::Principal;
 use crate::device::Stream;
+use crate::event::{Event, EventId};
 use crate::id::{SessionId, StreamId};
 use crate::segment::TimeRange;
 use crate::storage::{FragmentQuery, FragmentRecord, RangeBy, StorageError, TimeOrder, TrackSpan};
+use crate::thumbnail::{self, size_within};
 use bytes::Bytes;
 use cache::Cache;
 use lookback_packaging::TrackInit;
@@ -88,6 +91,32 @@ impl fmt::Display for PictureName {
     }
 }
 
+/// The name of a picture that came with an event, in a session: `{event}-{width}.jpg`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventPictureName {
+    pub event: EventId,
+    pub width: u32,
+}
+
+impl fmt::Display for EventPictureName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}.jpg", self.event, self.width)
+    }
+}
+
+impl FromStr for EventPictureName {
+    type Err = NoPictureName;
+
+    fn from_str(text: &str) -> Result<Self, NoPictureName> {
+        let stem = text.strip_suffix(".jpg").ok_or(NoPictureName)?;
+        let (event, width) = stem.split_once('-').ok_or(NoPictureName)?;
+        let event = event.parse().map_err(|_| NoPictureName)?;
+        let width = width.parse().ok().filter(|w| WIDTHS.contains(w)).ok_or(NoPictureName)?;
+        let name = Self { event, width };
+        if name.to_string() == text { Ok(name) } else { Err(NoPictureName) }
+    }
+}
+
 /// Text that names no picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoPictureName;
@@ -153,16 +182,6 @@ impl KeyFrame {
     pub fn size_within(&self, max_width: u32) -> (u32, u32) {
         size_within((self.codec.width, self.codec.height), max_width)
     }
-}
-
-/// A size at most `max_width` wide in proportion to the given one, never larger, at least 1 x 1.
-fn size_within((width, height): (u32, u32), max_width: u32) -> (u32, u32) {
-    if width <= max_width {
-        return (width.max(1), height.max(1));
-    }
-    let (width, height, max_width) = (u64::from(width), u64::from(height), u64::from(max_width));
-    let scaled = (height * max_width + width / 2) / width;
-    (max_width.max(1) as u32, u32::try_from(scaled.max(1)).unwrap_or(u32::MAX))
 }
 
 /// The video track of a fragment, and what is known of it.
@@ -244,6 +263,79 @@ impl Playback {
             }
         }
         Ok(links)
+    }
+
+    /// A link to the picture at the start of `range`, or to the first one in it; none where none of
+    /// its footage can be shown.
+    pub async fn first_picture(
+        &self,
+        caller: &Principal,
+        stream: &Stream,
+        range: TimeRange,
+        max_width: u32,
+    ) -> Result<Option<PictureLink>, StorageError> {
+        let first = self.one(stream.id, range, TimeOrder::OldestFirst).await?;
+        let Some(fragment) = first else { return Ok(None) };
+        let Some(pictured) = self.pictured(stream.id, &fragment).await? else { return Ok(None) };
+        if decodable(&pictured.init).is_err() {
+            return Ok(None);
+        }
+        let at = range.start.max(fragment.start);
+        let found = self.key_frame_in(stream.id, &fragment, &pictured, at).await?;
+        Ok(found.map(|(sample, _)| {
+            let link = self.sign_pictures(caller, stream, fragment.range());
+            link.of(&pictured.init, shown_at(&sample, pictured.track.timescale), max_width)
+        }))
+    }
+
+    /// A link to the picture that came with an event, by a session of one of its device's streams;
+    /// none where none came.
+    pub fn uploaded_picture(
+        &self,
+        caller: &Principal,
+        stream: &Stream,
+        event: &Event,
+        max_width: u32,
+    ) -> Option<PictureLink> {
+        let picture = event.picture?;
+        let at = event.start;
+        let span = TimeRange { start: at, end: at.plus_millis(1) };
+        let Signed { token, expires_at } = self.sign_pictures(caller, stream, span);
+        let (width, height) = size_within((picture.width, picture.height), max_width);
+        let name = EventPictureName { event: event.id, width: max_width };
+        Some(PictureLink {
+            at,
+            path: format!("images/v1/s/{token}/{name}"),
+            width,
+            height,
+            expires_at,
+        })
+    }
+
+    /// The picture that came with an event in a session's span, as a JPEG.
+    pub async fn event_picture(
+        &self,
+        token: &MediaToken,
+        name: EventPictureName,
+    ) -> Result<Bytes, MediaError> {
+        let catalog = &self.storage.catalog;
+        let stream = catalog.streams_by_id(&[token.stream]).await?.pop().flatten();
+        let event = catalog.events_by_id(&[name.event]).await?.pop().flatten();
+        let Some((stream, event)) = stream.zip(event) else { return Err(MediaError::NotFound) };
+        let is_opened = match token.span {
+            Span::OnDemand { range, .. } => range.contains(event.start),
+            Span::Live { .. } | Span::LiveReplay { .. } => false,
+        };
+        if stream.device != event.id.device || !is_opened {
+            return Err(MediaError::Refused);
+        }
+        let kept = catalog.event_picture(event.id).await?.ok_or(MediaError::NotFound)?;
+        if event.picture.is_some_and(|picture| picture.width <= name.width) {
+            return Ok(kept);
+        }
+        let work = move || thumbnail::scaled(&kept, name.width);
+        let made = self.pictures.pool.run(work).await.map_err(|Busy| MediaError::Busy)?;
+        made.map(|picture| picture.jpeg).map_err(|error| MediaError::NoPicture(error.to_string()))
     }
 
     /// A picture of a session, as a JPEG.
@@ -474,21 +566,6 @@ mod tests {
             "99999999999999999999-320.jpg",
         ] {
             assert_eq!(other.parse::<PictureName>(), Err(NoPictureName), "{other}");
-        }
-    }
-
-    #[test]
-    fn sizes_keep_their_proportion() {
-        for (size, max_width, expected) in [
-            ((1_280, 720), 320, (320, 180)),
-            ((1_280, 720), 1_280, (1_280, 720)),
-            ((640, 360), 1_280, (640, 360)),
-            ((2_592, 1_944), 100, (100, 75)),
-            ((1_080, 1_920), 333, (333, 592)),
-            ((4_096, 2), 16, (16, 1)),
-            ((0, 0), 16, (1, 1)),
-        ] {
-            assert_eq!(size_within(size, max_width), expected, "{size:?}");
         }
     }
 }

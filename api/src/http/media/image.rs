@@ -1,8 +1,9 @@
-//! Pictures: `GET /images/v1/s/{token}/{at_ms}-{width}.jpg`, made when they are fetched.
+//! Pictures: `GET /images/v1/s/{token}/{at_ms}-{width}.jpg`, made when they are fetched; and what came
+//! with an event: `{event}-{width}.jpg`.
 
 use super::{File, answer, refuse};
 use crate::playback::MediaError;
-use crate::playback::picture::PictureName;
+use crate::playback::picture::{EventPictureName, PictureName};
 use crate::service::Service;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
@@ -27,7 +28,12 @@ async fn picture(
     name: &str,
 ) -> Result<(lookback_wire::Timestamp, File), MediaError> {
     let token = service.playback.open(token).await?;
-    let name = name.parse::<PictureName>().map_err(|_| MediaError::NotFound)?;
-    let bytes = service.playback.picture(&token, name).await?;
+    let bytes = if let Ok(name) = name.parse::<PictureName>() {
+        service.playback.picture(&token, name).await?
+    } else if let Ok(name) = name.parse::<EventPictureName>() {
+        service.playback.event_picture(&token, name).await?
+    } else {
+        return Err(MediaError::NotFound);
+    };
     Ok((token.expires_at, File::Media { content_type: "image/jpeg", bytes }))
 }
