@@ -8,6 +8,7 @@ mod auth;
 mod camera;
 mod crash;
 mod disk;
+mod events;
 mod files;
 mod footage;
 mod graphql;
