@@ -101,10 +101,14 @@ impl Arriving {
     /// Takes in what one upload brings.
     pub fn feed(self: &Arc<Self>, stream: StreamId) -> Feed {
         let mut streams = self.streams.lock();
-        let is_used = |stream: &Stream| stream.uploads > 0 || stream.changed.receiver_count() > 0;
-        let unused = streams.extract_if(|_, stream| !is_used(stream));
-        let cut_bytes: u64 = unused.map(|(_, stream)| stream.cut_bytes()).sum();
-        self.cut_bytes.fetch_sub(cut_bytes, Ordering::Relaxed);
+        // Not each time: thousands of cameras may connect at once.
+        if streams.len() == streams.capacity()
+            || self.cut_bytes.load(Ordering::Relaxed) > MAX_CUT_BYTES / 2
+        {
+            let unused = streams.extract_if(|_, stream| !stream.is_used());
+            let cut_bytes: u64 = unused.map(|(_, stream)| stream.cut_bytes()).sum();
+            self.cut_bytes.fetch_sub(cut_bytes, Ordering::Relaxed);
+        }
         streams.entry(stream).or_insert_with(|| self.unknown()).uploads += 1;
         Feed { arriving: self.clone(), stream, open: Vec::new(), arriving_now: None }
     }
@@ -179,6 +183,10 @@ impl Arriving {
 }
 
 impl Stream {
+    fn is_used(&self) -> bool {
+        self.uploads > 0 || self.changed.receiver_count() > 0
+    }
+
     fn cut_bytes(&self) -> u64 {
         self.fragments.iter().filter(|f| f.state == State::Cut).map(|f| f.len()).sum()
     }

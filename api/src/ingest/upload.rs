@@ -289,6 +289,7 @@ impl Upload {
             }
         }
         self.settle();
+        self.read(now);
     }
 
     /// Lets time pass. To be called at [`Upload::deadline`], sooner does no harm.
@@ -396,8 +397,10 @@ impl Upload {
         self.settle();
     }
 
+    /// Reads on in what was pushed. Fragments as small as a frame of a byte are no more at once than
+    /// others: the rest waits in the reader.
     fn read(&mut self, now: Timestamp) {
-        while self.input == Input::Read {
+        while self.input == Input::Read && !self.is_held_off() {
             match self.reader.next() {
                 Ok(Some(event)) => self.take(event, now),
                 Ok(None) => return,
@@ -988,6 +991,26 @@ mod tests {
         assert!(upload.arriving_bytes() > 0);
         upload.refuse_for_memory(now);
         assert_eq!((upload.arriving_bytes(), upload.in_flight_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn small_fragments_are_no_more_at_once_than_others() {
+        let mut upload = upload(Timecodes::Absolute);
+        let now = Timestamp::from_millis(NOW);
+        let fragments: Vec<u8> = (0..100).flat_map(|n| fragment(n * 1_000)).collect();
+        upload.push([video(), fragments, end_of_fragment()].concat().into(), now);
+        let mut kept = 0;
+        loop {
+            let outputs = std::iter::from_fn(|| upload.next_output());
+            let appends = outputs.filter(|output| matches!(output, Output::Append(_))).count();
+            assert!(upload.in_flight.len() <= MAX_IN_FLIGHT && appends <= MAX_IN_FLIGHT);
+            if upload.in_flight.is_empty() {
+                break;
+            }
+            upload.stored(&Ok(Appended::Stored(FragmentNumber(kept))), now);
+            kept += 1;
+        }
+        assert_eq!(kept, 100);
     }
 
     #[test]
