@@ -56,6 +56,8 @@ pub struct Placed {
     track_id: u32,
     /// Ticks between when it was decoded and when it is in the file.
     earlier_by: i64,
+    /// Samples shown from there on are none of the file's, in ticks since the Unix epoch.
+    end: u64,
 }
 
 /// What a file has at some byte.
@@ -107,7 +109,8 @@ impl Placed {
     }
 
     /// The head of the one chunk that these, which are all of them, are in the file: players take
-    /// what an index leads to for one. As long as theirs together; their samples follow it.
+    /// what an index leads to for one. As long as theirs together; their samples follow it. It does
+    /// not tell of those at the end that are not shown, for not every player heeds an edit list.
     ///
     /// None where they are no chunks of ours.
     pub fn head(&self, chunks: &[ChunkHead]) -> Option<Bytes> {
@@ -123,15 +126,27 @@ impl Placed {
                 samples.collect()
             })
             .collect();
-        let samples: Vec<&[Sample]> = samples.iter().map(Vec::as_slice).collect();
+        let mut samples: Vec<&[Sample]> = samples.iter().map(Vec::as_slice).collect();
         // Sequence numbers need only rise (§8.8.5.1), and so are told from the place.
         let sequence = u32::try_from(self.start / SHORTEST_CHUNK).unwrap_or(u32::MAX);
-        let head = mp4::write_heads(sequence, self.track_id, &samples);
         let sum =
             |len: fn(&ChunkHead) -> u32| chunks.iter().map(|c| u64::from(len(c))).sum::<u64>();
-        let fits =
-            head.len() as u64 == sum(|c| c.len) && u64::from(self.len) == sum(|c| c.chunk_len);
-        fits.then(|| head.into())
+        let (head_len, whole_len) = (sum(|c| c.len), sum(|c| c.chunk_len));
+        if whole_len != u64::from(self.len) {
+            return None;
+        }
+        let media_len = whole_len.checked_sub(head_len)?;
+        let write = |samples: &[&[Sample]]| {
+            let len = usize::try_from(head_len).ok()?;
+            mp4::write_heads(sequence, self.track_id, samples, len, media_len)
+        };
+        let all = write(&samples)?;
+        let end = placed(self.end);
+        if let Some(last) = samples.last_mut() {
+            let kept = last.iter().rposition(|sample| sample.presentation_time < end);
+            *last = last.get(..kept.map_or(0, |at| at + 1)).unwrap_or(last);
+        }
+        Some(write(&samples).unwrap_or(all).into())
     }
 }
 
@@ -156,6 +171,8 @@ pub struct Layout<'a> {
 #[derive(Debug)]
 struct Lane<'a> {
     init: &'a TrackInit,
+    /// As of [`Placed`].
+    end: u64,
     subsegments: Vec<Subsegment>,
 }
 
@@ -172,10 +189,11 @@ struct Subsegment {
 }
 
 impl<'a> Layout<'a> {
-    /// A file of these tracks.
-    pub fn new(tracks: impl IntoIterator<Item = &'a TrackInit>) -> Self {
-        let tracks =
-            tracks.into_iter().map(|init| Lane { init, subsegments: Vec::new() }).collect();
+    /// A file of what these tracks show in `span`: milliseconds since the Unix epoch.
+    pub fn new(tracks: impl IntoIterator<Item = &'a TrackInit>, span: &Range<i64>) -> Self {
+        let lane =
+            |init| Lane { init, end: span_in_ticks(init, span).end, subsegments: Vec::new() };
+        let tracks = tracks.into_iter().map(lane).collect();
         Self { tracks, placed: Vec::new(), len: 0 }
     }
 
@@ -187,7 +205,8 @@ impl<'a> Layout<'a> {
         };
         let earlier_by = signed_ticks(place.shift_ns, lane.init.timescale);
         let start = chunks.decode_time.saturating_add_signed(earlier_by.saturating_neg());
-        let Chunks { duration, key, .. } = chunks;
+        let Chunks { decode_time, key, .. } = chunks;
+        let duration = chunks.duration.min(lane.end.saturating_sub(decode_time));
         lane.subsegments.push(Subsegment { at: self.len, start, duration, key });
         self.placed.push(Placed {
             start: self.len,
@@ -196,6 +215,7 @@ impl<'a> Layout<'a> {
             len: chunks.len,
             track_id,
             earlier_by,
+            end: lane.end,
         });
         self.len += u64::from(chunks.len);
     }
@@ -309,6 +329,8 @@ mod tests {
     use proptest::prelude::*;
 
     const START_S: u64 = 1_795_329_502;
+    /// Of files that are not cut.
+    const END_MS: i64 = 4_000_000_000_000;
 
     fn init(kind: TrackKind, timescale: u32) -> TrackInit {
         TrackInit {
@@ -362,7 +384,7 @@ mod tests {
     /// one before it was recorded, and their bodies: video, then sound.
     fn file(fragments: &[(Vec<u32>, u64)]) -> (File, Vec<Vec<u8>>) {
         let inits = [init(TrackKind::Video, 90_000), init(TrackKind::Audio, 8_000)];
-        let mut layout = Layout::new(&inits);
+        let mut layout = Layout::new(&inits, &(0..END_MS));
         let (mut at_s, mut holes_s) = (START_S, 0);
         let mut bodies = Vec::new();
         for (fragment, (sizes, hole_s)) in (0..).zip(fragments) {
@@ -434,6 +456,45 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_shown_at_the_end_is_not_told_of() {
+        // Of a chunk of 25 samples of 40 ms: until when it is shown, in ms; how many are told of.
+        for (kind, end_ms, expected) in [
+            (TrackKind::Video, 1_000, 25),
+            (TrackKind::Video, 601, 16),
+            (TrackKind::Video, 600, 15),
+            (TrackKind::Video, 40, 1),
+            // Four bytes that are left over are too few for a box.
+            (TrackKind::Audio, 960, 25),
+            (TrackKind::Audio, 600, 15),
+        ] {
+            let init = init(kind, 1_000);
+            let sample = |n: u64| {
+                let time = START_S * 1_000 + n * 40;
+                let key = kind == TrackKind::Audio || n == 0;
+                Sample { decode_time: time, presentation_time: time, duration: 40, size: 3, key }
+            };
+            let samples: Vec<Sample> = (0..25).map(sample).collect();
+            let mut chunk = write_head(7, &samples);
+            let head_len = chunk.len();
+            chunk.resize(head_len + 25 * 3, 0);
+            let start_ms = START_S as i64 * 1_000;
+            let mut layout = Layout::new([&init], &(start_ms..start_ms + end_ms));
+            let chunks = Chunks {
+                offset: 0,
+                len: chunk.len() as u32,
+                decode_time: samples[0].decode_time,
+                duration: 1_000,
+                key: true,
+            };
+            layout.push(Place { track: 0, fragment: 0, shift_ns: 0 }, chunks);
+            let file = layout.finish(0..0).unwrap();
+            let head = file.placed[0].head(&[ChunkHead::read(&chunk).unwrap()]).unwrap();
+            assert_eq!(head.len(), head_len);
+            assert_eq!(read_samples(&head).unwrap().len(), expected, "{kind:?} {end_ms}");
+        }
+    }
+
+    #[test]
     fn time_begins_with_the_file_and_has_no_holes() {
         let (file, bodies) = file(&[(vec![9, 8], 0), (vec![7], 50), (vec![6, 5], 3_000)]);
         let whole = whole(&file, &bodies);
@@ -492,7 +553,8 @@ mod tests {
             [(65_535, 65_535, 10), (65_536, 32_768, 20), (65_537, 32_769, 10)]
         {
             let init = init(TrackKind::Video, 5);
-            let lane = Lane { init: &init, subsegments: (0..count).map(one).collect() };
+            let lane =
+                Lane { init: &init, end: u64::MAX, subsegments: (0..count).map(one).collect() };
             let mut out = Vec::new();
             lane.put_index(&mut out, 1, 0, 0, count * 10);
             assert_eq!(

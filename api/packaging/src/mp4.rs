@@ -90,12 +90,41 @@ fn saturate(value: usize) -> u32 {
 /// One `traf` with one `trun` (ISO/IEC 23000-19 §7.5); what all samples share stands once, in
 /// `tfhd`. `sequence` need only rise.
 pub(crate) fn write_head(sequence: u32, samples: &[Sample]) -> Vec<u8> {
-    write_heads(sequence, TRACK_ID, &[samples])
+    let (mut out, offsets) = movie_fragment(sequence, TRACK_ID, &[samples]);
+    put_media_header(&mut out, sizes(samples), &offsets);
+    out
 }
 
-/// The same for the samples of several chunks of a track, which follow one another: as long as the
-/// heads of these are together, so that the chunks become one without any other byte moving on.
-pub(crate) fn write_heads(sequence: u32, track_id: u32, chunks: &[&[Sample]]) -> Vec<u8> {
+/// The same for the samples of several chunks of a track, which follow one another, so that the chunks
+/// become one: `len` bytes, before media of `media_len` bytes. None where that leaves no room for a
+/// box that fills it.
+pub(crate) fn write_heads(
+    sequence: u32,
+    track_id: u32,
+    chunks: &[&[Sample]],
+    len: usize,
+    media_len: u64,
+) -> Option<Vec<u8>> {
+    let (mut out, offsets) = movie_fragment(sequence, track_id, chunks);
+    match len.checked_sub(out.len() + media_header_len(media_len))? {
+        0 => {}
+        spare @ 8.. => put_box(&mut out, b"free", |out| out.resize(out.len() + spare - 8, 0)),
+        _ => return None,
+    }
+    put_media_header(&mut out, media_len, &offsets);
+    Some(out)
+}
+
+/// Bytes of samples.
+fn sizes(samples: &[Sample]) -> u64 {
+    samples.iter().map(|sample| u64::from(sample.size)).sum()
+}
+
+/// Where a data offset stands, and how far its samples are into the media.
+type Offsets = Vec<(usize, u64)>;
+
+/// `moof`, of which the data offsets are to be written.
+fn movie_fragment(sequence: u32, track_id: u32, chunks: &[&[Sample]]) -> (Vec<u8>, Offsets) {
     let mut out = Vec::with_capacity(128 + 16 * chunks.iter().map(|c| c.len()).sum::<usize>());
     let mut offsets = Vec::with_capacity(chunks.len());
     let mut bytes = 0u64;
@@ -103,34 +132,35 @@ pub(crate) fn write_heads(sequence: u32, track_id: u32, chunks: &[&[Sample]]) ->
         put_full_box(out, b"mfhd", 0, 0, |out| put_u32(out, sequence));
         for samples in chunks {
             offsets.push((put_track_fragment(out, track_id, samples), bytes));
-            bytes += samples.iter().map(|s| u64::from(s.size)).sum::<u64>();
+            bytes += sizes(samples);
         }
     });
-    let left_out = HEADERS_LEN * chunks.len().saturating_sub(1);
-    if left_out > 0 {
-        put_box(&mut out, b"free", |out| out.resize(out.len() + left_out - 8, 0));
-    }
-    match u32::try_from(bytes + 8) {
+    (out, offsets)
+}
+
+fn media_header_len(media_len: u64) -> usize {
+    if media_len + 8 > u64::from(u32::MAX) { 16 } else { 8 }
+}
+
+/// The header of `mdat`, and the data offsets to what is behind it.
+fn put_media_header(out: &mut Vec<u8>, media_len: u64, offsets: &Offsets) {
+    match u32::try_from(media_len + 8) {
         Ok(size) => {
-            put_u32(&mut out, size);
+            put_u32(out, size);
             out.extend_from_slice(b"mdat");
         }
         Err(_) => {
-            put_u32(&mut out, 1);
+            put_u32(out, 1);
             out.extend_from_slice(b"mdat");
-            put_u64(&mut out, bytes + 16);
+            put_u64(out, media_len + 16);
         }
     }
     let head_len = out.len();
     for (at, before) in offsets {
-        let offset = saturate(head_len.saturating_add(before as usize));
-        out[at..at + 4].copy_from_slice(&offset.to_be_bytes());
+        let offset = saturate(head_len.saturating_add(*before as usize));
+        out[*at..*at + 4].copy_from_slice(&offset.to_be_bytes());
     }
-    out
 }
-
-/// What stands once for each chunk around its `traf`: the headers of `moof` and `mdat`, and `mfhd`.
-const HEADERS_LEN: usize = 8 + 8 + 16;
 
 /// `traf`; answers where its data offset stands.
 fn put_track_fragment(out: &mut Vec<u8>, track_id: u32, samples: &[Sample]) -> usize {

@@ -42,7 +42,7 @@ const MAX_LAYOUT_BYTES: usize = 16 << 20;
 pub const MAX_CLIP_FRAGMENTS: usize = 200;
 pub const MAX_CLIP_BYTES: u64 = 100_000_000;
 /// Changes with the way in which files are laid out, so that no cache mixes two.
-const LAYOUT_VERSION: u8 = 1;
+const LAYOUT_VERSION: u8 = 2;
 
 /// A file to be sent, in whole or in part.
 #[derive(Clone, Debug)]

@@ -53,7 +53,8 @@ pub(super) async fn read_layout(
     let kept = fragments.get(first..end).unwrap_or_default();
     let shifts = shifts(kept);
     let last_shift_ns = shifts.last().copied().unwrap_or_default();
-    let mut layout = Layout::new(tracks.iter().map(|track| track.init.as_ref()));
+    let span = range.start.as_millis()..range.end.as_millis();
+    let mut layout = Layout::new(tracks.iter().map(|track| track.init.as_ref()), &span);
     for (index, (fragment, shift_ns)) in (first..).zip(kept.iter().zip(shifts)) {
         let number = u32::try_from(index).unwrap_or(u32::MAX);
         for (track, file_track) in tracks.iter().enumerate() {
