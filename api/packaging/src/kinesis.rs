@@ -86,7 +86,9 @@ impl MultivariantPlaylist<'_> {
     pub fn write(&self) -> String {
         let mut out = String::from("#EXTM3U\n#EXT-X-VERSION:1\n");
         if let Some(uri) = self.audio_uri {
-            out.push_str("#EXT-X-MEDIA:AUTOSELECT=YES,FORCED=NO,TYPE=AUDIO,URI=\"");
+            // Kinesis also writes FORCED=NO, which only subtitles may have (RFC 8216 §4.3.4.1):
+            // Chromium refuses the playlist for it.
+            out.push_str("#EXT-X-MEDIA:AUTOSELECT=YES,TYPE=AUDIO,URI=\"");
             put_text(&mut out, uri);
             out.push_str("\",GROUP-ID=\"audio\",DEFAULT=NO,NAME=\"audio\"\n");
         }
@@ -205,7 +207,7 @@ mod tests {
         };
         assert_eq!(
             playlist.write(),
-            "#EXTM3U\n#EXT-X-VERSION:1\n#EXT-X-MEDIA:AUTOSELECT=YES,FORCED=NO,TYPE=AUDIO,\
+            "#EXTM3U\n#EXT-X-VERSION:1\n#EXT-X-MEDIA:AUTOSELECT=YES,TYPE=AUDIO,\
              URI=\"getHLSMediaPlaylist.m3u8?SessionToken=T~&TrackNumber=2\",GROUP-ID=\"audio\",\
              DEFAULT=NO,NAME=\"audio\"\n#EXT-X-STREAM-INF:CODECS=\"avc1.42c032,mp4a.40.2\",\
              RESOLUTION=2592x1944,FRAME-RATE=15.01,BANDWIDTH=2583047,AUDIO=\"audio\"\n\

@@ -152,7 +152,7 @@ fn a_recording_plays_as_kinesis_would_play_it() {
     let token = url.split_once('=').unwrap().1;
     let master = master.text().replace(token, "T");
     let (head, tail) = master.split_once("BANDWIDTH=").unwrap();
-    let expected = "#EXTM3U\n#EXT-X-VERSION:1\n#EXT-X-MEDIA:AUTOSELECT=YES,FORCED=NO,TYPE=AUDIO,\
+    let expected = "#EXTM3U\n#EXT-X-VERSION:1\n#EXT-X-MEDIA:AUTOSELECT=YES,TYPE=AUDIO,\
         URI=\"getHLSMediaPlaylist.m3u8?SessionToken=T&TrackNumber=2\",GROUP-ID=\"audio\",DEFAULT=NO,\
         NAME=\"audio\"\n#EXT-X-STREAM-INF:CODECS=\"avc1.";
     assert!(head.starts_with(expected), "{head}");
