@@ -201,9 +201,10 @@ struct Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Packager, TimedFrame};
     use bytes::Bytes;
     use lookback_wire::codec::g711;
-    use lookback_wire::{Track, TrackKind};
+    use lookback_wire::{Track, TrackKind, UploadHeader};
     use proptest::prelude::*;
 
     fn stored(law: Law, sampling_hz: u32, channels: u32) -> TrackInit {
@@ -334,6 +335,89 @@ mod tests {
             encoder.encode(&chunk);
             encoder.encode(&noise);
         }
+    }
+
+    /// An hour of packets of 20 ms, in fragments of 2 s, from cameras whose sampling clock is too slow
+    /// or too fast: a sample of each minute is played when it was recorded.
+    #[test]
+    fn an_hour_stays_in_time() {
+        const PACKET: u64 = 160;
+        const PACKETS: u64 = 3_600 * 50;
+        const MAX_OFF_NS: u64 = 40_000_000;
+        for off_ppm in [0, 200, -200] {
+            let stored = stored(Law::Mu, 8_000, 1);
+            let encoder = Encoder::new(&stored).unwrap();
+            let track = stored.track.clone();
+            let header = UploadHeader {
+                segment_uid: None,
+                timecode_scale_ns: 1_000_000,
+                tracks: vec![track],
+            };
+            let mut packager = Packager::new(&header).unwrap();
+            let start_ns = 1_795_348_800_000_000_000;
+            let recorded_ns = |packet: u64| {
+                let ns = packet as i64 * (20_000_000 + 20 * off_ppm);
+                // Matroska's times are milliseconds.
+                (start_ns + ns) / 1_000_000 * 1_000_000
+            };
+            let mut chunks = Vec::new();
+            let mut checked = 0;
+            let mut before = 0;
+            for packet in 0..PACKETS {
+                let frame = TimedFrame {
+                    track: 0,
+                    time_ns: recorded_ns(packet),
+                    duration_ns: None,
+                    key: true,
+                    payload: vec![0xff; PACKET as usize].into(),
+                };
+                chunks.extend(packager.push(frame));
+                if packet % 100 == 99 {
+                    chunks.extend(packager.finish(Some(recorded_ns(packet + 1))));
+                }
+                for chunk in chunks.drain(..) {
+                    let packets = mp4::read_samples(&chunk.head).unwrap().len() as u64;
+                    let minute = (before + packets) / 3_000;
+                    if before / 3_000 < minute {
+                        let middle = minute * 3_000 - before - 1;
+                        let bytes: Vec<u8> = chunk
+                            .samples
+                            .iter()
+                            .flat_map(|p| p.parts().iter().flatten())
+                            .copied()
+                            .collect();
+                        let flac = encoder.encode(&[&chunk.head[..], &bytes].concat()).unwrap();
+                        let played = played_at(&flac, middle * PACKET);
+                        let played_ns = u128::from(played) * 1_000_000_000 / 8_000;
+                        let off_ns = recorded_ns(before + middle).abs_diff(played_ns as i64);
+                        assert!(
+                            off_ns <= MAX_OFF_NS,
+                            "{off_ppm} ppm, minute {minute}: {off_ns} ns"
+                        );
+                        checked += 1;
+                    }
+                    before += packets;
+                }
+            }
+            assert_eq!((checked, before), (60, PACKETS));
+        }
+    }
+
+    /// The decode time of the `index`th sample of a chunk.
+    fn played_at(chunk: &[u8], index: u64) -> u64 {
+        let chunk = mp4::split_chunks(chunk).next().unwrap();
+        let mut rest = chunk.samples;
+        let mut first = 0;
+        for sample in mp4::read_samples(chunk.head).unwrap() {
+            let (frame, after) = rest.split_at(sample.size as usize);
+            rest = after;
+            let (len, _) = header(frame);
+            if index < first + len as u64 {
+                return sample.decode_time + index - first;
+            }
+            first += len as u64;
+        }
+        panic!("there are {first} samples");
     }
 
     #[test]
