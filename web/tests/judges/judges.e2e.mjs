@@ -194,6 +194,21 @@ test("a change of codec is listed", async (context) => {
   }
 });
 
+test("what Kinesis lists", async (context) => {
+  const device = "kinesis";
+  const file = join(service.dir, `${device}.mkv`);
+  const size = `${WIDTH}x${HEIGHT}`;
+  record(file, { lengthS: LENGTH_S, size, fps: FPS, video: H264, audio: ["-c:a", "aac"] });
+  service.send(device, file, Date.now() - 60_000);
+  const stream = await service.stream(device);
+  for (const protocol of ["HLS", "DASH"]) {
+    await context.test(protocol, async () => {
+      const { tracks } = await READERS[protocol](await service.kinesisAddress(protocol, stream));
+      for (const { seconds } of tracks) checkLength(seconds, 1, protocol);
+    });
+  }
+});
+
 test("what grows", async (context) => {
   const file = join(service.dir, "growing.mkv");
   const size = `${WIDTH}x${HEIGHT}`;

@@ -7,6 +7,7 @@ const SMALL = "320x180";
 
 const video = (...args) => ["-c:v", "libx264", "-preset", "ultrafast", "-g", "50", ...args];
 const H264 = video("-bf", "0");
+const SLIDES = video("-g", "10", "-bf", "0");
 const AAC = ["-c:a", "aac", "-ar", "48000", "-ac", "1"];
 const G711 = ["-c:a", "pcm_mulaw", "-ar", "8000", "-ac", "1"];
 
@@ -24,12 +25,13 @@ const recording = (atS, lengthS, more = {}) => ({
 export const HLS = ["hls.js", "shaka HLS", "video.js HLS", "Chromium HLS"];
 export const DASH = ["dash.js", "shaka DASH", "video.js DASH"];
 export const PLAYERS = [...HLS, ...DASH];
+export const MP4 = ["Chromium MP4"];
 /** They leave where to begin to the page: Chromium reads no EXT-X-START (crbug.com/40057824). */
 export const TOLD_THE_START = [...DASH, "Chromium HLS"];
 
 /**
  * `playsS` is how long it plays: the footage without its holes. `soak`: only in long runs.
- * `except` names players that cannot, with the reason.
+ * `players`, where it is not for all of `PLAYERS`.
  */
 export const CASES = [
   { name: "plain", recordings: [recording(0, 8)], playsS: 8 },
@@ -95,6 +97,17 @@ export const CASES = [
   { name: "pictures only", recordings: [recording(0, 8, { audio: null })], playsS: 8 },
   { name: "G.711", recordings: [recording(0, 8, { audio: G711 })], playsS: 8 },
   { name: "start offset", recordings: [recording(0, 8)], fromS: 3, playsS: 8 },
+  ...[
+    ["AAC", SLIDES, AAC],
+    ["G.711", SLIDES, G711],
+    ["sound only", null, AAC],
+  ].map(([sound, pictures, audio]) => ({
+    name: `a file of more than an hour: ${sound}`,
+    recordings: [recording(0, 3_660, { fps: FPS / 5, size: "64x36", video: pictures, audio })],
+    playsS: 3_660,
+    seeks: [1_800, 3_654],
+    players: MP4,
+  })),
   {
     name: "a day of 2 s fragments",
     recordings: [
@@ -104,6 +117,15 @@ export const CASES = [
     seeks: [40_000, 86_390],
     soak: true,
   },
+];
+
+/** Of the cases, those that are also played from the addresses that Kinesis gives. */
+export const KINESIS = [
+  "plain",
+  "outage of 10 s",
+  "other resolution",
+  "B frames and an outage",
+  "pictures only",
 ];
 
 /** Sent at the pace of a camera while players watch; `mode` as in GraphQL. */

@@ -177,7 +177,7 @@ export async function play({ player, url, startS, watchS, seeks = [], patienceMs
       if (start) video.currentTime = start;
     },
   };
-  const name = player.replace(/ (HLS|DASH)$/, "");
+  const name = player.replace(/ (HLS|DASH|MP4)$/, "");
   const begin = async () => {
     await players[name]();
     if (name !== "dash.js") await video.play();

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { startBrowser } from "../demo.mjs";
-import { CASES, DASH, FPS, GROWING, PLAYERS, TOLD_THE_START } from "./cases.mjs";
+import { CASES, DASH, FPS, GROWING, HLS, KINESIS, MP4, PLAYERS, TOLD_THE_START } from "./cases.mjs";
 import { play, servePage } from "./page.mjs";
 import { record, startService } from "./service.mjs";
 
@@ -58,7 +58,8 @@ function faults(player, seen, expected) {
   if (expected.watchS) return found;
   if (!seen.ended) found.push(`ended at ${seen.endS} s without saying so`);
   const offS = Math.abs(seen.duration - expected.playsS);
-  if (!(offS <= FRAME_S + 0.001 + expected.runs * (SOUND_S[player] ?? 0))) {
+  const soundS = expected.soundS ?? SOUND_S[player] ?? 0;
+  if (!(offS <= FRAME_S + 0.001 + expected.runs * soundS)) {
     found.push(`lasts ${seen.duration} s instead of ${expected.playsS} s`);
   }
   if (expected.frames && seen.frames < expected.frames - 2) {
@@ -89,20 +90,32 @@ async function inEvery(name, players, request, expected) {
   assert.deepEqual(report, {});
 }
 
-const protocolOf = (player) => (DASH.includes(player) ? "DASH" : "HLS");
+const PROTOCOL = Object.fromEntries([
+  ...HLS.map((player) => [player, "HLS"]),
+  ...DASH.map((player) => [player, "DASH"]),
+  ...MP4.map((player) => [player, "MP4"]),
+]);
+const protocolOf = (player) => PROTOCOL[player];
 const deviceOf = (name) => name.replace(/\W+/g, "-");
 
-for (const { name, recordings, playsS, fromS, frames, seeks, soak, except = {} } of CASES) {
+/** Makes the recordings and sends them; answers when the case begins. */
+function send(device, recordings) {
+  const lengthS = Math.max(...recordings.map((one) => one.atS + one.lengthS));
+  const beginMs = Date.now() - (lengthS + 60) * 1_000;
+  recordings.forEach((one, index) => {
+    const file = join(service.dir, `${device}-${index}.mkv`);
+    record(file, one);
+    service.send(device, file, beginMs + one.atS * 1_000);
+  });
+  return beginMs;
+}
+
+for (const one of CASES) {
+  const { name, recordings, playsS, fromS, frames, seeks, soak, players = PLAYERS } = one;
   const isLeftOut = (soak && !SOAK) || only?.test(name) === false;
   test(name, { skip: isLeftOut }, async () => {
     const device = deviceOf(name);
-    const lengthS = Math.max(...recordings.map((one) => one.atS + one.lengthS));
-    const beginMs = Date.now() - (lengthS + 60) * 1_000;
-    recordings.forEach((one, index) => {
-      const file = join(service.dir, `${device}-${index}.mkv`);
-      record(file, one);
-      service.send(device, file, beginMs + one.atS * 1_000);
-    });
+    const beginMs = send(device, recordings);
     const stream = await service.stream(device);
     const startMs = beginMs + (fromS ?? 0) * 1_000;
     const request = async (player) => {
@@ -117,17 +130,28 @@ for (const { name, recordings, playsS, fromS, frames, seeks, soak, except = {} }
     };
     const cutS = fromS ? Math.floor(fromS / 2) * 2 : 0;
     const shown = recordings.every((one) => one.video) && !fromS && !seeks;
-    await inEvery(
-      name,
-      PLAYERS.filter((player) => !except[player]),
-      request,
-      {
-        playsS: playsS - cutS,
-        runs: recordings.length,
-        fromS: fromS && fromS - cutS,
-        frames: shown ? (frames ?? Math.round(playsS * FPS)) : 0,
-      },
-    );
+    await inEvery(name, players, request, {
+      playsS: playsS - cutS,
+      runs: recordings.length,
+      fromS: fromS && fromS - cutS,
+      frames: shown ? (frames ?? Math.round(playsS * FPS)) : 0,
+    });
+  });
+}
+
+for (const { name, recordings, playsS } of CASES.filter((one) => KINESIS.includes(one.name))) {
+  const asked = `${name}, as Kinesis lists it`;
+  test(asked, { skip: only?.test(asked) === false }, async () => {
+    const device = deviceOf(asked);
+    send(device, recordings);
+    const stream = await service.stream(device);
+    const request = async (player) => {
+      const protocol = protocolOf(player);
+      const more = protocol === "HLS" ? { DiscontinuityMode: "ON_DISCONTINUITY" } : {};
+      return { player, url: await service.kinesisAddress(protocol, stream, more) };
+    };
+    // Kinesis states sound to last as long as its packets.
+    await inEvery(asked, PLAYERS, request, { playsS, runs: recordings.length, soundS: FRAME_S });
   });
 }
 

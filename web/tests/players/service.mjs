@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { kinesis } from "./kinesis.mjs";
 
 const binary =
   process.env.LOOKBACK_BIN ??
@@ -35,6 +36,8 @@ export async function startService() {
   });
   const token = (role) =>
     run(binary, ["token", "--data-dir", dataDir, "--role", role]).stdout.trim();
+  const accessKey = run(binary, ["access-key", "--data-dir", dataDir]).stdout;
+  const call = kinesis(origin, JSON.parse(accessKey));
   const viewer = token("viewer");
   const manager = token("manager");
   const cameras = new Set();
@@ -67,7 +70,7 @@ export async function startService() {
     },
     async stream(device) {
       const found = await ask(
-        "query ($ref: DeviceRef!) { device(ref: $ref) { stream { id earliest latest } } }",
+        "query ($ref: DeviceRef!) { device(ref: $ref) { stream { id mediaStreamName earliest latest } } }",
         { ref: { externalId: device } },
       );
       return found.device?.stream;
@@ -83,6 +86,20 @@ export async function startService() {
         throw new Error(`no session: ${JSON.stringify(playbackSession)}`);
       }
       return playbackSession;
+    },
+    /** The address that Kinesis gives to play a finished range; `protocol` is HLS or DASH. */
+    async kinesisAddress(protocol, { mediaStreamName, earliest, latest }, more = {}) {
+      const seconds = (time) => Date.parse(time) / 1_000;
+      const answer = await call(`get${protocol}StreamingSessionURL`, {
+        StreamName: mediaStreamName,
+        PlaybackMode: "ON_DEMAND",
+        [`${protocol}FragmentSelector`]: {
+          FragmentSelectorType: "PRODUCER_TIMESTAMP",
+          TimestampRange: { StartTimestamp: seconds(earliest), EndTimestamp: seconds(latest) },
+        },
+        ...more,
+      });
+      return answer[`${protocol}StreamingSessionURL`];
     },
     async stop() {
       for (const sending of cameras) sending.kill("SIGKILL");
