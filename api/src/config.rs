@@ -14,7 +14,9 @@ use std::str::FromStr;
 pub struct Config {
     pub listen: SocketAddr,
     pub data_dir: PathBuf,
-    /// What minted URLs begin with, without a slash at the end; else what the request came to.
+    /// What minted URLs begin with, without a slash at the end; else what the request came to. Amazon's
+    /// producers do not say to which port they came: where it is not the one listened on, this is
+    /// needed for them.
     pub public_url: Option<String>,
     /// Whose `X-Forwarded-*` headers are believed.
     pub trusted_proxies: Vec<Network>,

@@ -2,13 +2,10 @@
 and what the answers lead to, played by ffmpeg."""
 
 import os
-import subprocess
-import tempfile
 import unittest
 
 import model
-from calls import Calls
-from server import BINARY, PATIENCE_S
+from recorded import Recorded, frames
 
 # Of other tests: they are read back there.
 ELSEWHERE = {"GetMediaForFragmentList", "ListFragments"}
@@ -16,46 +13,15 @@ ELSEWHERE = {"GetMediaForFragmentList", "ListFragments"}
 UNMODELLED = "ContentType"
 
 
-def pictures(source):
-    """The digest of each picture as it is shown."""
-    command = ["ffmpeg", "-v", "error", "-i", source, "-map", "0:v", "-f", "framemd5", "-"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_S)
-    lines = [line for line in done.stdout.splitlines() if not line.startswith("#")]
-    return [line.split(",")[-1].strip() for line in lines]
-
-
-class ArchivedTest(Calls, unittest.TestCase):
+class ArchivedTest(Recorded, unittest.TestCase):
     service_name = "kinesis-video-archived-media"
 
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(cls.folder.cleanup)
-        cls.file = os.path.join(cls.folder.name, "sent.mp4")
-        pattern = ["-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25"]
-        tone = ["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"]
-        codecs = ["-t", "10", "-c:v", "libx264", "-g", "50", "-bf", "2", "-pix_fmt", "yuv420p"]
-        subprocess.run(
-            ["ffmpeg", "-v", "error", *pattern, *tone, *codecs, "-c:a", "aac", cls.file], check=True
-        )
-        token = cls.server.command("token", "--role", "manager").strip()
-        subprocess.run(
-            [BINARY, "camera", "--endpoint", cls.server.url, "--device", "cam", "--fast", cls.file],
-            check=True,
-            capture_output=True,
-            env={"LOOKBACK_TOKEN": token},
-            timeout=PATIENCE_S,
-        )
-        device = cls.server.graphql(
-            "{ device(ref: {externalId: \"cam\"}) { stream { mediaStreamName earliest latest } } }"
-        )["device"]
-        stream = device["stream"]
-        cls.name = {"StreamName": stream["mediaStreamName"]}
-        cls.range = {"StartTimestamp": stream["earliest"], "EndTimestamp": stream["latest"]}
         cls.selector = {
             "FragmentSelectorType": "PRODUCER_TIMESTAMP",
-            "TimestampRange": cls.range,
+            "TimestampRange": cls.extent,
         }
 
     def examples(self):
@@ -79,7 +45,7 @@ class ArchivedTest(Calls, unittest.TestCase):
         yield "GetClip", {**self.name, "ClipFragmentSelector": self.selector}
         images = {
             **self.name,
-            **self.range,
+            **self.extent,
             "ImageSelectorType": "PRODUCER_TIMESTAMP",
             "SamplingInterval": 1_000,
             "Format": "JPEG",
@@ -94,14 +60,7 @@ class ArchivedTest(Calls, unittest.TestCase):
     def test_every_operation_takes_what_is_good_and_names_what_is_bad(self):
         called = set()
         for operation, good in self.examples():
-            shape = self.service.operation_model(operation).input_shape
-            for where, bad in model.bad_inputs(shape, good):
-                with self.subTest(operation, where=where):
-                    self.assertEqual(self.refusal(operation, **bad), "InvalidArgumentException")
-            nobody = {**good, "StreamName": "nobody"}
-            self.assertEqual(self.refusal(operation, **nobody), "ResourceNotFoundException")
-            neither = {key: value for key, value in good.items() if key != "StreamName"}
-            self.assertEqual(self.refusal(operation, **neither), "InvalidArgumentException")
+            self.check_refused(operation, good)
             with self.subTest(operation):
                 answer = getattr(self.client, self.methods[operation])(**good)
                 output = self.service.operation_model(operation).output_shape
@@ -111,7 +70,7 @@ class ArchivedTest(Calls, unittest.TestCase):
         self.assertEqual(called | ELSEWHERE, set(self.service.operation_names))
 
     def test_what_is_answered_plays_as_it_was_sent(self):
-        sent = pictures(self.file)
+        sent = frames(self.file)
         self.assertEqual(len(sent), 250)
         session = {**self.name, "PlaybackMode": "ON_DEMAND"}
         for container in ("FRAGMENTED_MP4", "MPEG_TS"):
@@ -124,22 +83,22 @@ class ArchivedTest(Calls, unittest.TestCase):
                         ContainerFormat=container,
                         DiscontinuityMode=mode,
                     )["HLSStreamingSessionURL"]
-                    self.assertEqual(pictures(url), sent)
+                    self.assertEqual(frames(url), sent)
         url = self.call(
             "GetDASHStreamingSessionURL", **session, DASHFragmentSelector=self.selector
         )["DASHStreamingSessionURL"]
-        self.assertEqual(pictures(url), sent)
+        self.assertEqual(frames(url), sent)
 
         answer = self.client.get_clip(**self.name, ClipFragmentSelector=self.selector)
         self.assertEqual(answer["ContentType"], "video/mp4")
         clip = os.path.join(self.folder.name, "clip.mp4")
         with open(clip, "wb") as file:
             file.write(answer["Payload"].read())
-        self.assertEqual(pictures(clip), sent)
+        self.assertEqual(frames(clip), sent)
 
         pages = self.client.get_paginator("get_images").paginate(
             **self.name,
-            **self.range,
+            **self.extent,
             ImageSelectorType="PRODUCER_TIMESTAMP",
             SamplingInterval=1_000,
             Format="PNG",
@@ -151,19 +110,23 @@ class ArchivedTest(Calls, unittest.TestCase):
             self.assertTrue(image["ImageContent"], image)
 
     def test_where_nothing_is_the_error_says_so(self):
-        before = {
-            "FragmentSelectorType": "PRODUCER_TIMESTAMP",
-            "TimestampRange": {"StartTimestamp": 1_000, "EndTimestamp": 2_000},
-        }
         session = {**self.name, "PlaybackMode": "ON_DEMAND"}
-        for operation, parameters in (
-            ("GetHLSStreamingSessionURL", {**session, "HLSFragmentSelector": before}),
-            ("GetDASHStreamingSessionURL", {**session, "DASHFragmentSelector": before}),
-            ("GetClip", {**self.name, "ClipFragmentSelector": before}),
+        for kind, expected in (
+            ("PRODUCER_TIMESTAMP", "ResourceNotFoundException"),
+            # By the service's clock it lies before all that is kept.
+            ("SERVER_TIMESTAMP", "InvalidArgumentException"),
         ):
-            with self.subTest(operation):
-                code = self.refusal(operation, **parameters)
-                self.assertEqual(code, "ResourceNotFoundException")
+            before = {
+                "FragmentSelectorType": kind,
+                "TimestampRange": {"StartTimestamp": 1_000, "EndTimestamp": 2_000},
+            }
+            for operation, parameters in (
+                ("GetHLSStreamingSessionURL", {**session, "HLSFragmentSelector": before}),
+                ("GetDASHStreamingSessionURL", {**session, "DASHFragmentSelector": before}),
+                ("GetClip", {**self.name, "ClipFragmentSelector": before}),
+            ):
+                with self.subTest(operation, kind=kind):
+                    self.assertEqual(self.refusal(operation, **parameters), expected)
         control = self.server.client("kinesisvideo", self.keys)
         control.create_stream(StreamName="unkept", DataRetentionInHours=0)
         for operation, good in self.examples():
