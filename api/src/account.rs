@@ -79,3 +79,20 @@ pub struct RetentionPlan {
     pub storage_quota_bytes: Option<u64>,
     pub is_default: bool,
 }
+
+impl RetentionPlan {
+    /// The plan that an account begins with: everything for 7 days.
+    pub fn first_of(account: AccountId, now: Timestamp) -> Self {
+        Self {
+            id: PlanId::new(now),
+            account,
+            name: "7 days".into(),
+            mode: RetentionMode::Continuous,
+            days: 7,
+            pre_roll_s: 10,
+            post_roll_s: 20,
+            storage_quota_bytes: None,
+            is_default: true,
+        }
+    }
+}

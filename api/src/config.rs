@@ -31,6 +31,8 @@ pub struct Config {
     pub limits: Limits,
     pub playback: Playback,
     pub kinesis: Kinesis,
+    /// What `lookback aws` works on; the service itself keeps everything in `data_dir`.
+    pub aws: Aws,
     /// What media leaves free of the disk, in bytes: for the records, and for what deleting writes.
     /// By default 256 MiB, or a twentieth of a small disk.
     pub min_free_bytes: Option<u64>,
@@ -97,6 +99,18 @@ pub struct Kinesis {
     pub quotas: bool,
 }
 
+/// Where the AWS backend is. Credentials come from where AWS's own tools look for them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Aws {
+    /// Such as `eu-central-1`; else the environment's or the profile's.
+    pub region: Option<String>,
+    /// Another server than AWS that speaks the same protocols.
+    pub endpoint_url: Option<String>,
+    /// What the names of the tables begin with; else `lookback-`.
+    pub table_prefix: Option<String>,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -112,6 +126,7 @@ impl Default for Config {
             limits: Limits::default(),
             playback: Playback::default(),
             kinesis: Kinesis::default(),
+            aws: Aws::default(),
             min_free_bytes: None,
         }
     }
@@ -322,9 +337,12 @@ mod tests {
         assert_eq!(config.log.format, LogFormat::Json);
         assert_eq!(config.log.filter, "info");
         assert_eq!(config.data_dir, PathBuf::from("lookback-data"));
-        for text in
-            ["lisen = '[::1]:1'", "[tls]\ncert = 'c'\nkey = 'k'\npassword = 'p'", "[log]\nx = 1"]
-        {
+        for text in [
+            "lisen = '[::1]:1'",
+            "[aws]\ntable = 't'",
+            "[tls]\ncert = 'c'\nkey = 'k'\npassword = 'p'",
+            "[log]\nx = 1",
+        ] {
             let refused = toml::from_str::<Config>(text).unwrap_err().to_string();
             assert!(refused.contains("unknown field"), "{text}: {refused}");
         }

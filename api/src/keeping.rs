@@ -55,6 +55,45 @@ impl Keeping {
     }
 }
 
+/// How long what keeps less waits until it is in force.
+const GRACE_MS: i64 = 24 * HOUR_MS;
+
+/// How a stream is kept, and how it is to be kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// In force.
+    pub keeping: Keeping,
+    /// What keeps less, and when it was first noted.
+    pub less: Option<(Keeping, Timestamp)>,
+}
+
+impl Kept {
+    /// As it is first noted.
+    pub fn new(keeping: Keeping) -> Self {
+        Self { keeping, less: None }
+    }
+
+    /// Notes how it is to be kept now: what keeps longer is in force at once, what keeps less a day
+    /// after it was first noted and every time since.
+    pub fn note(&mut self, keeping: Keeping, now: Timestamp) {
+        self.less = if keeping.covers(self.keeping) {
+            self.keeping = keeping;
+            None
+        } else {
+            self.keeping = self.keeping.or(keeping);
+            match self.less {
+                Some((noted, since)) if noted == keeping && now.millis_since(since) >= GRACE_MS => {
+                    self.keeping = keeping;
+                    None
+                }
+                // A clock that was set back does not make it wait for longer.
+                Some((noted, since)) if noted == keeping => Some((noted, since.min(now))),
+                _ => Some((keeping, now)),
+            }
+        };
+    }
+}
+
 /// A span of a stream's footage that is kept beyond its retention.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
@@ -101,6 +140,28 @@ pub struct Deletion {
     pub last: FragmentNumber,
     /// Whether all of it is gone.
     pub is_done: bool,
+}
+
+impl Deletion {
+    /// Takes in those of `others`, the stream's other deletions, that are done and touch this one,
+    /// which is done; answers them, with the oldest of the rest that are too many.
+    pub fn take_in(&mut self, mut others: Vec<Deletion>) -> Vec<Deletion> {
+        others.retain(|other| other.is_done && other.last != self.last);
+        // Taking one in may make it touch the next.
+        let touches =
+            |one: &TimeRange, other: &TimeRange| one.start <= other.end && other.start <= one.end;
+        let mut gone = Vec::new();
+        while let Some(place) = others.iter().position(|o| touches(&o.range, &self.range)) {
+            let other = others.swap_remove(place);
+            self.range.start = self.range.start.min(other.range.start);
+            self.range.end = self.range.end.max(other.range.end);
+            gone.push(other);
+        }
+        others.sort_by_key(|other| other.last);
+        let too_many = (others.len() + 1).saturating_sub(MAX_DELETIONS);
+        gone.extend(others.drain(..too_many.min(others.len())));
+        gone
+    }
 }
 
 mod fragment_number {

@@ -1,6 +1,7 @@
 //! The commands of the binary, one file each.
 
 mod access_key;
+mod aws;
 mod backup;
 mod camera;
 mod check;
@@ -33,6 +34,7 @@ enum Command {
     Camera(camera::Args),
     Token(token::Args),
     AccessKey(access_key::Args),
+    Aws(aws::Args),
     Check(check::Args),
     Backup(backup::Args),
     Restore(restore::Args),
@@ -48,6 +50,7 @@ impl Lookback {
             Command::Camera(args) => camera::run(args),
             Command::Token(args) => token::run(args),
             Command::AccessKey(args) => access_key::run(args),
+            Command::Aws(args) => aws::run(args),
             Command::Check(args) => check::run(args),
             Command::Backup(args) => backup::run(args),
             Command::Restore(args) => restore::run(args),

@@ -3,6 +3,7 @@
 //! A backend is chosen in `main`; everything above names only [`Catalog`] and [`Archive`]. The
 //! suite in `contract` holds every backend to what is written here.
 
+pub mod aws;
 #[cfg(test)]
 pub mod contract;
 pub mod embedded;
@@ -295,8 +296,10 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
     async fn credential(&self, id: CredentialId) -> Result<Option<DeviceCredential>>;
     async fn credentials_of(&self, device: DeviceId) -> Result<Vec<DeviceCredential>>;
 
-    /// Stores what is new of `segments`, in one step; one answer each, in order. Idempotent by
-    /// client identifier among segments that begin in the same five minutes.
+    /// Stores what is new of `segments`, which are at most [`WINDOW_MS`](crate::segment::WINDOW_MS)
+    /// long; one answer each, in order. Idempotent by client identifier among segments that begin in
+    /// the same five minutes. Those of the same five minutes are stored in one step; where it fails,
+    /// those of earlier ones may be stored, and the same call again answers that they are.
     async fn announce(
         &self,
         stream: StreamId,

@@ -5,23 +5,13 @@ use super::tables::{NOTHING, Tables, decode, get, key, put};
 use super::users::first_keys;
 use crate::account::RetentionMode;
 use crate::id::{HoldId, StreamId, Ulid};
-use crate::keeping::{Deletion, Hold, Keeping, KnownGap, MAX_DELETIONS, MAX_HOLDS, MAX_KNOWN_GAPS};
+use crate::keeping::{Deletion, Hold, Keeping, Kept, KnownGap, MAX_HOLDS, MAX_KNOWN_GAPS};
 use crate::segment::TimeRange;
 use crate::storage::Result;
 use crate::storage::embedded::lmdb::time_key;
 use heed::{RoTxn, RwTxn};
 use lookback_wire::Timestamp;
-use serde::{Deserialize, Serialize};
-
-/// See the trait: how long what keeps less waits.
-const GRACE_MS: i64 = 24 * 3600 * 1000;
-
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    keeping: Keeping,
-    /// What keeps less, and when it was first noted.
-    less: Option<(Keeping, Timestamp)>,
-}
+use serde::Deserialize;
 
 /// What is in force, where noting `keeping` changes nothing.
 pub fn keeping_in_force(
@@ -43,22 +33,8 @@ pub fn note_keeping(
     now: Timestamp,
 ) -> Result<Keeping> {
     let key = stream.0.to_be_bytes();
-    let mut kept = get(txn, tables.kept, &key)?.unwrap_or(Kept { keeping, less: None });
-    kept.less = if keeping.covers(kept.keeping) {
-        kept.keeping = keeping;
-        None
-    } else {
-        kept.keeping = kept.keeping.or(keeping);
-        match kept.less {
-            Some((noted, since)) if noted == keeping && now.millis_since(since) >= GRACE_MS => {
-                kept.keeping = keeping;
-                None
-            }
-            // A clock that was set back does not make it wait for longer.
-            Some((noted, since)) if noted == keeping => Some((noted, since.min(now))),
-            _ => Some((keeping, now)),
-        }
-    };
+    let mut kept = get(txn, tables.kept, &key)?.unwrap_or(Kept::new(keeping));
+    kept.note(keeping, now);
     put(txn, tables.kept, &key, &kept)?;
     Ok(kept.keeping)
 }
@@ -147,21 +123,8 @@ pub fn put_deletion(tables: &Tables, txn: &mut RwTxn, mut deletion: Deletion) ->
         return put(txn, tables.deletions, &key, &deletion);
     }
     tables.open_deletions.delete(txn, &key)?;
-    let mut others: Vec<Deletion> = of_stream(tables, txn, deletion.stream)?;
-    others.retain(|other| other.is_done && other.last != deletion.last);
-    // Taking one in may make it touch the next.
-    let touches =
-        |one: &TimeRange, other: &TimeRange| one.start <= other.end && other.start <= one.end;
-    while let Some(place) = others.iter().position(|o| touches(&o.range, &deletion.range)) {
-        let other = others.swap_remove(place);
-        deletion.range.start = deletion.range.start.min(other.range.start);
-        deletion.range.end = deletion.range.end.max(other.range.end);
+    for other in deletion.take_in(of_stream(tables, txn, deletion.stream)?) {
         tables.deletions.delete(txn, &deletion_key(&other))?;
-    }
-    others.sort_by_key(|other| other.last);
-    let too_many = (others.len() + 1).saturating_sub(MAX_DELETIONS);
-    for other in others.iter().take(too_many) {
-        tables.deletions.delete(txn, &deletion_key(other))?;
     }
     put(txn, tables.deletions, &key, &deletion)
 }

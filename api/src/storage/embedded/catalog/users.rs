@@ -1,7 +1,7 @@
 //! Accounts, users, sign-ins and retention plans.
 
 use super::tables::{NOTHING, Tables, decode, get, key, put, text};
-use crate::account::{Account, RetentionMode, RetentionPlan, SignIn, User, UserChange};
+use crate::account::{Account, RetentionPlan, SignIn, User, UserChange};
 use crate::id::{AccountId, PlanId, SignInId, UserId};
 use crate::storage::embedded::lmdb::{Table, time_key};
 use crate::storage::{CreateError, Result, StorageError, UserQuery};
@@ -37,18 +37,7 @@ pub fn ensure_account(
     let account = Account { id: AccountId::new(now), name: name.to_owned(), created_at: now };
     put(txn, tables.accounts, &account.id.0.to_be_bytes(), &account)?;
     put(txn, tables.account_names, &text(name), &account.id)?;
-    let plan = RetentionPlan {
-        id: PlanId::new(now),
-        account: account.id,
-        name: "7 days".into(),
-        mode: RetentionMode::Continuous,
-        days: 7,
-        pre_roll_s: 10,
-        post_roll_s: 20,
-        storage_quota_bytes: None,
-        is_default: true,
-    };
-    put_plan(tables, txn, &plan)?;
+    put_plan(tables, txn, &RetentionPlan::first_of(account.id, now))?;
     Ok(account)
 }
 

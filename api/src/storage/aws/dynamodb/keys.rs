@@ -1,0 +1,249 @@
+//! Keys of `core`: a partition and a place in it, both text. What is written together often or read
+//! together lies in one partition; what many devices write to is spread over 32.
+
+use super::tables::{PARTITION, SORT};
+use crate::id::{AccountId, CredentialId, DeviceId, HoldId, PlanId, SignInId, StreamId, UserId};
+use crate::segment::TimeRange;
+use aws_lc_rs::digest;
+use aws_sdk_dynamodb::types::AttributeValue;
+use lookback_wire::{FragmentNumber, Timestamp};
+use std::collections::HashMap;
+
+/// DynamoDB takes sort keys of 1,024 bytes; a text may have this many beside an identifier. A longer
+/// one is cut and ends in its digest, which keeps it unique.
+pub const MAX_TEXT: usize = 700;
+const DIGEST_CHARS: usize = 64;
+
+/// The place of what is alone in its partition.
+const ALONE: &str = "-";
+
+/// Sorts after every text.
+const LAST: char = char::MAX;
+
+/// Where an item of `core` is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    pub partition: String,
+    pub sort: String,
+}
+
+impl Key {
+    fn new(partition: impl ToString, sort: impl ToString) -> Self {
+        Self { partition: partition.to_string(), sort: sort.to_string() }
+    }
+
+    /// As DynamoDB takes it.
+    pub fn attributes(&self) -> HashMap<String, AttributeValue> {
+        HashMap::from([
+            (PARTITION.to_owned(), AttributeValue::S(self.partition.clone())),
+            (SORT.to_owned(), AttributeValue::S(self.sort.clone())),
+        ])
+    }
+}
+
+/// Neighbours in a partition, from the first place to the last, both included.
+#[derive(Clone, Debug)]
+pub struct Places {
+    pub partition: String,
+    pub first: String,
+    pub last: String,
+}
+
+impl Places {
+    /// Those that begin with `prefix` and come after `after`.
+    pub fn new(partition: String, prefix: &str, after: Option<String>) -> Self {
+        // The least text that is greater has a zero more.
+        let after = after.map(|after| after + "\0").unwrap_or_default();
+        // An empty text is no key; this is the least one.
+        let first = after.max(prefix.to_owned()).max("\0".to_owned());
+        Self { partition, first, last: format!("{prefix}{LAST}") }
+    }
+
+    /// Every place of a partition.
+    pub fn all(partition: String) -> Self {
+        Self::new(partition, "", None)
+    }
+}
+
+/// A text that sorts as it reads, at whose end an identifier may stand.
+pub fn text(text: &str) -> String {
+    if text.len() < MAX_TEXT {
+        return format!("{text}\0");
+    }
+    let digest = digest::digest(&digest::SHA256, text.as_bytes());
+    let digest: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut cut = MAX_TEXT - DIGEST_CHARS;
+    while !text.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    format!("{}{digest}", text.get(..cut).unwrap_or_default())
+}
+
+/// An instant that sorts as it should.
+fn instant(at: Timestamp) -> String {
+    format!("{:016x}", at.as_millis().cast_unsigned() ^ (1 << 63))
+}
+
+/// The last character of an identifier: one of 32, by chance.
+fn shard(stream: StreamId) -> char {
+    stream.to_string().chars().next_back().unwrap_or('0')
+}
+
+/// Every shard there is.
+pub fn shards() -> impl Iterator<Item = char> {
+    "0123456789ABCDEFGHJKMNPQRSTVWXYZ".chars()
+}
+
+pub fn account(id: AccountId) -> Key {
+    Key::new(id, ALONE)
+}
+
+pub fn account_name(name: &str) -> Key {
+    Key::new(format!("account-name#{}", text(name)), ALONE)
+}
+
+/// The identifiers of an account's plans.
+pub fn plans_of(account: AccountId) -> Key {
+    Key::new(account, "plans")
+}
+
+pub fn plan(id: PlanId) -> Key {
+    Key::new(id, ALONE)
+}
+
+pub fn user(id: UserId) -> Key {
+    Key::new(id, ALONE)
+}
+
+pub fn user_name(account: AccountId, name: &str) -> Key {
+    Key::new(format!("user-names#{account}"), text(name))
+}
+
+pub fn sign_in(id: SignInId) -> Key {
+    Key::new(id, ALONE)
+}
+
+pub fn device(id: DeviceId) -> Key {
+    Key::new(id, ALONE)
+}
+
+pub fn external_id(account: AccountId, external_id: &str) -> Key {
+    Key::new(format!("external-id#{account}#{}", text(external_id)), ALONE)
+}
+
+pub fn device_names(account: AccountId) -> String {
+    format!("device-names#{account}")
+}
+
+/// By lower-cased name, then identifier; the item's sort key ends in the identifier.
+pub fn device_name(account: AccountId, name: &str, id: DeviceId) -> Key {
+    Key::new(device_names(account), format!("{}{id}", text(&name.to_lowercase())))
+}
+
+/// The identifiers of a device's streams, the main one first.
+pub fn streams_of(device: DeviceId) -> Key {
+    Key::new(device, "streams")
+}
+
+pub fn stream(id: StreamId) -> Key {
+    Key::new(id, ALONE)
+}
+
+pub fn media_names(account: AccountId) -> String {
+    format!("media-names#{account}")
+}
+
+pub fn media_name(account: AccountId, name: &str) -> Key {
+    Key::new(media_names(account), text(name))
+}
+
+pub fn media_settings(stream: StreamId) -> Key {
+    Key::new(stream, "settings")
+}
+
+pub fn credential(id: CredentialId) -> Key {
+    Key::new(id, ALONE)
+}
+
+/// Where it is said which credentials a device has.
+pub fn credentials_of(device: DeviceId) -> String {
+    format!("credentials#{device}")
+}
+
+pub fn credential_of(device: DeviceId, id: CredentialId) -> Key {
+    Key::new(credentials_of(device), id)
+}
+
+/// What an idempotency key stands for.
+pub fn registration(account: AccountId, key: &str) -> Key {
+    Key::new(format!("registration#{account}#{}", text(key)), ALONE)
+}
+
+/// How a stream is kept.
+pub fn kept(stream: StreamId) -> Key {
+    Key::new(stream, "kept")
+}
+
+pub fn holds_of(stream: StreamId) -> String {
+    format!("holds#{stream}")
+}
+
+pub fn hold(stream: StreamId, range: TimeRange, id: HoldId) -> Key {
+    Key::new(holds_of(stream), format!("{}{id}", instant(range.start)))
+}
+
+/// Where a hold is.
+pub fn hold_place(id: HoldId) -> Key {
+    Key::new(id, ALONE)
+}
+
+pub fn deletions_of(stream: StreamId) -> String {
+    format!("deletions#{stream}")
+}
+
+pub fn deletion(stream: StreamId, last: FragmentNumber) -> Key {
+    Key::new(deletions_of(stream), format!("{:020}", last.0))
+}
+
+pub fn open_deletions(shard: char) -> String {
+    format!("open-deletions#{shard}")
+}
+
+/// Says that a deletion may not be done.
+pub fn open_deletion(stream: StreamId, last: FragmentNumber) -> Key {
+    Key::new(open_deletions(shard(stream)), format!("{stream}#{:020}", last.0))
+}
+
+pub fn announced_streams(shard: char) -> String {
+    format!("announced#{shard}")
+}
+
+/// Says that a stream may have segments.
+pub fn announced(stream: StreamId) -> Key {
+    Key::new(announced_streams(shard(stream)), stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_keep_their_order_and_their_difference() {
+        assert!(text("a") < text("a-") && text("a-") < text("b"));
+        let long = |end: &str| text(&format!("{}{end}", "ä".repeat(400)));
+        assert_ne!(long("x"), long("y"));
+        assert!(long("x").len() <= MAX_TEXT);
+    }
+
+    #[test]
+    fn instants_sort() {
+        let sorted = [i64::MIN, -1, 0, 1, i64::MAX].map(|ms| instant(Timestamp::from_millis(ms)));
+        assert!(sorted.is_sorted());
+    }
+
+    #[test]
+    fn a_stream_is_in_one_of_the_shards() {
+        let stream = StreamId::new(Timestamp::from_millis(0));
+        assert!(shards().any(|one| one == shard(stream)));
+    }
+}

@@ -1,0 +1,325 @@
+//! Records in DynamoDB. Every request is by key: nothing scans a table.
+
+mod changes;
+mod devices;
+mod keys;
+mod media_streams;
+mod retention;
+mod segments;
+mod sightings;
+mod store;
+mod tables;
+#[cfg(test)]
+mod test_server;
+mod users;
+mod window;
+
+pub use tables::DEFAULT_PREFIX;
+
+use super::{AwsOptions, sdk_config};
+use crate::account::{Account, RetentionPlan, SignIn, User};
+use crate::device::{Device, DeviceCredential, Stream};
+use crate::id::{AccountId, CredentialId, DeviceId, HoldId, PlanId, SignInId, StreamId, UserId};
+use crate::keeping::{Deletion, Hold, Keeping};
+use crate::media_stream::MediaSettings;
+use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
+use crate::storage::{
+    Announced, Catalog, CreateError, DeviceQuery, MediaStreamQuery, Registered, Registration,
+    Result, SegmentQuery,
+};
+use async_trait::async_trait;
+use aws_sdk_dynamodb::Client;
+use lookback_wire::Timestamp;
+use segments::{Going, Known};
+use sightings::Sightings;
+use store::Store;
+use tables::Tables;
+
+/// The catalog in tables of DynamoDB, which several servers share.
+///
+/// It departs from the trait's contract in two ways. Announced segments that another server stored
+/// are read up to about a second late; this server's own at once. When the last time that a device
+/// was heard of is known to other servers, and survives the end of this one, lags by five minutes.
+#[derive(Debug)]
+pub struct DynamoCatalog {
+    store: Store,
+    sightings: Sightings,
+    known: Known,
+}
+
+impl DynamoCatalog {
+    /// The catalog in the tables whose names begin with `table_prefix`. Asks for nothing yet.
+    pub async fn new(options: &AwsOptions, table_prefix: &str) -> Self {
+        let client = Client::new(&sdk_config(options).await);
+        Self {
+            store: Store::new(client, Tables::new(table_prefix)),
+            sightings: Sightings::default(),
+            known: Known::default(),
+        }
+    }
+
+    /// Makes the tables that are not there; answers the names of all.
+    pub async fn create_tables(&self) -> Result<[&str; 2]> {
+        tables::create(&self.store).await?;
+        Ok([&self.store.tables.core, &self.store.tables.timeline])
+    }
+}
+
+#[async_trait]
+impl Catalog for DynamoCatalog {
+    async fn account(&self, id: AccountId) -> Result<Option<Account>> {
+        self.store.record(&keys::account(id)).await
+    }
+
+    async fn account_by_name(&self, name: &str) -> Result<Option<Account>> {
+        users::account_by_name(&self.store, name).await
+    }
+
+    async fn ensure_account(&self, name: &str, now: Timestamp) -> Result<Account> {
+        users::ensure_account(&self.store, name, now).await
+    }
+
+    async fn create_user(&self, user: User) -> Result<(), CreateError> {
+        users::create_user(&self.store, &user).await
+    }
+
+    async fn update_user(&self, user: User) -> Result<()> {
+        self.store.put(&keys::user(user.id), &user).await
+    }
+
+    async fn user(&self, id: UserId) -> Result<Option<User>> {
+        self.store.record(&keys::user(id)).await
+    }
+
+    async fn user_by_name(&self, account: AccountId, name: &str) -> Result<Option<User>> {
+        users::user_by_name(&self.store, account, name).await
+    }
+
+    async fn put_sign_in(&self, sign_in: SignIn) -> Result<()> {
+        users::put_sign_in(&self.store, &sign_in).await
+    }
+
+    async fn rotate_sign_in(&self, expected: [u8; 32], sign_in: SignIn) -> Result<bool> {
+        users::rotate_sign_in(&self.store, expected, &sign_in).await
+    }
+
+    async fn sign_in(&self, id: SignInId) -> Result<Option<SignIn>> {
+        self.store.record(&keys::sign_in(id)).await
+    }
+
+    async fn delete_sign_in(&self, id: SignInId) -> Result<()> {
+        self.store.delete(&keys::sign_in(id)).await
+    }
+
+    async fn plans(&self, account: AccountId) -> Result<Vec<RetentionPlan>> {
+        users::plans(&self.store, account).await
+    }
+
+    async fn plans_by_id(&self, ids: &[PlanId]) -> Result<Vec<Option<RetentionPlan>>> {
+        users::plans_by_id(&self.store, ids).await
+    }
+
+    async fn put_plan(&self, plan: RetentionPlan) -> Result<()> {
+        users::replace_plan(&self.store, &plan).await
+    }
+
+    async fn register_device(
+        &self,
+        registration: Registration,
+        now: Timestamp,
+    ) -> Result<Registered, CreateError> {
+        devices::register(&self.store, &self.sightings, &registration, now).await
+    }
+
+    async fn update_device(&self, device: Device) -> Result<()> {
+        devices::update(&self.store, &self.sightings, &device).await
+    }
+
+    async fn devices_by_id(&self, ids: &[DeviceId]) -> Result<Vec<Option<Device>>> {
+        devices::devices_by_id(&self.store, &self.sightings, ids).await
+    }
+
+    async fn device_by_external_id(
+        &self,
+        account: AccountId,
+        external_id: &str,
+    ) -> Result<Option<Device>> {
+        devices::by_external_id(&self.store, &self.sightings, account, external_id).await
+    }
+
+    async fn devices(&self, account: AccountId, query: &DeviceQuery) -> Result<Vec<Device>> {
+        devices::page(&self.store, &self.sightings, account, query).await
+    }
+
+    async fn note_seen(
+        &self,
+        device: DeviceId,
+        at: Timestamp,
+        clock_skew_ms: Option<i64>,
+    ) -> Result<()> {
+        sightings::note(&self.store, &self.sightings, device, at, clock_skew_ms).await
+    }
+
+    async fn streams_by_id(&self, ids: &[StreamId]) -> Result<Vec<Option<Stream>>> {
+        devices::streams_by_id(&self.store, ids).await
+    }
+
+    async fn streams_of(&self, devices: &[DeviceId]) -> Result<Vec<Vec<Stream>>> {
+        devices::streams_of(&self.store, devices).await
+    }
+
+    async fn stream_by_media_name(&self, account: AccountId, name: &str) -> Result<Option<Stream>> {
+        devices::stream_by_media_name(&self.store, account, name).await
+    }
+
+    async fn media_streams(
+        &self,
+        account: AccountId,
+        query: &MediaStreamQuery,
+    ) -> Result<Vec<Stream>> {
+        media_streams::page(&self.store, account, query).await
+    }
+
+    async fn media_settings(&self, streams: &[StreamId]) -> Result<Vec<MediaSettings>> {
+        media_streams::settings(&self.store, streams).await
+    }
+
+    async fn put_media_settings(&self, stream: StreamId, settings: MediaSettings) -> Result<bool> {
+        media_streams::put_settings(&self.store, stream, &settings).await
+    }
+
+    async fn create_media_stream(
+        &self,
+        device: Device,
+        stream: Stream,
+        settings: MediaSettings,
+    ) -> Result<(), CreateError> {
+        media_streams::create(&self.store, &self.sightings, &device, &stream, &settings).await
+    }
+
+    async fn delete_media_stream(&self, stream: StreamId) -> Result<()> {
+        media_streams::delete(&self.store, &self.sightings, stream).await
+    }
+
+    async fn put_credential(&self, credential: DeviceCredential) -> Result<()> {
+        devices::put_credential(&self.store, &self.sightings, &credential).await
+    }
+
+    async fn note_credential_used(&self, id: CredentialId, at: Timestamp) -> Result<()> {
+        devices::note_credential_used(&self.store, id, at).await
+    }
+
+    async fn credential(&self, id: CredentialId) -> Result<Option<DeviceCredential>> {
+        self.store.record(&keys::credential(id)).await
+    }
+
+    async fn credentials_of(&self, device: DeviceId) -> Result<Vec<DeviceCredential>> {
+        devices::credentials_of(&self.store, device).await
+    }
+
+    async fn announce(
+        &self,
+        stream: StreamId,
+        segments: &[NewSegment],
+        now: Timestamp,
+    ) -> Result<Vec<Announced>> {
+        segments::announce(&self.store, &self.known, stream, segments, now).await
+    }
+
+    async fn segment(&self, id: SegmentId) -> Result<Option<Segment>> {
+        segments::segment(&self.store, id).await
+    }
+
+    async fn segments(&self, stream: StreamId, query: &SegmentQuery) -> Result<Vec<Segment>> {
+        segments::page(&self.store, &self.known, stream, query).await
+    }
+
+    async fn newest_announced(&self, streams: &[StreamId]) -> Result<Vec<Option<Timestamp>>> {
+        segments::newest_ends(&self.store, streams).await
+    }
+
+    async fn expire_segments(
+        &self,
+        stream: StreamId,
+        before: Timestamp,
+        spare: &[TimeRange],
+        limit: usize,
+    ) -> Result<usize> {
+        let going = Going { stream, inside: None, ingested_before: before, spare, limit };
+        segments::remove(&self.store, &self.known, going).await
+    }
+
+    async fn delete_segments(
+        &self,
+        stream: StreamId,
+        range: TimeRange,
+        before: Timestamp,
+        spare: &[TimeRange],
+        limit: usize,
+    ) -> Result<usize> {
+        let going = Going { stream, inside: Some(range), ingested_before: before, spare, limit };
+        segments::remove(&self.store, &self.known, going).await
+    }
+
+    async fn announced_streams(&self) -> Result<Vec<StreamId>> {
+        segments::streams(&self.store).await
+    }
+
+    async fn keeping_in_force(
+        &self,
+        stream: StreamId,
+        keeping: Keeping,
+        now: Timestamp,
+    ) -> Result<Keeping> {
+        retention::keeping_in_force(&self.store, stream, keeping, now).await
+    }
+
+    async fn put_hold(&self, hold: Hold) -> Result<bool> {
+        retention::put_hold(&self.store, &hold).await
+    }
+
+    async fn hold(&self, id: HoldId) -> Result<Option<Hold>> {
+        retention::hold(&self.store, id).await
+    }
+
+    async fn holds(&self, stream: StreamId, range: TimeRange) -> Result<Vec<Hold>> {
+        retention::holds(&self.store, stream, range).await
+    }
+
+    async fn delete_hold(&self, id: HoldId) -> Result<()> {
+        retention::delete_hold(&self.store, id).await
+    }
+
+    async fn put_deletion(&self, deletion: Deletion) -> Result<()> {
+        retention::put_deletion(&self.store, deletion).await
+    }
+
+    async fn deletions(&self, stream: StreamId, range: TimeRange) -> Result<Vec<Deletion>> {
+        retention::deletions(&self.store, stream, range).await
+    }
+
+    async fn open_deletions(&self, limit: usize) -> Result<Vec<Deletion>> {
+        retention::open_deletions(&self.store, limit).await
+    }
+
+    async fn forget_deletions(&self, stream: StreamId, before: Timestamp) -> Result<()> {
+        retention::forget_deletions(&self.store, stream, before).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        sightings::flush(&self.store, &self.sightings).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::test_server::TestServer;
+    use crate::storage::contract;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_catalog_keeps_the_contract() {
+        let server = TestServer::start().await;
+        let catalog = server.catalog().await;
+        contract::check_catalog(&catalog).await;
+    }
+}

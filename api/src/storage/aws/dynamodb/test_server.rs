@@ -1,0 +1,84 @@
+//! A server that speaks DynamoDB, for tests: the one that `LOOKBACK_DYNAMODB_ENDPOINT` names, else
+//! moto's, started for the test and stopped after it.
+
+use super::store::Store;
+use super::tables::{self, Tables};
+use super::{DynamoCatalog, Known, Sightings};
+use crate::id::Ulid;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use lookback_wire::Timestamp;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The first start installs the server.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+#[derive(Debug)]
+pub struct TestServer {
+    pub url: String,
+    moto: Option<Child>,
+}
+
+impl TestServer {
+    pub async fn start() -> Self {
+        if let Ok(url) = std::env::var("LOOKBACK_DYNAMODB_ENDPOINT") {
+            return Self { url, moto: None };
+        }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/moto/run");
+        let mut moto = Command::new(script)
+            .args(["-H", "127.0.0.1", "-p", &address.port().to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let began = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = moto.try_wait().unwrap() {
+                panic!("api/tests/moto/run ended: {status}");
+            }
+            assert!(began.elapsed() < PATIENCE, "moto does not listen on {address}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Self { url: format!("http://{address}"), moto: Some(moto) }
+    }
+
+    /// A catalog in tables of its own.
+    pub async fn catalog(&self) -> DynamoCatalog {
+        let client = client(&self.url, RetryConfig::standard().with_max_attempts(4));
+        let prefix = format!("lookback-test-{}-", Ulid::new(Timestamp::from_millis(0)));
+        let store = Store::new(client, Tables::new(&prefix));
+        tables::create(&store).await.unwrap();
+        DynamoCatalog { store, sightings: Sightings::default(), known: Known::default() }
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        if let Some(moto) = &mut self.moto {
+            // It may have ended by itself.
+            let _ = moto.kill();
+            let _ = moto.wait();
+        }
+    }
+}
+
+/// A client that is content with any server.
+pub fn client(url: &str, retry: RetryConfig) -> Client {
+    let config = aws_sdk_dynamodb::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .endpoint_url(url)
+        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+        .retry_config(retry)
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build();
+    Client::from_conf(config)
+}
