@@ -347,7 +347,7 @@ async fn update(
         .update_item()
         .table_name(table)
         .set_key(Some(window::key(stream, number)))
-        .return_values(ReturnValue::UpdatedOld)
+        .return_values(ReturnValue::AllOld)
         .expression_attribute_values(":one", AttributeValue::N("1".into()));
     let mut sets = Vec::with_capacity(attributes.len());
     for (place, (name, value)) in attributes.into_iter().enumerate() {
