@@ -332,8 +332,9 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
     /// Streams that have segments.
     async fn announced_streams(&self) -> Result<Vec<StreamId>>;
 
-    /// Stores what is new of `events` and adds to what is known, in one step; one answer each, in
-    /// order. Idempotent by client identifier among events that begin in the same five minutes.
+    /// Stores what is new of `events` and adds to what is known, each event in one step; one answer
+    /// each, in order. Idempotent by client identifier among events that begin in the same five
+    /// minutes; after a failure, the same call again tells the rest.
     async fn report_events(
         &self,
         device: DeviceId,

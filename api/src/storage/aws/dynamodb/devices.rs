@@ -3,6 +3,7 @@
 use super::changes::{Changes, Tries};
 use super::keys::{self, Key, MAX_TEXT, Places};
 use super::media_streams;
+use super::shares;
 use super::sightings::Sightings;
 use super::store::{Item, Store, record};
 use crate::device::{Device, DeviceCredential, DeviceState, Stream};
@@ -86,11 +87,14 @@ impl<'a> DeviceChanges<'a> {
         self.changes.put(key, device)
     }
 
-    /// Takes a device away that has no streams left.
+    /// Takes a device away that has no streams left, with its shares.
     pub async fn remove_device(&mut self, id: DeviceId) -> Result<()> {
         let Some(device) = self.changes.get::<Device>(&keys::device(id)).await? else {
             return Ok(());
         };
+        for share in shares::of_device(self.store, id).await? {
+            shares::remove(&mut self.changes, &share);
+        }
         self.changes.delete(keys::device_name(device.account, &device.name, id));
         self.changes.delete(keys::external_id(device.account, &device.external_id));
         self.changes.delete(keys::streams_of(id));
@@ -260,6 +264,30 @@ pub async fn update(store: &Store, sightings: &Sightings, device: &Device) -> Re
     }
 }
 
+pub async fn set_firmware_version(
+    store: &Store,
+    sightings: &Sightings,
+    id: DeviceId,
+    version: &str,
+) -> Result<()> {
+    let mut tries = Tries::new(store);
+    loop {
+        let mut changes = tries.next().await?;
+        let key = keys::device(id);
+        if changes.get::<Device>(&key).await?.is_none() {
+            return Ok(());
+        }
+        // The item that comes knows no sighting, so its record has to.
+        let found = devices_by_id(store, sightings, &[id]).await?;
+        let Some(mut device) = found.into_iter().flatten().next() else { return Ok(()) };
+        device.firmware_version = Some(version.to_owned());
+        changes.put(key, &device)?;
+        if changes.commit().await? {
+            return Ok(());
+        }
+    }
+}
+
 /// The device of an item, as it was last heard of.
 fn device_of(sightings: &Sightings, item: &Item) -> Result<Device> {
     let mut device = record(item)?;
@@ -386,9 +414,12 @@ pub async fn credentials_of(store: &Store, device: DeviceId) -> Result<Vec<Devic
     Ok(store.records(&keys).await?.into_iter().flatten().collect())
 }
 
-/// Takes the credentials of a device away that is to go. One by one: without its device none of
-/// them opens anything.
-pub async fn delete_credentials(store: &Store, device: DeviceId) -> Result<()> {
+/// Takes the credentials and shares of a device away that is to go. One by one, as there may be more
+/// than fit into one step: without its device none of them opens anything.
+pub async fn close_device(store: &Store, device: DeviceId) -> Result<()> {
+    for share in shares::of_device(store, device).await? {
+        shares::delete(store, share.id).await?;
+    }
     for credential in credentials_of(store, device).await? {
         store.delete(&keys::credential(credential.id)).await?;
         store.delete(&keys::credential_of(device, credential.id)).await?;

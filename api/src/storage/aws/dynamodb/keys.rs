@@ -2,8 +2,12 @@
 //! together lies in one partition; what many devices write to is spread over 32.
 
 use super::tables::{PARTITION, SORT};
-use crate::id::{AccountId, CredentialId, DeviceId, HoldId, PlanId, SignInId, StreamId, UserId};
+use crate::event::{EventId, Watcher};
+use crate::id::{
+    AccountId, CredentialId, DeviceId, HoldId, PlanId, ShareId, SignInId, StreamId, Ulid, UserId,
+};
 use crate::segment::TimeRange;
+use crate::storage::TimeOrder;
 use aws_lc_rs::digest;
 use aws_sdk_dynamodb::types::AttributeValue;
 use lookback_wire::{FragmentNumber, Timestamp};
@@ -47,6 +51,7 @@ pub struct Places {
     pub partition: String,
     pub first: String,
     pub last: String,
+    pub order: TimeOrder,
 }
 
 impl Places {
@@ -56,7 +61,8 @@ impl Places {
         let after = after.map(|after| after + "\0").unwrap_or_default();
         // An empty text is no key; this is the least one.
         let first = after.max(prefix.to_owned()).max("\0".to_owned());
-        Self { partition, first, last: format!("{prefix}{LAST}") }
+        let last = format!("{prefix}{LAST}");
+        Self { partition, first, last, order: TimeOrder::OldestFirst }
     }
 
     /// Every place of a partition.
@@ -71,12 +77,17 @@ pub fn text(text: &str) -> String {
         return format!("{text}\0");
     }
     let digest = digest::digest(&digest::SHA256, text.as_bytes());
-    let digest: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex(digest.as_ref());
     let mut cut = MAX_TEXT - DIGEST_CHARS;
     while !text.is_char_boundary(cut) {
         cut -= 1;
     }
     format!("{}{digest}", text.get(..cut).unwrap_or_default())
+}
+
+/// Who is who, in text that sorts as the bytes do.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// An instant that sorts as it should.
@@ -85,8 +96,8 @@ fn instant(at: Timestamp) -> String {
 }
 
 /// The last character of an identifier: one of 32, by chance.
-fn shard(stream: StreamId) -> char {
-    stream.to_string().chars().next_back().unwrap_or('0')
+fn shard(id: impl ToString) -> char {
+    id.to_string().chars().next_back().unwrap_or('0')
 }
 
 /// Every shard there is.
@@ -115,8 +126,90 @@ pub fn user(id: UserId) -> Key {
     Key::new(id, ALONE)
 }
 
+pub fn user_names(account: AccountId) -> String {
+    format!("user-names#{account}")
+}
+
 pub fn user_name(account: AccountId, name: &str) -> Key {
-    Key::new(format!("user-names#{account}"), text(name))
+    Key::new(user_names(account), text(name))
+}
+
+pub fn share(id: ShareId) -> Key {
+    Key::new(id, ALONE)
+}
+
+pub fn shares_of(device: DeviceId) -> String {
+    format!("shares-of#{device}")
+}
+
+pub fn share_of(device: DeviceId, user: UserId) -> Key {
+    Key::new(shares_of(device), user)
+}
+
+pub fn shares_with(user: UserId) -> String {
+    format!("shares-with#{user}")
+}
+
+pub fn share_with(user: UserId, device: DeviceId) -> Key {
+    Key::new(shares_with(user), device)
+}
+
+pub fn audit_log(account: AccountId) -> String {
+    format!("audit#{account}")
+}
+
+/// Lines sort by their identifiers, and with them by time.
+pub fn audit_line(account: AccountId, id: Ulid) -> Key {
+    Key::new(audit_log(account), id)
+}
+
+pub fn events_of(device: DeviceId) -> String {
+    format!("events#{device}")
+}
+
+/// By window, then the client's identifier.
+pub fn event(id: EventId) -> Key {
+    Key::new(events_of(id.device), format!("{:08x}{:016x}", id.window, id.key))
+}
+
+/// The events that begin in windows from `first` to `last`.
+pub fn events_between(device: DeviceId, first: u32, last: u32, order: TimeOrder) -> Places {
+    Places {
+        partition: events_of(device),
+        first: format!("{first:08x}"),
+        last: format!("{last:08x}{LAST}"),
+        order,
+    }
+}
+
+pub fn event_picture(id: EventId) -> Key {
+    Key::new(format!("picture#{id}"), ALONE)
+}
+
+/// Where it is said who has seen an event.
+pub fn watchers_of(event: EventId) -> String {
+    format!("seen#{event}")
+}
+
+pub fn seen(event: EventId, by: Watcher) -> Key {
+    Key::new(watchers_of(event), hex(&by.0))
+}
+
+pub fn eventful_devices(shard: char) -> String {
+    format!("eventful#{shard}")
+}
+
+/// Says that a device may have events.
+pub fn eventful(device: DeviceId) -> Key {
+    Key::new(eventful_devices(shard(device)), device)
+}
+
+pub fn known_gaps_of(stream: StreamId) -> String {
+    format!("known-gaps#{stream}")
+}
+
+pub fn known_gap(stream: StreamId, start: Timestamp) -> Key {
+    Key::new(known_gaps_of(stream), instant(start))
 }
 
 pub fn sign_in(id: SignInId) -> Key {

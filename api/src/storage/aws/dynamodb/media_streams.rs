@@ -105,7 +105,7 @@ pub async fn delete(store: &Store, sightings: &Sightings, stream: StreamId) -> R
         let settings_key = keys::media_settings(stream.id);
         let settings: Option<MediaSettings> = changes.changes.get(&settings_key).await?;
         if settings.is_some_and(|settings| settings.unclaimed) {
-            devices::delete_credentials(store, stream.device).await?;
+            devices::close_device(store, stream.device).await?;
             changes.remove_device(stream.device).await?;
         } else {
             let mut left = changes.streams_of(stream.device).await?;

@@ -1,11 +1,15 @@
 //! Records in DynamoDB. Every request is by key: nothing scans a table.
 
+mod audit;
 mod changes;
 mod devices;
+mod events;
 mod keys;
+mod listed;
 mod media_streams;
 mod retention;
 mod segments;
+mod shares;
 mod sightings;
 mod store;
 mod tables;
@@ -17,18 +21,25 @@ mod window;
 pub use tables::DEFAULT_PREFIX;
 
 use super::{AwsOptions, sdk_config};
-use crate::account::{Account, RetentionPlan, SignIn, User};
+use crate::access::Share;
+use crate::account::{Account, RetentionPlan, SignIn, User, UserChange};
+use crate::audit::AuditEntry;
 use crate::device::{Device, DeviceCredential, Stream};
-use crate::id::{AccountId, CredentialId, DeviceId, HoldId, PlanId, SignInId, StreamId, UserId};
-use crate::keeping::{Deletion, Hold, Keeping};
+use crate::event::{Event, EventId, NewEvent, Watcher};
+use crate::id::{
+    AccountId, CredentialId, DeviceId, HoldId, PlanId, ShareId, SignInId, StreamId, UserId,
+};
+use crate::keeping::{Deletion, Hold, Keeping, KnownGap};
 use crate::media_stream::MediaSettings;
 use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
 use crate::storage::{
-    Announced, Catalog, CreateError, DeviceQuery, MediaStreamQuery, Registered, Registration,
-    Result, SegmentQuery,
+    Announced, AuditQuery, Catalog, CreateError, DeviceQuery, EventPage, EventQuery,
+    MediaStreamQuery, Registered, Registration, Reported, Result, SegmentQuery, UserQuery,
 };
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
+use bytes::Bytes;
+use listed::Listed;
 use lookback_wire::Timestamp;
 use segments::{Going, Known};
 use sightings::Sightings;
@@ -45,6 +56,7 @@ pub struct DynamoCatalog {
     store: Store,
     sightings: Sightings,
     known: Known,
+    eventful: Listed<DeviceId>,
 }
 
 impl DynamoCatalog {
@@ -55,6 +67,7 @@ impl DynamoCatalog {
             store: Store::new(client, Tables::new(table_prefix)),
             sightings: Sightings::default(),
             known: Known::default(),
+            eventful: Listed::default(),
         }
     }
 
@@ -83,8 +96,8 @@ impl Catalog for DynamoCatalog {
         users::create_user(&self.store, &user).await
     }
 
-    async fn update_user(&self, user: User) -> Result<()> {
-        self.store.put(&keys::user(user.id), &user).await
+    async fn change_user(&self, id: UserId, change: UserChange) -> Result<Option<User>> {
+        users::change_user(&self.store, id, &change).await
     }
 
     async fn user(&self, id: UserId) -> Result<Option<User>> {
@@ -93,6 +106,42 @@ impl Catalog for DynamoCatalog {
 
     async fn user_by_name(&self, account: AccountId, name: &str) -> Result<Option<User>> {
         users::user_by_name(&self.store, account, name).await
+    }
+
+    async fn users_by_id(&self, ids: &[UserId]) -> Result<Vec<Option<User>>> {
+        users::users_by_id(&self.store, ids).await
+    }
+
+    async fn users(&self, account: AccountId, query: &UserQuery) -> Result<Vec<User>> {
+        users::page(&self.store, account, query).await
+    }
+
+    async fn put_share(&self, share: Share, now: Timestamp) -> Result<Option<Share>> {
+        shares::put(&self.store, &share, now).await
+    }
+
+    async fn share(&self, id: ShareId) -> Result<Option<Share>> {
+        self.store.record(&keys::share(id)).await
+    }
+
+    async fn shares_of(&self, devices: &[DeviceId]) -> Result<Vec<Vec<Share>>> {
+        shares::of_devices(&self.store, devices).await
+    }
+
+    async fn shares_with(&self, user: UserId) -> Result<Vec<Share>> {
+        shares::with_user(&self.store, user).await
+    }
+
+    async fn delete_share(&self, id: ShareId) -> Result<()> {
+        shares::delete(&self.store, id).await
+    }
+
+    async fn append_audit(&self, entry: AuditEntry) -> Result<()> {
+        audit::append(&self.store, &entry).await
+    }
+
+    async fn audit_log(&self, account: AccountId, query: &AuditQuery) -> Result<Vec<AuditEntry>> {
+        audit::page(&self.store, account, query).await
     }
 
     async fn put_sign_in(&self, sign_in: SignIn) -> Result<()> {
@@ -149,6 +198,10 @@ impl Catalog for DynamoCatalog {
 
     async fn devices(&self, account: AccountId, query: &DeviceQuery) -> Result<Vec<Device>> {
         devices::page(&self.store, &self.sightings, account, query).await
+    }
+
+    async fn set_firmware_version(&self, device: DeviceId, version: &str) -> Result<()> {
+        devices::set_firmware_version(&self.store, &self.sightings, device, version).await
     }
 
     async fn note_seen(
@@ -263,6 +316,65 @@ impl Catalog for DynamoCatalog {
 
     async fn announced_streams(&self) -> Result<Vec<StreamId>> {
         segments::streams(&self.store).await
+    }
+
+    async fn report_events(
+        &self,
+        device: DeviceId,
+        events: &[NewEvent],
+        now: Timestamp,
+    ) -> Result<Vec<Reported>> {
+        events::report(&self.store, &self.eventful, device, events, now).await
+    }
+
+    async fn events_by_id(&self, ids: &[EventId]) -> Result<Vec<Option<Event>>> {
+        events::events_by_id(&self.store, ids).await
+    }
+
+    async fn event_picture(&self, id: EventId) -> Result<Option<Bytes>> {
+        events::picture(&self.store, id).await
+    }
+
+    async fn events_of(&self, devices: &[DeviceId], query: &EventQuery) -> Result<Vec<EventPage>> {
+        events::pages(&self.store, devices, query).await
+    }
+
+    async fn event_counts(&self, device: DeviceId, bounds: &[Timestamp]) -> Result<Vec<u64>> {
+        events::counts(&self.store, device, bounds).await
+    }
+
+    async fn mark_seen(&self, by: Watcher, events: &[EventId], seen: bool) -> Result<()> {
+        events::mark_seen(&self.store, by, events, seen).await
+    }
+
+    async fn seen(&self, by: Watcher, events: &[EventId]) -> Result<Vec<bool>> {
+        events::seen(&self.store, by, events).await
+    }
+
+    async fn expire_events(
+        &self,
+        device: DeviceId,
+        before: Timestamp,
+        spare: &[TimeRange],
+        limit: usize,
+    ) -> Result<usize> {
+        events::expire(&self.store, device, before, spare, limit).await
+    }
+
+    async fn eventful_devices(&self) -> Result<Vec<DeviceId>> {
+        events::devices(&self.store).await
+    }
+
+    async fn put_known_gaps(&self, stream: StreamId, gaps: &[KnownGap]) -> Result<()> {
+        retention::put_known_gaps(&self.store, stream, gaps).await
+    }
+
+    async fn known_gaps(&self, stream: StreamId, range: TimeRange) -> Result<Vec<KnownGap>> {
+        retention::known_gaps(&self.store, stream, range).await
+    }
+
+    async fn forget_known_gaps(&self, stream: StreamId, before: Timestamp) -> Result<()> {
+        retention::forget_known_gaps(&self.store, stream, before).await
     }
 
     async fn keeping_in_force(

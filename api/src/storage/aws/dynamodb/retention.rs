@@ -8,7 +8,7 @@ use super::changes::Tries;
 use super::keys::{self, Key, Places};
 use super::store::{Store, record};
 use crate::id::{HoldId, StreamId};
-use crate::keeping::{Deletion, Hold, Keeping, Kept, MAX_HOLDS};
+use crate::keeping::{Deletion, Hold, Keeping, Kept, KnownGap, MAX_HOLDS, MAX_KNOWN_GAPS};
 use crate::segment::TimeRange;
 use crate::storage::Result;
 use futures_util::future::try_join_all;
@@ -133,6 +133,41 @@ pub async fn forget_deletions(store: &Store, stream: StreamId, before: Timestamp
     for deletion in deletions(store, stream, TimeRange::ALL).await? {
         if deletion.is_done && deletion.range.end < before {
             store.delete(&keys::deletion(stream, deletion.last)).await?;
+        }
+    }
+    Ok(())
+}
+
+pub async fn put_known_gaps(store: &Store, stream: StreamId, gaps: &[KnownGap]) -> Result<()> {
+    let puts = gaps.iter().map(|gap| {
+        let key = keys::known_gap(stream, gap.range.start);
+        async move { store.put(&key, gap).await }
+    });
+    try_join_all(puts).await?;
+    let partition = keys::known_gaps_of(stream);
+    let too_many = store.count(partition.clone()).await?.saturating_sub(MAX_KNOWN_GAPS);
+    let oldest: Vec<KnownGap> = store.list_records(&Places::all(partition), too_many).await?;
+    for gap in oldest {
+        store.delete(&keys::known_gap(stream, gap.range.start)).await?;
+    }
+    Ok(())
+}
+
+pub async fn known_gaps(
+    store: &Store,
+    stream: StreamId,
+    range: TimeRange,
+) -> Result<Vec<KnownGap>> {
+    let places = Places::all(keys::known_gaps_of(stream));
+    let mut gaps: Vec<KnownGap> = store.list_records(&places, usize::MAX).await?;
+    gaps.retain(|gap| gap.range.overlaps(&range));
+    Ok(gaps)
+}
+
+pub async fn forget_known_gaps(store: &Store, stream: StreamId, before: Timestamp) -> Result<()> {
+    for gap in known_gaps(store, stream, TimeRange::ALL).await? {
+        if gap.range.end < before {
+            store.delete(&keys::known_gap(stream, gap.range.start)).await?;
         }
     }
     Ok(())

@@ -3,7 +3,8 @@
 //! A segment is at most as long as a window, so what overlaps a span begins in its windows or in the
 //! one before.
 
-use super::keys::{self, Places};
+use super::keys;
+use super::listed::{self, Listed};
 use super::store::{Item, MAX_ROUNDS, Store, fault, pause};
 use super::tables::{PARTITION, WINDOW};
 use super::window::{self, Attribute, CHANGES, Window};
@@ -13,11 +14,10 @@ use crate::storage::{Announced, Result, SegmentQuery, StorageError, TimeOrder};
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use futures_util::StreamExt;
-use futures_util::future::try_join_all;
 use futures_util::stream;
 use lookback_wire::Timestamp;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 /// See the contract's `OVERLAP`.
@@ -29,8 +29,6 @@ const SEGMENTS_A_WINDOW: usize = 10;
 /// A read that DynamoDB answers from any of its copies costs half and is up to a second old, rarely
 /// more. What this server wrote within this time it reads from the first copy.
 const RECENT: Duration = Duration::from_secs(10);
-/// Streams that are known to be on the list of those with segments, before all are forgotten.
-const MAX_LISTED: usize = 100_000;
 /// Streams that are asked at once for their newest segment.
 const MAX_AT_ONCE: usize = 16;
 
@@ -40,7 +38,7 @@ pub struct Known {
     /// The first window of each stream that was lately written to, and when last.
     written: Mutex<HashMap<StreamId, (u32, Instant)>>,
     /// On the list of streams with segments.
-    listed: Mutex<HashSet<StreamId>>,
+    listed: Listed<StreamId>,
 }
 
 impl Known {
@@ -266,7 +264,7 @@ pub async fn announce(
         }
     }
     if !windows.is_empty() {
-        list(store, known, stream).await?;
+        known.listed.add(store, &keys::announced(stream), stream).await?;
     }
     // The oldest first: where one fails, what was stored has no hole before it.
     for (number, storing) in &windows {
@@ -309,20 +307,6 @@ fn segment_of(id: SegmentId, new: &NewSegment, now: Timestamp) -> Segment {
         height: new.height,
         size_bytes: new.size_bytes,
     }
-}
-
-/// Puts the stream on the list of those with segments, before it has one; it stays there.
-async fn list(store: &Store, known: &Known, stream: StreamId) -> Result<()> {
-    if known.listed.lock().contains(&stream) {
-        return Ok(());
-    }
-    store.put(&keys::announced(stream), &stream).await?;
-    let mut listed = known.listed.lock();
-    if listed.len() >= MAX_LISTED {
-        listed.clear();
-    }
-    listed.insert(stream);
-    Ok(())
 }
 
 /// Adds to a window what it does not have; answers for each what another call had stored before.
@@ -458,11 +442,7 @@ async fn newest_end(store: &Store, stream: StreamId) -> Result<Option<Timestamp>
 
 /// Streams on the list that have segments.
 pub async fn streams(store: &Store) -> Result<Vec<StreamId>> {
-    let shards = keys::shards().map(|shard| {
-        let places = Places::all(keys::announced_streams(shard));
-        async move { store.list_records::<StreamId>(&places, usize::MAX).await }
-    });
-    let listed = try_join_all(shards).await?.concat();
+    let listed: Vec<StreamId> = listed::all(store, keys::announced_streams).await?;
     let newest = newest_ends(store, &listed).await?;
     let with_segments = listed.into_iter().zip(newest).filter(|(_, newest)| newest.is_some());
     Ok(with_segments.map(|(stream, _)| stream).collect())

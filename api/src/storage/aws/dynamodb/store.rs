@@ -3,7 +3,7 @@
 
 use super::keys::{Key, Places};
 use super::tables::{EXPIRES, PARTITION, SORT, Tables};
-use crate::storage::{Result, StorageError};
+use crate::storage::{Result, StorageError, TimeOrder};
 use aws_lc_rs::rand;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
@@ -127,20 +127,32 @@ impl Store {
         let mut found = Vec::new();
         let mut start = None;
         while found.len() < limit && places.first <= places.last {
-            let left = i32::try_from(limit - found.len()).unwrap_or(i32::MAX);
-            let request = self.neighbours(places).limit(left).set_exclusive_start_key(start);
-            let answer = {
-                let _request = self.request().await?;
-                request.send().await
-            };
-            let answer = answer.map_err(|error| fault("Query", &self.tables.core, &error))?;
-            found.extend(answer.items.into_iter().flatten());
-            start = answer.last_evaluated_key;
+            let items;
+            (items, start) = self.page(places, limit - found.len(), start).await?;
+            found.extend(items);
             if start.is_none() {
                 break;
             }
         }
         Ok(found)
+    }
+
+    /// The next items of `core` in the order of their places, at most `limit`, and after which of
+    /// them the next page begins; none at the end.
+    pub async fn page(
+        &self,
+        places: &Places,
+        limit: usize,
+        start: Option<Item>,
+    ) -> Result<(Vec<Item>, Option<Item>)> {
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        let request = self.neighbours(places).limit(limit).set_exclusive_start_key(start);
+        let answer = {
+            let _request = self.request().await?;
+            request.send().await
+        };
+        let answer = answer.map_err(|error| fault("Query", &self.tables.core, &error))?;
+        Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key))
     }
 
     /// Records of `core` in the order of their places; at most `limit`.
@@ -180,6 +192,7 @@ impl Store {
             .query()
             .table_name(&self.tables.core)
             .consistent_read(true)
+            .scan_index_forward(places.order == TimeOrder::OldestFirst)
             .key_condition_expression(format!("{PARTITION} = :p AND {SORT} BETWEEN :a AND :b"))
             .expression_attribute_values(":p", AttributeValue::S(places.partition.clone()))
             .expression_attribute_values(":a", AttributeValue::S(places.first.clone()))
@@ -188,8 +201,11 @@ impl Store {
 
     /// Writes a record, whatever was there.
     pub async fn put<T: Serialize>(&self, key: &Key, record: &T) -> Result<()> {
+        self.put_item(item_of(key, encode(record)?, None, &new_version()?)).await
+    }
+
+    pub async fn put_item(&self, item: Item) -> Result<()> {
         let table = &self.tables.core;
-        let item = item_of(key, encode(record)?, None, &new_version()?);
         let _request = self.request().await?;
         let put = self.client.put_item().table_name(table).set_item(Some(item)).send().await;
         put.map(|_| ()).map_err(|error| fault("PutItem", table, &error))

@@ -3,7 +3,7 @@
 
 use super::store::Store;
 use super::tables::{self, Tables};
-use super::{DynamoCatalog, Known, Sightings};
+use super::{DynamoCatalog, Known, Listed, Sightings};
 use crate::id::Ulid;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
@@ -56,7 +56,12 @@ impl TestServer {
         let prefix = format!("lookback-test-{}-", Ulid::new(Timestamp::from_millis(0)));
         let store = Store::new(client, Tables::new(&prefix));
         tables::create(&store).await.unwrap();
-        DynamoCatalog { store, sightings: Sightings::default(), known: Known::default() }
+        DynamoCatalog {
+            store,
+            sightings: Sightings::default(),
+            known: Known::default(),
+            eventful: Listed::default(),
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! Accounts, users, sign-ins and retention plans.
 
 use super::changes::{Changes, Tries};
-use super::keys;
+use super::keys::{self, Places};
 use super::store::Store;
-use crate::account::{Account, RetentionPlan, SignIn, User};
+use crate::account::{Account, RetentionPlan, SignIn, User, UserChange};
 use crate::id::{AccountId, PlanId, UserId};
-use crate::storage::{CreateError, Result, StorageError};
+use crate::storage::{CreateError, Result, StorageError, UserQuery};
 use lookback_wire::Timestamp;
 
 /// See the trait.
@@ -52,6 +52,34 @@ pub async fn create_user(store: &Store, user: &User) -> Result<(), CreateError> 
             return Ok(());
         }
     }
+}
+
+pub async fn change_user(store: &Store, id: UserId, change: &UserChange) -> Result<Option<User>> {
+    let mut tries = Tries::new(store);
+    loop {
+        let mut changes = tries.next().await?;
+        let key = keys::user(id);
+        let Some(mut user) = changes.get::<User>(&key).await? else { return Ok(None) };
+        user.display_name = change.display_name.clone().unwrap_or(user.display_name);
+        user.role = change.role.unwrap_or(user.role);
+        user.disabled = change.disabled.unwrap_or(user.disabled);
+        changes.put(key, &user)?;
+        if changes.commit().await? {
+            return Ok(Some(user));
+        }
+    }
+}
+
+pub async fn users_by_id(store: &Store, ids: &[UserId]) -> Result<Vec<Option<User>>> {
+    let keys: Vec<_> = ids.iter().map(|id| keys::user(*id)).collect();
+    store.records(&keys).await
+}
+
+pub async fn page(store: &Store, account: AccountId, query: &UserQuery) -> Result<Vec<User>> {
+    let after = query.after.as_ref().map(|name| keys::user_name(account, name).sort);
+    let places = Places::new(keys::user_names(account), "", after);
+    let ids: Vec<UserId> = store.list_records(&places, query.limit).await?;
+    Ok(users_by_id(store, &ids).await?.into_iter().flatten().collect())
 }
 
 pub async fn user_by_name(store: &Store, account: AccountId, name: &str) -> Result<Option<User>> {

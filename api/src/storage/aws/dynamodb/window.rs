@@ -26,7 +26,9 @@
 use super::store::Item;
 use super::tables::{PARTITION, WINDOW};
 use crate::id::StreamId;
-use crate::segment::{NewSegment, RecordingTrigger, Segment, SegmentId, TimeRange, WINDOW_MS};
+use crate::segment::{
+    NewSegment, RecordingTrigger, Segment, SegmentId, TimeRange, WINDOW_MS, window_and_key,
+};
 use crate::storage::{Result, StorageError};
 use aws_lc_rs::digest;
 use aws_sdk_dynamodb::primitives::Blob;
@@ -74,9 +76,9 @@ pub fn partition(stream: StreamId) -> AttributeValue {
     AttributeValue::B(Blob::new(stream.0.to_be_bytes()))
 }
 
-/// The number of the window in which a segment would begin at `at`.
+/// The number of the window that has `at`.
 pub fn number_at(at: Timestamp) -> u32 {
-    SegmentId::of(StreamId(crate::id::Ulid(0)), at, "").window
+    window_and_key(at, "").0
 }
 
 fn beginning(number: u32) -> Timestamp {
