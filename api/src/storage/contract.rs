@@ -514,7 +514,7 @@ async fn accounts_are_made_once(catalog: &dyn Catalog) {
     assert!(plans[0].is_default && plans[0].days == 7, "{plans:?}");
 }
 
-fn new_user(account: AccountId, name: &str) -> User {
+pub fn new_user(account: AccountId, name: &str) -> User {
     User {
         id: UserId::new(NOW),
         account,

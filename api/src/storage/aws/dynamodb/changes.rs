@@ -217,11 +217,12 @@ impl Changes<'_> {
         if has_changed { Ok(false) } else { Err(fault("DeleteItem", table, &error)) }
     }
 
-    /// The SDK sends a token along, so that a try whose answer was lost is not done again.
     async fn write_all(&self, wanted: BTreeMap<Key, Wanted>, version: &str) -> Result<bool> {
         let table = &self.store.tables.core;
         let invalid = |error| invalid("TransactWriteItems", table, &error);
         let mut items = Vec::with_capacity(wanted.len());
+        let mut written = wanted.iter().filter(|(_, wanted)| matches!(wanted, Wanted::Put { .. }));
+        let written = written.next().map(|(key, _)| key.clone());
         for key in self.seen.keys().filter(|key| !wanted.contains_key(key)) {
             let (condition, values) = self.condition(key);
             let check = ConditionCheck::builder().table_name(table);
@@ -279,7 +280,15 @@ impl Changes<'_> {
         let mut reasons = canceled.cancellation_reasons().iter().filter_map(|why| why.code());
         match reasons.find(|code| *code != "None" && !TRANSIENT.contains(code)) {
             Some(_) => Err(fault("TransactWriteItems", table, &error)),
-            None => Ok(false),
+            // Where the answer to an earlier try was lost, what is there is this very change.
+            None => match written {
+                Some(key) => {
+                    let there = self.store.item(&key).await?;
+                    let there = there.as_ref().and_then(|item| item.get(VERSION));
+                    Ok(there == Some(&AttributeValue::N(version.to_owned())))
+                }
+                None => Ok(false),
+            },
         }
     }
 }

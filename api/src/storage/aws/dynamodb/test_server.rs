@@ -5,6 +5,7 @@ use super::store::Store;
 use super::tables::{self, Tables};
 use super::{DynamoCatalog, Known, Listed, Sightings};
 use crate::id::Ulid;
+use crate::storage::aws::TRIES;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
@@ -19,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 #[derive(Debug)]
 pub struct TestServer {
+    /// Without a slash at the end.
     pub url: String,
     moto: Option<Child>,
 }
@@ -33,7 +35,7 @@ impl TestServer {
         drop(listener);
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/moto/run");
         let mut moto = Command::new(script)
-            .args(["-H", "127.0.0.1", "-p", &address.port().to_string()])
+            .args(["127.0.0.1", &address.port().to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -52,7 +54,13 @@ impl TestServer {
 
     /// A catalog in tables of its own.
     pub async fn catalog(&self) -> DynamoCatalog {
-        let client = client(&self.url, RetryConfig::standard().with_max_attempts(4));
+        self.catalog_through(&self.url).await
+    }
+
+    /// A catalog in tables of its own, whose requests go to what stands before the server.
+    pub async fn catalog_through(&self, url: &str) -> DynamoCatalog {
+        let retry = RetryConfig::standard().with_max_attempts(TRIES);
+        let client = client(url, retry.with_initial_backoff(Duration::from_millis(20)));
         let prefix = format!("lookback-test-{}-", Ulid::new(Timestamp::from_millis(0)));
         let store = Store::new(client, Tables::new(&prefix));
         tables::create(&store).await.unwrap();
@@ -76,7 +84,7 @@ impl Drop for TestServer {
 }
 
 /// A client that is content with any server.
-pub fn client(url: &str, retry: RetryConfig) -> Client {
+fn client(url: &str, retry: RetryConfig) -> Client {
     let config = aws_sdk_dynamodb::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))

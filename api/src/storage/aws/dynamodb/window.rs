@@ -304,6 +304,39 @@ mod tests {
         }
     }
 
+    /// What DynamoDB counts: names and values; a number has a byte for two digits, and one more.
+    fn size(item: &Item) -> usize {
+        let value = |value: &AttributeValue| match value {
+            AttributeValue::S(text) => text.len(),
+            AttributeValue::N(digits) => digits.len().div_ceil(2) + 1,
+            AttributeValue::B(bytes) => bytes.as_ref().len(),
+            other => panic!("{other:?} is in no window"),
+        };
+        item.iter().map(|(name, one)| name.len() + value(one)).sum()
+    }
+
+    #[test]
+    fn windows_cost_what_they_may() {
+        const WINDOWS_OF_A_DAY: usize = 288;
+        for name in ["0193f6a2-7b1c-7d3e-8f40-5a6b7c8d9e", "1763803800000-"] {
+            let stream = StreamId::new(NOW);
+            let mut item = key(stream, number_at(NOW));
+            item.insert(CHANGES.into(), AttributeValue::N("15".into()));
+            for number in 0..15i64 {
+                let start = beginning(number_at(NOW)).plus_millis(number * 20_000);
+                let new = new_segment(&format!("{name}{number:02x}"), start);
+                let id = SegmentId::of(stream, start, &new.client_segment_id);
+                let (segment, profile) = encode(id, &new, start.plus_millis(300_000)).unwrap();
+                item.extend([segment].into_iter().chain(profile));
+            }
+            let bytes = size(&item);
+            assert!(bytes <= 1024, "one write unit: {bytes} bytes");
+            // With the window before, in which a segment may begin that goes on.
+            let read_units = ((WINDOWS_OF_A_DAY + 1) * bytes).div_ceil(8 * 1024);
+            assert!(read_units <= 25, "{read_units} read units, {bytes} bytes a window");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_instant_and_size_come_back(
