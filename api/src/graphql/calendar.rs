@@ -12,6 +12,7 @@ pub struct CalendarDay {
     /// The instants it spans: 24 hours, or 23 to 25 where clocks change; a day that a zone skips is left out.
     range: TimeRange,
     covered_seconds: f64,
+    event_count: i32,
 }
 
 impl From<timeline::Day> for CalendarDay {
@@ -20,6 +21,7 @@ impl From<timeline::Day> for CalendarDay {
             date: LocalDate(day.date),
             range: day.range.into(),
             covered_seconds: seconds(day.covered_ms),
+            event_count: i32::try_from(day.events).unwrap_or(i32::MAX),
         }
     }
 }

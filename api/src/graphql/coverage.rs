@@ -10,6 +10,7 @@ use crate::keeping::CLAIM_MS;
 use crate::playback::timeline::{self, GapFacts};
 use crate::segment;
 use async_graphql::{Context, Enum, Object, SimpleObject};
+use lookback_wire::Timestamp;
 
 pub struct Coverage {
     pub stream: device::Stream,
@@ -31,6 +32,16 @@ impl Coverage {
     /// Covered seconds of each bucket, in order; the last bucket may be short.
     async fn covered_seconds(&self) -> Vec<f64> {
         self.coverage.covered_ms.iter().copied().map(seconds).collect()
+    }
+
+    /// Events that begin in each bucket.
+    async fn event_counts(&self, ctx: &Context<'_>) -> Result<Vec<i32>, Fault> {
+        let timeline::Coverage { range, bucket_ms, covered_ms, .. } = &self.coverage;
+        let starts = (0..).zip(covered_ms).map(|(n, _)| range.start.plus_millis(n * bucket_ms));
+        let bounds: Vec<Timestamp> = starts.chain([range.end]).collect();
+        let catalog = &asked(ctx)?.service.storage.catalog;
+        let counts = catalog.event_counts(self.stream.device, &bounds).await?;
+        Ok(counts.into_iter().map(|count| i32::try_from(count).unwrap_or(i32::MAX)).collect())
     }
 
     async fn total_covered_seconds(&self) -> f64 {

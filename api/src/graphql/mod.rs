@@ -13,6 +13,7 @@ pub mod document;
 pub mod event;
 pub mod execute;
 pub mod fault;
+pub mod heartbeat;
 pub mod hold;
 pub mod image;
 pub mod ingest;

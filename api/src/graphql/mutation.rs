@@ -9,6 +9,7 @@ use super::credential::{
 };
 use super::delete_footage::{self, DeleteFootageInput, DeleteFootagePayload};
 use super::fault::Maybe;
+use super::heartbeat::{self, HeartbeatInput, HeartbeatPayload};
 use super::hold::{self, PlaceHoldInput, PlaceHoldPayload, ReleaseHoldPayload};
 use super::ingest::{self, IngestSegmentsInput, IngestSegmentsPayload};
 use super::ingest_events::{self, IngestEventsInput, IngestEventsPayload};
@@ -43,6 +44,18 @@ impl Mutation {
     ) -> Maybe<IngestEventsPayload> {
         Some(match asked(ctx) {
             Ok(asked) => ingest_events::ingest_events(asked, input).await,
+            Err(fault) => Err(fault),
+        })
+    }
+
+    /// Says that the device is alive, and how it is.
+    async fn report_heartbeat(
+        &self,
+        ctx: &Context<'_>,
+        input: HeartbeatInput,
+    ) -> Maybe<HeartbeatPayload> {
+        Some(match asked(ctx) {
+            Ok(asked) => heartbeat::report(asked, input).await,
             Err(fault) => Err(fault),
         })
     }

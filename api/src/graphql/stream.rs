@@ -282,7 +282,7 @@ impl Stream {
             None => time_zone(&asked.device_of(&self.0).await?),
         };
         let storage = &asked.service.storage;
-        let found = timeline::calendar(storage, self.0.id, from, to, zone).await?;
+        let found = timeline::calendar(storage, &self.0, from, to, zone).await?;
         Ok(found.into_iter().map(Into::into).collect())
     }
 }

@@ -1,7 +1,9 @@
 //! What was recorded when: clips, coverage and its gaps, civil days. Computed for each question from
 //! the archive's runs, since footage is what arrived; announcements add triggers and explain gaps.
 
+use crate::device::Stream;
 use crate::id::StreamId;
+use crate::keeping::{KnownGap, KnownReason};
 use crate::segment::{RecordingTrigger, Segment, TimeRange};
 use crate::storage::{Result, Run, SegmentQuery, Storage, TimeOrder};
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Offset, TimeZone, Utc};
@@ -468,13 +470,16 @@ pub async fn explain_gaps(
     gaps: &[TimeRange],
     facts: &GapFacts,
 ) -> Result<Vec<(TimeRange, GapReason)>> {
+    let (Some(first), Some(last)) = (gaps.first(), gaps.last()) else { return Ok(Vec::new()) };
+    let whole = TimeRange { start: first.start, end: last.end };
+    let known = storage.catalog.known_gaps(stream, whole).await?;
     let mut explained = Vec::with_capacity(gaps.len());
     for gap in gaps {
         let segments = announced(storage, stream, *gap, SEGMENTS_A_READ).await?;
         let deletions = storage.catalog.deletions(stream, *gap).await?;
         let deleted: Vec<TimeRange> =
             deletions.iter().filter_map(|deletion| deletion.range.intersection(gap)).collect();
-        explained.extend(explain(gap, &segments, &deleted, facts));
+        explained.extend(explain(gap, &segments, &deleted, &known, facts));
     }
     Ok(explained)
 }
@@ -483,6 +488,7 @@ fn explain(
     gap: &TimeRange,
     segments: &[Segment],
     deleted: &[TimeRange],
+    known: &[KnownGap],
     facts: &GapFacts,
 ) -> Vec<(TimeRange, GapReason)> {
     let pending: Vec<TimeRange> = segments
@@ -492,7 +498,9 @@ fn explain(
         .filter(|part| part.millis() > facts.max_gap_ms)
         .collect();
     let mut cuts = BTreeSet::from([gap.start, gap.end]);
-    let edges = pending.iter().chain(deleted).flat_map(|span| [span.start, span.end]);
+    let known_spans = known.iter().map(|known| &known.range);
+    let spans = pending.iter().chain(deleted).chain(known_spans);
+    let edges = spans.flat_map(|span| [span.start, span.end]);
     cuts.extend(
         [facts.now, facts.made_at, facts.kept_since]
             .into_iter()
@@ -508,6 +516,11 @@ fn explain(
             GapReason::Pending
         } else if at >= facts.made_at && at < facts.kept_since {
             GapReason::Expired
+        } else if let Some(known) = known.iter().find(|known| known.range.contains(at)) {
+            match known.reason {
+                KnownReason::NotScheduled => GapReason::NotScheduled,
+                KnownReason::DeviceOffline => GapReason::DeviceOffline,
+            }
         } else if facts.unheard_since.is_some_and(|since| at >= since) {
             GapReason::DeviceOffline
         } else if facts.claimed_before.is_some_and(|before| at < before) {
@@ -534,12 +547,14 @@ pub struct Day {
     /// 24 hours, or 23 to 25 where clocks change.
     pub range: TimeRange,
     pub covered_ms: i64,
+    /// Of the stream's device, that begin in it.
+    pub events: u64,
 }
 
-/// The days with footage from `from` to `to`, both included.
+/// The days with footage or events from `from` to `to`, both included.
 pub async fn calendar(
     storage: &Storage,
-    stream: StreamId,
+    stream: &Stream,
     from: NaiveDate,
     to: NaiveDate,
     zone: Tz,
@@ -547,11 +562,17 @@ pub async fn calendar(
     let mut days = civil_days(from, to, zone);
     let (Some(first), Some(last)) = (days.first(), days.last()) else { return Ok(days) };
     let whole = TimeRange { start: first.range.start, end: last.range.end };
-    let mut reader = Reader::new(storage, stream, whole, TimeOrder::OldestFirst, whole.millis());
+    let mut bounds: Vec<Timestamp> = days.iter().map(|day| day.range.start).collect();
+    bounds.push(whole.end);
+    let events = storage.catalog.event_counts(stream.device, &bounds).await?;
+    for (day, events) in days.iter_mut().zip(events) {
+        day.events = events;
+    }
+    let mut reader = Reader::new(storage, stream.id, whole, TimeOrder::OldestFirst, whole.millis());
     while let Some((_, runs)) = reader.next().await? {
         runs.iter().for_each(|run| fill_days(&mut days, &run.range));
     }
-    days.retain(|day| day.covered_ms > 0);
+    days.retain(|day| day.covered_ms > 0 || day.events > 0);
     Ok(days)
 }
 
@@ -576,7 +597,8 @@ fn civil_days(from: NaiveDate, to: NaiveDate, zone: Tz) -> Vec<Day> {
         .zip(starts.iter().skip(1))
         // A skipped day ends where it begins.
         .filter_map(|((date, start), (_, end))| {
-            Some(Day { date: *date, range: TimeRange::new(*start, *end)?, covered_ms: 0 })
+            let range = TimeRange::new(*start, *end)?;
+            Some(Day { date: *date, range, covered_ms: 0, events: 0 })
         })
         .collect()
 }
@@ -916,6 +938,17 @@ mod tests {
                 &[(11_000.0, 11_020.0, Unknown)],
             ),
             (
+                &facts,
+                (69_990.0, 70_200.0),
+                &[],
+                &[
+                    (69_990.0, 70_000.0, Unknown),
+                    (70_000.0, 70_100.0, NotScheduled),
+                    (70_100.0, 70_200.0, Unknown),
+                ],
+            ),
+            (&facts, (50.0, 60.0), &[], &[(50.0, 60.0, Expired)]),
+            (
                 &offline,
                 (89_000.0, 100_500.0),
                 &[],
@@ -926,11 +959,17 @@ mod tests {
                 ],
             ),
         ];
+        // What the camera says of what was let go, and is still to come, is not asked.
+        let known = [
+            (70_000.0, 70_100.0, KnownReason::NotScheduled),
+            (0.0, 100.0, KnownReason::DeviceOffline),
+        ]
+        .map(|(from, to, reason)| KnownGap { range: span((from, to)), reason });
         for (facts, gap, announced, expected) in cases {
             let segments: Vec<_> =
                 announced.iter().map(|&(start, end)| segment(start, end, Continuous)).collect();
             let found: Vec<_> =
-                explain(&span(*gap), &segments, &[span((60_000.0, 60_050.0))], facts)
+                explain(&span(*gap), &segments, &[span((60_000.0, 60_050.0))], &known, facts)
                     .into_iter()
                     .map(|(range, reason)| (seconds(range).0, seconds(range).1, reason))
                     .collect();

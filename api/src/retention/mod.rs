@@ -1,19 +1,21 @@
 //! What is past keeping, by the clock it is given; what is held beyond it, and what is deleted
 //! before.
 //!
-//! Footage and announced segments are kept for as long as the device's plan says, counted from
+//! Footage, announced segments and events are kept for as long as the device's plan says, counted from
 //! arrival. Whole chunk files go, so the first of a file's fragments stay up to half an hour longer;
 //! nothing goes early. What a hold covers stays until the hold ends. On a plan for events only, what
 //! no event has claimed an hour after it arrived goes then.
 
 use crate::account::{RetentionMode, RetentionPlan};
 use crate::clock::Clock;
+use crate::device::Stream;
+use crate::event::{EventSeverity, EventTypes, MAX_EVENT_MS};
 use crate::id::{DeviceId, StreamId};
 use crate::keeping::{CLAIM_MS, Deletion, Hold, Keeping};
 use crate::segment::{RecordingTrigger, TimeRange};
 use crate::storage::{
-    ChunkFile, Removed, Result, SegmentQuery, Storage, StorageError, TimeOrder, arrival_of,
-    first_number_at,
+    ChunkFile, EventQuery, Removed, Result, SegmentQuery, Storage, StorageError, TimeOrder,
+    arrival_of, first_number_at,
 };
 use lookback_wire::{FragmentNumber, Timestamp};
 use parking_lot::Mutex;
@@ -28,9 +30,11 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
 const FILE_PAUSE: Duration = Duration::from_millis(125);
 /// Segments of one transaction, so that announcements do not wait long for it.
 const SEGMENTS_PER_STEP: usize = 500;
+/// Events of one transaction, likewise.
+const EVENTS_PER_STEP: usize = 100;
 /// Streams whose records are read at once.
 const STREAMS_PER_STEP: usize = 500;
-/// Segments of events that are looked at for one chunk file: a half hour of footage has some
+/// Segments, and events, that are looked at for one chunk file: a half hour of footage has some
 /// hundred. Where there are more, all of the file stays.
 const MAX_CLAIMS: usize = 10_000;
 /// Deletions that were not done when the service stopped.
@@ -46,6 +50,7 @@ const UNDER_WAY_MS: i64 = 20_000;
 pub struct Swept {
     pub fragments: u64,
     pub segments: u64,
+    pub events: u64,
 }
 
 /// Why footage is not deleted.
@@ -87,9 +92,9 @@ impl Retention {
     pub async fn run(&self) {
         loop {
             match self.sweep_with(FILE_PAUSE).await {
-                Ok(Swept { fragments: 0, segments: 0 }) => {}
-                Ok(Swept { fragments, segments }) => {
-                    tracing::info!(fragments, segments, "retention ended");
+                Ok(swept) if swept == Swept::default() => {}
+                Ok(Swept { fragments, segments, events }) => {
+                    tracing::info!(fragments, segments, events, "retention ended");
                 }
                 Err(error) => tracing::warn!(%error, "not all that is due is gone"),
             }
@@ -120,7 +125,48 @@ impl Retention {
                 failure = result.err().or(failure);
             }
         }
+        for devices in catalog.eventful_devices().await?.chunks(STREAMS_PER_STEP) {
+            let streams = catalog.streams_of(devices).await?;
+            for (device, streams) in devices.iter().zip(streams) {
+                let result = self.sweep_events(*device, &streams, &mut swept).await;
+                failure = result.err().or(failure);
+            }
+        }
         failure.map_or(Ok(swept), Err)
+    }
+
+    /// Lets events go as the footage does that arrived when they did: that of the stream which is
+    /// kept longest.
+    async fn sweep_events(
+        &self,
+        device: DeviceId,
+        streams: &[Stream],
+        swept: &mut Swept,
+    ) -> Result<()> {
+        let catalog = &self.storage.catalog;
+        let now = self.clock.now();
+        let streams: Vec<StreamId> = streams.iter().map(|stream| stream.id).collect();
+        let settings = catalog.media_settings(&streams).await?;
+        let mut kept_ms = None;
+        for ((stream, plan), settings) in self.plans_of(&streams).await?.into_iter().zip(settings) {
+            let keeping = Keeping::of(&plan, &settings);
+            let keeping = catalog.keeping_in_force(stream, keeping, now).await?;
+            kept_ms = kept_ms.max(Some(keeping.kept_ms()));
+        }
+        let Some(kept_ms) = kept_ms else { return Ok(()) };
+        loop {
+            let _turn = self.turn.lock().await;
+            let mut spare = Vec::new();
+            for stream in &streams {
+                spare.extend(self.held(*stream, TimeRange::ALL).await?);
+            }
+            let due = now.plus_millis(-kept_ms);
+            let gone = catalog.expire_events(device, due, &spare, EVENTS_PER_STEP).await?;
+            swept.events += gone as u64;
+            if gone < EVENTS_PER_STEP {
+                return Ok(());
+            }
+        }
     }
 
     async fn sweep_stream(
@@ -156,6 +202,7 @@ impl Retention {
             }
         }
         catalog.forget_deletions(stream, due).await?;
+        catalog.forget_known_gaps(stream, due).await?;
         match keeping.mode {
             RetentionMode::Continuous => {
                 self.thinned.lock().remove(&stream);
@@ -197,7 +244,8 @@ impl Retention {
         Ok(())
     }
 
-    /// The footage around events whose segments touch `range`; none where they are too many.
+    /// The footage around events and segments of events that touch `range`; none where they are too
+    /// many.
     async fn claims(
         &self,
         stream: StreamId,
@@ -219,11 +267,51 @@ impl Retention {
         }
         let wanted =
             segments.iter().filter(|segment| segment.trigger != RecordingTrigger::Continuous);
-        let with_rolls = wanted.map(|segment| TimeRange {
-            start: segment.range.start.plus_millis(-before_ms),
-            end: segment.range.end.plus_millis(after_ms),
+        let Some(events) = self.events_about(stream, query.range).await? else {
+            tracing::warn!(%stream, "too many events to tell what they claim: all stays");
+            return Ok(None);
+        };
+        let with_rolls = wanted.map(|segment| segment.range).chain(events).map(|range| TimeRange {
+            start: range.start.plus_millis(-before_ms),
+            end: range.end.plus_millis(after_ms),
         });
         Ok(Some(with_rolls.collect()))
+    }
+
+    /// When the events of a stream's device took place that overlap `range`; none where they are too
+    /// many.
+    async fn events_about(
+        &self,
+        stream: StreamId,
+        range: TimeRange,
+    ) -> Result<Option<Vec<TimeRange>>> {
+        let catalog = &self.storage.catalog;
+        let Some(stream) = catalog.streams_by_id(&[stream]).await?.pop().flatten() else {
+            return Ok(Some(Vec::new()));
+        };
+        let mut query = EventQuery {
+            range: TimeRange { start: range.start.plus_millis(-MAX_EVENT_MS), end: range.end },
+            types: EventTypes::ALL,
+            min_severity: EventSeverity::Info,
+            order: TimeOrder::OldestFirst,
+            after: None,
+            limit: MAX_CLAIMS,
+        };
+        let mut spans: Vec<TimeRange> = Vec::new();
+        let now = self.clock.now();
+        loop {
+            let page = catalog.events_of(&[stream.device], &query).await?.pop().unwrap_or_default();
+            spans.extend(page.events.iter().map(|event| event.span(now)));
+            if spans.len() >= MAX_CLAIMS {
+                return Ok(None);
+            }
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => break,
+            }
+        }
+        spans.retain(|span| span.overlaps(&range));
+        Ok(Some(spans))
     }
 
     /// Spans that holds in force keep, of those that overlap `range`.
@@ -427,6 +515,7 @@ mod model;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::NewEvent;
     use crate::id::HoldId;
     use crate::media_stream::MediaSettings;
     use crate::segment::NewSegment;
@@ -503,6 +592,16 @@ mod tests {
             contract::all_starts(self.storage.archive.as_ref(), stream).await
         }
 
+        async fn report(&self, id: &str, start_ms: i64, end_ms: Option<i64>) {
+            let event = NewEvent {
+                end: end_ms.map(|ms| START.plus_millis(ms)),
+                ..contract::events::new_event(id, start_ms)
+            };
+            let streams = self.storage.catalog.streams_by_id(&self.streams[..1]).await.unwrap();
+            let device = streams[0].as_ref().unwrap().device;
+            self.storage.catalog.report_events(device, &[event], self.clock.now()).await.unwrap();
+        }
+
         async fn segments(&self, stream: StreamId) -> usize {
             let query = SegmentQuery {
                 range: span(-days(30), days(30)),
@@ -553,7 +652,7 @@ mod tests {
         kept.put_plan(|plan| plan.days = 2).await;
         assert_eq!(kept.sweep_at(days(6)).await, nothing);
         assert_eq!(kept.sweep_at(days(7) - 1).await, nothing);
-        assert_eq!(kept.sweep_at(days(7)).await, Swept { fragments: 1, segments: 2 });
+        assert_eq!(kept.sweep_at(days(7)).await, Swept { fragments: 1, segments: 2, events: 0 });
         assert_eq!(kept.sweep_at(days(7)).await, nothing);
         assert_eq!(kept.storage.archive.streams().await.unwrap(), [unknown]);
     }
@@ -613,13 +712,30 @@ mod tests {
         for hold in [&released, &ends] {
             assert!(kept.retention.place_hold(hold.clone()).await.unwrap());
         }
-        assert_eq!(kept.sweep_at(days(8)).await, Swept { fragments: 2, segments: 1 });
+        assert_eq!(kept.sweep_at(days(8)).await, Swept { fragments: 2, segments: 1, events: 0 });
         assert_eq!(kept.starts(stream).await, [0, 2_000]);
         kept.retention.release_hold(&released).await.unwrap();
         assert_eq!(kept.sweep_at(days(10) - 1).await.fragments, 1);
         assert_eq!(kept.starts(stream).await, [2_000]);
-        assert_eq!(kept.sweep_at(days(10)).await, Swept { fragments: 1, segments: 1 });
+        assert_eq!(kept.sweep_at(days(10)).await, Swept { fragments: 1, segments: 1, events: 0 });
         assert_eq!(kept.storage.catalog.hold(ends.id).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn events_go_with_the_footage_of_their_time() {
+        let kept = Kept::new().await;
+        for (id, start_ms) in [("first", 0), ("held", 2_000)] {
+            kept.report(id, start_ms, None).await;
+        }
+        kept.clock.set(START.plus_millis(1));
+        kept.report("second", 1_000, None).await;
+        let hold = kept.hold(1_500, 3_000);
+        assert!(kept.retention.place_hold(hold.clone()).await.unwrap());
+        for (at_ms, gone) in [(days(7), 0), (days(7) + 1, 1), (days(7) + 2, 1), (days(8), 0)] {
+            assert_eq!(kept.sweep_at(at_ms).await.events, gone, "{at_ms}");
+        }
+        kept.retention.release_hold(&hold).await.unwrap();
+        assert_eq!(kept.sweep_at(days(8)).await.events, 1);
     }
 
     #[tokio::test]
@@ -693,14 +809,16 @@ mod tests {
         kept.announce(stream, -60_000, RecordingTrigger::Continuous).await;
         kept.announce(stream, 9_000, RecordingTrigger::Continuous).await;
         kept.announce(stream, 21_000, RecordingTrigger::Manual).await;
+        kept.report("reported, not announced", 14_000, Some(15_000)).await;
         // The newest arrived at 30 s.
         assert_eq!(kept.sweep_at(HOUR_MS + 30_000).await.fragments, 0);
-        assert_eq!(kept.sweep_at(HOUR_MS + 30_001).await.fragments, 11);
+        assert_eq!(kept.sweep_at(HOUR_MS + 30_001).await.fragments, 5);
         let left = kept.starts(stream).await;
-        let expected: Vec<i64> = (0..8).chain(19..30).map(|second| second * 1_000).collect();
+        let expected: Vec<i64> =
+            (0..8).chain(12..18).chain(19..30).map(|second| second * 1_000).collect();
         assert_eq!(left, expected);
         // An event that is announced later is told of nothing, and takes nothing.
         assert_eq!(kept.sweep_at(2 * HOUR_MS).await.fragments, 0);
-        assert_eq!(kept.sweep_at(days(8)).await.fragments, 19);
+        assert_eq!(kept.sweep_at(days(8)).await.fragments, 25);
     }
 }

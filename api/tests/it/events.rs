@@ -321,6 +321,109 @@ fn events_come_with_pictures_and_footage() {
     assert_eq!(too_long["errors"][0]["extensions"]["code"], "BAD_USER_INPUT");
 }
 
+#[test]
+fn timelines_count_events_and_say_what_the_camera_knows() {
+    let server = Server::start();
+    let cam = Reporter::new(&server, "cam");
+    let viewer = server.token(&["--role", "viewer"]);
+    let beat = |input: Value| {
+        let mut input = input;
+        input["sentAt"] = json!(rfc3339(now() + 30_000));
+        let query = "mutation($input: HeartbeatInput!) { reportHeartbeat(input: $input) {
+            advice { clockSkewSeconds } userErrors { code path } } }";
+        let answer = server.graphql(Some(&cam.camera.token), query, json!({"input": input}));
+        assert!(answer["errors"].is_null(), "{answer}");
+        answer["data"]["reportHeartbeat"].clone()
+    };
+    let device = || {
+        let query = "{ device(ref: {externalId: \"cam\"}) {
+            connectivity firmwareVersion clockSkewSeconds lastSeenAt } }";
+        ask(&server, &viewer, query)["device"].clone()
+    };
+    assert_eq!(device()["connectivity"], "UNKNOWN");
+    let begin = now() / 1000 * 1000 - 600_000;
+    let at = |s: i64| rfc3339(begin + s * 1000);
+    let gap = |from: i64, to: i64, reason: &str| json!({"range": {"start": at(from), "end": at(to)}, "reason": reason});
+    let elsewhere = json!({"stream": "attic", "range": {"start": at(0), "end": at(1)}, "reason": "DEVICE_OFFLINE"});
+    let many: Vec<Value> = (0..21).map(|n| gap(n, n + 1, "DEVICE_OFFLINE")).collect();
+    for (input, code, path) in [
+        (json!({"firmwareVersion": ""}), "INVALID", json!(["input", "firmwareVersion"])),
+        (json!({"knownGaps": many}), "LIMIT_REACHED", json!(["input", "knownGaps"])),
+        (
+            json!({"knownGaps": [gap(0, 1, "EXPIRED")]}),
+            "INVALID",
+            json!(["input", "knownGaps", "0", "reason"]),
+        ),
+        (
+            json!({"knownGaps": [gap(0, 1, "NOT_SCHEDULED"), gap(1, 1, "NOT_SCHEDULED")]}),
+            "INVALID",
+            json!(["input", "knownGaps", "1", "range"]),
+        ),
+        (
+            json!({"knownGaps": [gap(0, 900, "NOT_SCHEDULED")]}),
+            "INVALID",
+            json!(["input", "knownGaps", "0", "range"]),
+        ),
+        (
+            json!({"knownGaps": [elsewhere]}),
+            "NOT_FOUND",
+            json!(["input", "knownGaps", "0", "stream"]),
+        ),
+    ] {
+        assert_eq!(beat(input)["userErrors"], json!([{"code": code, "path": path}]));
+    }
+    assert_eq!(device()["connectivity"], "UNKNOWN", "what was refused changed nothing");
+
+    let told = beat(json!({
+        "firmwareVersion": "2.1.0",
+        "knownGaps": [gap(60, 120, "NOT_SCHEDULED"), gap(200, 260, "DEVICE_OFFLINE")],
+    }));
+    assert_eq!(told["userErrors"], json!([]));
+    let skew = told["advice"]["clockSkewSeconds"].as_f64().unwrap();
+    assert!((0.0..=30.0).contains(&skew), "{skew}");
+    let seen = device();
+    assert_eq!(
+        (&seen["connectivity"], &seen["firmwareVersion"]),
+        (&json!("ONLINE"), &json!("2.1.0"))
+    );
+    assert!(seen["lastSeenAt"].is_string() && seen["clockSkewSeconds"].is_number(), "{seen}");
+
+    for (id, s) in [("a", 0), ("b", 99), ("c", 100), ("d", 299), ("e", 300), ("f", -1)] {
+        let event = event(id, 0, json!({"start": at(s)}));
+        assert_eq!(cam.outcomes(&[event]), ["STORED"]);
+    }
+    let day = &at(0)[..10];
+    let query = format!(
+        "{{ device(ref: {{externalId: \"cam\"}}) {{ stream {{
+           coverage(range: {{start: \"{}\", end: \"{}\"}}, bucketSeconds: 100) {{
+             eventCounts gaps {{ reason range {{ start end }} }} }}
+           calendar(from: \"2026-01-01\", to: \"2026-01-02\", timeZone: \"UTC\") {{ date }}
+           today: calendar(from: \"{day}\", to: \"{day}\", timeZone: \"UTC\") {{ eventCount coveredSeconds }} }} }} }}",
+        at(0),
+        at(300)
+    );
+    let stream = ask(&server, &viewer, &query)["device"]["stream"].clone();
+    assert_eq!(stream["coverage"]["eventCounts"], json!([2, 1, 1]));
+    let gaps: Vec<_> = stream["coverage"]["gaps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|gap| (gap["reason"].as_str().unwrap(), gap["range"]["start"].clone()))
+        .collect();
+    let expected = [
+        ("UNKNOWN", json!(at(0))),
+        ("NOT_SCHEDULED", json!(at(60))),
+        ("UNKNOWN", json!(at(120))),
+        ("DEVICE_OFFLINE", json!(at(200))),
+        ("UNKNOWN", json!(at(260))),
+    ];
+    assert_eq!(gaps, expected);
+    assert_eq!(stream["calendar"], json!([]));
+    // All of them, unless midnight lies between.
+    let same_day = [-1, 0, 99, 100, 299, 300].iter().filter(|s| at(**s).starts_with(day)).count();
+    assert_eq!(stream["today"], json!([{"eventCount": same_day, "coveredSeconds": 0.0}]));
+}
+
 /// Width and height of a JPEG, from its frame header (ITU-T T.81 §B.2.2).
 fn size(answer: &Answer) -> (u16, u16) {
     let at = answer.body.windows(2).position(|bytes| bytes == [0xff, 0xc0]).unwrap();

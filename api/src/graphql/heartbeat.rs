@@ -1,0 +1,119 @@
+//! `reportHeartbeat`: a device says that it is alive, and how it is.
+
+use super::asked::Asked;
+use super::coverage::GapReason;
+use super::fault::Fault;
+use super::ingest::{DeviceAdvice, caller};
+use super::scalar::DateTime;
+use super::time_range::TimeRangeInput;
+use super::user_error::{UserError, UserErrorCode, is_text};
+use crate::access::Action;
+use crate::device::Stream;
+use crate::id::StreamId;
+use crate::ingest::announce::MAX_CLOCK_AHEAD_MS;
+use crate::keeping::{KnownGap, KnownReason};
+use async_graphql::{InputObject, SimpleObject};
+use lookback_wire::Timestamp;
+use std::collections::BTreeMap;
+
+const MAX_KNOWN_GAPS: usize = 20;
+const MAX_FIRMWARE_CHARS: usize = 64;
+
+#[derive(Debug, InputObject)]
+pub struct HeartbeatInput {
+    sent_at: DateTime,
+    firmware_version: Option<String>,
+    /// Gaps that the camera can explain; at most 20.
+    known_gaps: Option<Vec<KnownGapInput>>,
+}
+
+#[derive(Debug, InputObject)]
+pub struct KnownGapInput {
+    stream: Option<String>,
+    range: TimeRangeInput,
+    /// `NOT_SCHEDULED` or `DEVICE_OFFLINE`.
+    reason: GapReason,
+}
+
+#[derive(SimpleObject)]
+pub struct HeartbeatPayload {
+    advice: DeviceAdvice,
+    user_errors: Vec<UserError>,
+}
+
+pub async fn report(asked: &Asked, input: HeartbeatInput) -> Result<HeartbeatPayload, Fault> {
+    let device = caller(asked).await?;
+    let plan = asked.plan_of(&device).await?;
+    let now = asked.now();
+    let clock_skew_ms = input.sent_at.0.millis_since(now);
+    let streams = asked.streams_of(device.id).await?;
+    let checked = if asked.may(Action::Report, &device) {
+        check(&input, &streams, now)
+    } else {
+        let message = "the device is suspended or retired".into();
+        Err(UserError { code: UserErrorCode::WrongState, message, path: None })
+    };
+    let mut user_errors = Vec::new();
+    match checked {
+        Ok(gaps) => {
+            let catalog = &asked.service.storage.catalog;
+            for (stream, gaps) in gaps {
+                catalog.put_known_gaps(stream, &gaps).await?;
+            }
+            if let Some(version) = &input.firmware_version
+                && device.firmware_version.as_ref() != Some(version)
+            {
+                catalog.set_firmware_version(device.id, version).await?;
+            }
+            catalog.note_seen(device.id, now, Some(clock_skew_ms)).await?;
+            asked.loaders.devices.forget(device.id).await;
+        }
+        Err(mistake) => user_errors.push(mistake),
+    }
+    let advice = DeviceAdvice::of(asked, device.id, plan, clock_skew_ms).await?;
+    Ok(HeartbeatPayload { advice, user_errors })
+}
+
+type GapsByStream = BTreeMap<StreamId, Vec<KnownGap>>;
+
+/// The gaps of each stream, unless something is wrong with the input.
+fn check(
+    input: &HeartbeatInput,
+    streams: &[Stream],
+    now: Timestamp,
+) -> Result<GapsByStream, UserError> {
+    use UserErrorCode::{Invalid, LimitReached, NotFound};
+    if input.firmware_version.as_ref().is_some_and(|text| !is_text(text, MAX_FIRMWARE_CHARS)) {
+        let message = format!("firmwareVersion must have 1 to {MAX_FIRMWARE_CHARS} characters");
+        return Err(UserError::at(Invalid, &["firmwareVersion"], message));
+    }
+    let listed = input.known_gaps.as_deref().unwrap_or_default();
+    if listed.len() > MAX_KNOWN_GAPS {
+        let message = format!("{} gaps; at most {MAX_KNOWN_GAPS} at a time", listed.len());
+        return Err(UserError::at(LimitReached, &["knownGaps"], message));
+    }
+    let mut by_stream = GapsByStream::new();
+    for (place, gap) in listed.iter().enumerate() {
+        let place = place.to_string();
+        let mistake = |code, field: &str, message: &str| {
+            Err(UserError::at(code, &["knownGaps", &place, field], message))
+        };
+        let named = |stream: &&Stream| gap.stream.as_ref().is_none_or(|name| *name == stream.name);
+        let Some(stream) = streams.iter().find(named) else {
+            return mistake(NotFound, "stream", "the device has no such stream");
+        };
+        let Some(range) = gap.range.check().ok() else {
+            return mistake(Invalid, "range", "end must be after start, and no 31 days after it");
+        };
+        if range.end.millis_since(now) > MAX_CLOCK_AHEAD_MS {
+            return mistake(Invalid, "range", "it ends after the service's clock");
+        }
+        let reason = match gap.reason {
+            GapReason::NotScheduled => KnownReason::NotScheduled,
+            GapReason::DeviceOffline => KnownReason::DeviceOffline,
+            _ => return mistake(Invalid, "reason", "must be NOT_SCHEDULED or DEVICE_OFFLINE"),
+        };
+        by_stream.entry(stream.id).or_default().push(KnownGap { range, reason });
+    }
+    Ok(by_stream)
+}
