@@ -114,6 +114,7 @@ fn directions_inside_the_service() {
             "api/src/account.rs",
             "api/src/device.rs",
             "api/src/segment.rs",
+            "api/src/event.rs",
             "api/src/keeping.rs",
             "api/src/access.rs",
             "api/src/id.rs",
