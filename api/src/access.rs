@@ -60,6 +60,17 @@ pub enum Subject {
     Service(String),
 }
 
+impl Subject {
+    /// The user's, device's or service's identifier.
+    pub fn id(&self) -> String {
+        match self {
+            Self::User(user) => user.to_string(),
+            Self::Device { device, .. } => device.to_string(),
+            Self::Service(name) => name.clone(),
+        }
+    }
+}
+
 /// What a caller wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
@@ -127,9 +138,10 @@ pub fn decide(principal: Option<&Principal>, action: Action, target: &Target) ->
     }
 }
 
-/// The share by which the caller sees a device; none where its role opens the device anyway.
-pub fn share_needed(principal: &Principal, device: DeviceId) -> Option<&Share> {
-    share_of(principal, device).filter(|_| device_role(principal.role).is_none())
+/// The share by which the caller is something to a device that its role does not make it.
+pub fn share_needed(principal: &Principal, wanted: DeviceRole, device: DeviceId) -> Option<&Share> {
+    let is_needed = device_role(principal.role) < Some(wanted);
+    share_of(principal, device).filter(|share| is_needed && share.role >= wanted)
 }
 
 /// Everybody knows of the own account, so nothing of it is hidden.

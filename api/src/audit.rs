@@ -1,6 +1,7 @@
 //! The audit log: who did what to what in an account, and from where. Lines are added, and go by age.
 
 use crate::id::{AccountId, AuditId};
+use crate::storage::Catalog;
 use lookback_wire::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -34,4 +35,32 @@ pub enum AuditAction {
     Revoke,
     Delete,
     Change,
+}
+
+/// What somebody did.
+#[derive(Clone, Debug)]
+pub struct Deed {
+    pub account: AccountId,
+    pub actor: Option<String>,
+    pub action: AuditAction,
+    pub target: Option<String>,
+    pub address: IpAddr,
+}
+
+/// Writes a line, durably. One that cannot be written is logged and stops nobody: a full disk takes
+/// no lines, and what is on it still plays.
+pub async fn note(catalog: &dyn Catalog, deed: Deed, now: Timestamp) {
+    let Deed { account, actor, action, target, address } = deed;
+    let entry = AuditEntry {
+        id: AuditId::new(now),
+        account,
+        at: now,
+        actor,
+        action,
+        target,
+        address: Some(address),
+    };
+    if let Err(error) = catalog.append_audit(entry.clone()).await {
+        tracing::error!(%error, ?entry, "the audit log lacks a line");
+    }
 }

@@ -7,6 +7,7 @@
 
 use crate::access::{Principal, Subject};
 use crate::account::{Role, SignIn, User};
+use crate::audit::{self, AuditAction, Deed};
 use crate::id::{SignInId, UserId};
 use crate::keys::Keys;
 use crate::storage::{Catalog, CreateError, StorageError};
@@ -165,16 +166,33 @@ impl SignIns {
         match user {
             Some(user) if right && user.password_hash.is_some() && !user.disabled => {
                 self.attempts.give_back(from, account, &name);
-                self.begin(&user, now).await
+                self.begin(&user, from, now).await
             }
-            _ => Err(SignInError::Wrong),
+            Some(user) => {
+                self.note_refused(&user, from, now).await;
+                Err(SignInError::Wrong)
+            }
+            // Nobody's log: whoever guesses names would fill it.
+            None => Err(SignInError::Wrong),
         }
+    }
+
+    async fn note_refused(&self, user: &User, from: IpAddr, now: Timestamp) {
+        let deed = Deed {
+            account: user.account,
+            actor: None,
+            action: AuditAction::SignInRefused,
+            target: Some(user.id.to_string()),
+            address: from,
+        };
+        audit::note(&*self.catalog, deed, now).await;
     }
 
     /// Signs in by the demo's code.
     pub async fn with_code(
         &self,
         code: &SecretString,
+        from: IpAddr,
         now: Timestamp,
     ) -> Result<Granted, SignInError> {
         let known = self.code.as_ref().ok_or(SignInError::Wrong)?.expose_secret();
@@ -199,13 +217,14 @@ impl SignIns {
         }
         let user =
             self.catalog.user_by_name(account.id, DEMO_USER).await?.ok_or(SignInError::Wrong)?;
-        self.begin(&user, now).await
+        self.begin(&user, from, now).await
     }
 
     /// Trades a refresh token for new tokens.
     pub async fn refresh(
         &self,
         token: &SecretString,
+        from: IpAddr,
         now: Timestamp,
     ) -> Result<Granted, SignInError> {
         let (id, secret) = split(token).ok_or(SignInError::Ended)?;
@@ -240,6 +259,7 @@ impl SignIns {
                 return self.grant(&user, &known, &next, now);
             } else {
                 tracing::warn!(sign_in = %id, user = %user.id, "a used refresh token came again");
+                self.note_refused(&user, from, now).await;
                 self.catalog.delete_sign_in(id).await?;
                 return Err(SignInError::Ended);
             }
@@ -262,7 +282,12 @@ impl SignIns {
         }
     }
 
-    async fn begin(&self, user: &User, now: Timestamp) -> Result<Granted, SignInError> {
+    async fn begin(
+        &self,
+        user: &User,
+        from: IpAddr,
+        now: Timestamp,
+    ) -> Result<Granted, SignInError> {
         let secret = random_secret()?;
         let sign_in = SignIn {
             id: SignInId::new(now),
@@ -273,6 +298,14 @@ impl SignIns {
             expires_at: now.plus_millis(IDLE_MS),
         };
         self.catalog.put_sign_in(sign_in.clone()).await?;
+        let deed = Deed {
+            account: user.account,
+            actor: Some(user.id.to_string()),
+            action: AuditAction::SignIn,
+            target: None,
+            address: from,
+        };
+        audit::note(&*self.catalog, deed, now).await;
         self.grant(user, &sign_in, secret.expose_secret(), now)
     }
 
@@ -471,7 +504,7 @@ mod tests {
         }
 
         async fn refresh(&self, token: &Granted, after_ms: i64) -> Result<Granted, SignInError> {
-            self.sign_ins.refresh(&token.refresh, NOW.plus_millis(after_ms)).await
+            self.sign_ins.refresh(&token.refresh, HERE, NOW.plus_millis(after_ms)).await
         }
     }
 
@@ -528,7 +561,7 @@ mod tests {
         for (known, typed, works) in cases {
             let desk = desk(known).await;
             for _ in 0..2 {
-                let granted = desk.sign_ins.with_code(&typed.into(), NOW).await;
+                let granted = desk.sign_ins.with_code(&typed.into(), HERE, NOW).await;
                 assert_eq!(granted.is_ok(), works, "{known:?} {typed}");
             }
         }

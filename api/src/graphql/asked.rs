@@ -5,12 +5,14 @@ use super::loader::Loaders;
 use super::user_error::{UserError, UserErrorCode};
 use crate::access::{Action, Decision, Principal, Target, decide};
 use crate::account::RetentionPlan;
+use crate::audit::{self, AuditAction, Deed};
 use crate::device::{Device, Stream};
 use crate::event::{Event, EventId};
 use crate::id::{DeviceId, PlanId, StreamId};
 use crate::service::Service;
 use async_graphql::{Context, ID};
 use lookback_wire::Timestamp;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub struct Asked {
@@ -19,6 +21,8 @@ pub struct Asked {
     pub principal: Option<Principal>,
     /// What URLs that are handed out begin with, without a slash at the end.
     pub base_url: String,
+    /// Where the request came from.
+    pub address: IpAddr,
     pub loaders: Loaders,
 }
 
@@ -35,6 +39,26 @@ impl Asked {
     /// The caller, where the field needs one.
     pub fn principal(&self) -> Result<&Principal, Fault> {
         self.principal.as_ref().ok_or(Fault::Unauthenticated)
+    }
+
+    /// The caller, where it administers the account.
+    pub fn administrator(&self) -> Result<Option<&Principal>, Fault> {
+        let caller = self.principal()?;
+        let decision = self.decide(Action::Administer, &Target::Account(caller.account));
+        Ok((decision == Decision::Allow).then_some(caller))
+    }
+
+    /// Writes down what the caller has done.
+    pub async fn note(&self, action: AuditAction, target: impl ToString) {
+        let Some(caller) = &self.principal else { return };
+        let deed = Deed {
+            account: caller.account,
+            actor: Some(caller.subject.id()),
+            action,
+            target: Some(target.to_string()),
+            address: self.address,
+        };
+        audit::note(&*self.service.storage.catalog, deed, self.now()).await;
     }
 
     pub fn decide(&self, action: Action, target: &Target) -> Decision {

@@ -8,6 +8,7 @@ use super::scalar::ByteCount;
 use super::user_error::{UserError, UserErrorCode, is_text};
 use crate::access::{Action, Decision, Target};
 use crate::account;
+use crate::audit::AuditAction;
 use crate::id::{AccountId, PlanId};
 use async_graphql::{ID, InputObject, SimpleObject};
 use std::ops::RangeInclusive;
@@ -133,6 +134,7 @@ async fn put(
     }
     asked.service.storage.catalog.put_plan(plan.clone()).await?;
     asked.loaders.plans.forget(plan.id).await;
+    asked.note(AuditAction::Change, plan.id).await;
     Ok(RetentionPlanPayload { plan: Some(RetentionPlan(plan)), user_errors: Vec::new() })
 }
 

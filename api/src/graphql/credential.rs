@@ -7,6 +7,7 @@ use super::user_error::{UserError, UserErrorCode};
 use crate::access::{Action, Principal, Subject};
 use crate::access_key::AccessKeyId;
 use crate::account::Role;
+use crate::audit::AuditAction;
 use crate::device::{self, CredentialKind, DeviceState};
 use crate::id::{AccountId, CredentialId, DeviceId};
 use async_graphql::{Enum, ID, InputObject, Object, SimpleObject};
@@ -186,6 +187,7 @@ pub async fn issue(
     let credential =
         new_credential(device.account, device.id, input.kind.into(), days, asked.now());
     asked.service.storage.catalog.put_credential(credential.clone()).await?;
+    asked.note(AuditAction::Change, credential.id).await;
     Ok(IssueDeviceCredentialPayload {
         credential: Some(IssuedCredential::new(asked, credential)?),
         user_errors: Vec::new(),
@@ -218,6 +220,7 @@ pub async fn revoke(asked: &Asked, id: &ID) -> Result<RevokeDeviceCredentialPayl
     if credential.revoked_at.is_none() {
         credential.revoked_at = Some(asked.now());
         catalog.put_credential(credential.clone()).await?;
+        asked.note(AuditAction::Revoke, credential.id).await;
     }
     Ok(RevokeDeviceCredentialPayload {
         credential: Some(DeviceCredential(credential)),

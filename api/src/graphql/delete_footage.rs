@@ -4,6 +4,7 @@ use super::asked::Asked;
 use super::fault::Fault;
 use super::time_range::{MAX_QUERY_RANGE_S, TimeRange, TimeRangeInput};
 use super::user_error::{UserError, UserErrorCode};
+use crate::audit::AuditAction;
 use crate::retention::DeleteError;
 use async_graphql::{ID, InputObject, SimpleObject};
 
@@ -46,11 +47,14 @@ pub async fn delete(
         return Ok(DeleteFootagePayload::refused(UserErrorCode::Invalid, message));
     }
     match asked.service.retention.delete(stream.id, range).await {
-        Ok(deleted) => Ok(DeleteFootagePayload {
-            deleted_range: deleted.range.map(Into::into),
-            deleted_segments: Some(deleted.segments),
-            user_errors: Vec::new(),
-        }),
+        Ok(deleted) => {
+            asked.note(AuditAction::Delete, stream.id).await;
+            Ok(DeleteFootagePayload {
+                deleted_range: deleted.range.map(Into::into),
+                deleted_segments: Some(deleted.segments),
+                user_errors: Vec::new(),
+            })
+        }
         Err(held @ DeleteError::Held(_)) => {
             Ok(DeleteFootagePayload::refused(UserErrorCode::WrongState, held.to_string()))
         }

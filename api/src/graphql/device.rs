@@ -7,9 +7,10 @@ use super::fault::{Fault, Maybe};
 use super::pagination::connection;
 use super::plan::RetentionPlan;
 use super::scalar::{DateTime, TimeZone};
+use super::share::{self, DeviceShare};
 use super::stream::Stream;
 use super::time_range::{TimeOrder, TimeRangeInput, seconds};
-use crate::access::{Action, Subject};
+use crate::access::{self, Action, Subject};
 use crate::device;
 use crate::ingest::announce;
 use async_graphql::{Context, Enum, ID, InputObject, Object, OneofObject};
@@ -124,6 +125,14 @@ impl Device {
     async fn credentials(&self, ctx: &Context<'_>) -> Maybe<Vec<DeviceCredential>> {
         self.list_credentials(ctx).await.transpose()
     }
+
+    /// Null for a caller who may not manage the device.
+    async fn shares(&self, ctx: &Context<'_>) -> Maybe<Vec<DeviceShare>> {
+        match asked(ctx) {
+            Ok(asked) => share::list(asked, &self.0).await.transpose(),
+            Err(fault) => Some(Err(fault)),
+        }
+    }
 }
 
 impl Device {
@@ -198,6 +207,7 @@ pub enum Connectivity {
 
 /// What a caller may do with one device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+#[graphql(remote = "access::DeviceRole")]
 pub enum DeviceRole {
     /// Watch live and recorded footage and events, and export clips.
     Viewer,

@@ -33,10 +33,17 @@ pub const MAX_MUTATION_ROOTS: usize = 5;
 pub const MAX_PLAYBACK_SESSIONS: usize = 4;
 
 /// Connections, and how long their page is unless said otherwise.
-const PAGES: [(&str, usize); 4] =
-    [("devices", 20), ("clips", 50), ("segments", 50), ("events", 20)];
+const PAGES: [(&str, usize); 6] = [
+    ("devices", 20),
+    ("clips", 50),
+    ("segments", 50),
+    ("events", 20),
+    ("users", 20),
+    ("auditLog", 50),
+];
 /// Fields that read much for one small answer.
-const HEAVY: [(&str, usize); 5] = [
+const HEAVY: [(&str, usize); 6] = [
+    ("shares", 10),
     ("coverage", 10),
     ("calendar", 20),
     ("playbackSession", 10),

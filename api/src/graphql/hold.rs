@@ -7,6 +7,7 @@ use super::stream::Stream;
 use super::time_range::{TimeRange, TimeRangeInput};
 use super::user_error::{UserError, UserErrorCode, is_text};
 use crate::access::Action;
+use crate::audit::AuditAction;
 use crate::id::HoldId;
 use crate::keeping::{self, MAX_HOLD_MS, MAX_HOLDS};
 use async_graphql::{Context, ID, InputObject, Object, SimpleObject};
@@ -110,6 +111,7 @@ pub async fn place(asked: &Asked, input: PlaceHoldInput) -> Result<PlaceHoldPayl
         let mistake = UserError { code: UserErrorCode::LimitReached, message, path: None };
         return Ok(PlaceHoldPayload::refused(mistake));
     }
+    asked.note(AuditAction::Change, hold.id).await;
     Ok(PlaceHoldPayload { hold: Some(Hold(hold)), user_errors: Vec::new() })
 }
 
@@ -140,5 +142,6 @@ pub async fn release(asked: &Asked, id: ID) -> Result<ReleaseHoldPayload, Fault>
         return refused(UserErrorCode::Forbidden, "the caller may not manage this device");
     }
     asked.service.retention.release_hold(&hold).await?;
+    asked.note(AuditAction::Change, hold.id).await;
     Ok(ReleaseHoldPayload { released_hold_id: Some(id), user_errors: Vec::new() })
 }

@@ -2,10 +2,11 @@
 //! from what another caller was shown.
 
 use super::fault::Fault;
-use crate::account::RetentionPlan;
+use crate::access::Share;
+use crate::account::{RetentionPlan, User};
 use crate::device::{Device, Stream};
 use crate::event::{Event, EventId, Watcher};
-use crate::id::{DeviceId, PlanId, StreamId};
+use crate::id::{DeviceId, PlanId, StreamId, UserId};
 use crate::playback::describe::{Description, describe};
 use crate::segment::TimeRange;
 use crate::storage::{EventPage, EventQuery, Result, Storage};
@@ -79,6 +80,8 @@ pub struct Loaders {
     pub events_by_id: Load<EventsById>,
     pub events: Load<Events>,
     pub seen: Load<Seen>,
+    pub users: Load<Users>,
+    pub shares_of: Load<SharesOf>,
     pub extents: Load<Extents>,
     pub descriptions: Load<Descriptions>,
 }
@@ -93,6 +96,8 @@ impl Loaders {
             events_by_id: Load::new(storage),
             events: Load::new(storage),
             seen: Load::new(storage),
+            users: Load::new(storage),
+            shares_of: Load::new(storage),
             extents: Load::new(storage),
             descriptions: Load::new(storage),
         }
@@ -194,6 +199,29 @@ impl Question for Seen {
         let Some((by, _)) = keys.first() else { return Ok(Vec::new()) };
         let events: Vec<EventId> = keys.iter().map(|(_, event)| *event).collect();
         Ok(storage.catalog.seen(*by, &events).await?.into_iter().map(Some).collect())
+    }
+}
+
+pub struct Users;
+
+impl Question for Users {
+    type Key = UserId;
+    type Answer = User;
+
+    async fn ask(storage: &Storage, keys: &[UserId]) -> Result<Vec<Option<User>>> {
+        storage.catalog.users_by_id(keys).await
+    }
+}
+
+/// A device's shares, in force or not.
+pub struct SharesOf;
+
+impl Question for SharesOf {
+    type Key = DeviceId;
+    type Answer = Vec<Share>;
+
+    async fn ask(storage: &Storage, keys: &[DeviceId]) -> Result<Vec<Option<Vec<Share>>>> {
+        Ok(storage.catalog.shares_of(keys).await?.into_iter().map(Some).collect())
     }
 }
 

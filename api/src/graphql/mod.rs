@@ -2,6 +2,7 @@
 //! about access and know no backend; what is exported is spelled as in `schema.graphql`.
 
 pub mod asked;
+pub mod audit;
 pub mod calendar;
 pub mod change_plan;
 pub mod clip;
@@ -30,10 +31,13 @@ pub mod register;
 pub mod scalar;
 pub mod segment;
 pub mod service;
+pub mod share;
 pub mod stream;
 pub mod time_range;
 pub mod update_device;
+pub mod update_user;
 pub mod upload_grant;
+pub mod user;
 pub mod user_error;
 pub mod viewer;
 
@@ -128,7 +132,7 @@ mod failing_alone {
     use crate::access::{Principal, Subject};
     use crate::segment::{SegmentId, TimeRange};
     use crate::{
-        account, device as devices, event as events, id, keeping, playback as playing,
+        access, account, device as devices, event as events, id, keeping, playback as playing,
         segment as segments,
     };
     use async_graphql::{EmptyMutation, Object};
@@ -241,6 +245,32 @@ mod failing_alone {
                 ingested_at: AT,
             };
             Some(Ok(event::Event(event)))
+        }
+
+        async fn user(&self) -> Maybe<user::User> {
+            Some(Ok(user::User(account::User {
+                id: id::UserId::new(AT),
+                account: self.device.account,
+                name: "ann".into(),
+                display_name: "Ann".into(),
+                role: account::Role::Member,
+                password_hash: None,
+                time_zone: None,
+                disabled: false,
+                created_at: AT,
+            })))
+        }
+
+        async fn share(&self) -> Maybe<share::DeviceShare> {
+            Some(Ok(share::DeviceShare(access::Share {
+                id: id::ShareId::new(AT),
+                account: self.device.account,
+                device: self.device.id,
+                user: id::UserId::new(AT),
+                role: access::DeviceRole::Viewer,
+                expires_at: None,
+                created_at: AT,
+            })))
         }
 
         async fn clip(&self) -> Maybe<clip::Clip> {

@@ -15,7 +15,9 @@ use super::ingest::{self, IngestSegmentsInput, IngestSegmentsPayload};
 use super::ingest_events::{self, IngestEventsInput, IngestEventsPayload};
 use super::mark_events_seen::{self, MarkEventsSeenInput, MarkEventsSeenPayload};
 use super::register::{self, RegisterDeviceInput, RegisterDevicePayload};
+use super::share::{self, RevokeSharePayload, ShareDeviceInput, ShareDevicePayload};
 use super::update_device::{self, DevicePayload, RetireDeviceInput, UpdateDeviceInput};
+use super::update_user::{self, UpdateUserInput, UpdateUserPayload};
 use super::upload_grant::{self, CreateUploadGrantInput, CreateUploadGrantPayload};
 use async_graphql::{Context, ID, Object};
 
@@ -127,6 +129,38 @@ impl Mutation {
     ) -> Maybe<RevokeDeviceCredentialPayload> {
         Some(match asked(ctx) {
             Ok(asked) => credential::revoke(asked, &id).await,
+            Err(fault) => Err(fault),
+        })
+    }
+
+    /// Gives a user access to a device; replaces the share that the user has on it.
+    async fn share_device(
+        &self,
+        ctx: &Context<'_>,
+        input: ShareDeviceInput,
+    ) -> Maybe<ShareDevicePayload> {
+        Some(match asked(ctx) {
+            Ok(asked) => share::share(asked, input).await,
+            Err(fault) => Err(fault),
+        })
+    }
+
+    /// Ends a share at once; open sessions of the user are closed.
+    async fn revoke_share(&self, ctx: &Context<'_>, id: ID) -> Maybe<RevokeSharePayload> {
+        Some(match asked(ctx) {
+            Ok(asked) => share::revoke(asked, id).await,
+            Err(fault) => Err(fault),
+        })
+    }
+
+    /// Changes a user; a new role or `disabled` takes effect within 5 s.
+    async fn update_user(
+        &self,
+        ctx: &Context<'_>,
+        input: UpdateUserInput,
+    ) -> Maybe<UpdateUserPayload> {
+        Some(match asked(ctx) {
+            Ok(asked) => update_user::update(asked, input).await,
             Err(fault) => Err(fault),
         })
     }

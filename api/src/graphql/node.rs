@@ -8,10 +8,12 @@ use super::fault::Fault;
 use super::hold::{self, Hold};
 use super::plan::RetentionPlan;
 use super::segment::Segment;
+use super::share::{self, DeviceShare};
 use super::stream::Stream;
+use super::user::{self, User};
 use crate::access::Action;
 use crate::event::EventId;
-use crate::id::{CredentialId, DeviceId, HoldId, PlanId, StreamId};
+use crate::id::{CredentialId, DeviceId, HoldId, PlanId, ShareId, StreamId, UserId};
 use crate::segment::SegmentId;
 use async_graphql::{ID, Interface};
 
@@ -26,6 +28,8 @@ pub enum Node {
     RetentionPlan(RetentionPlan),
     DeviceCredential(DeviceCredential),
     Hold(Hold),
+    User(User),
+    DeviceShare(DeviceShare),
 }
 
 /// The object of that identifier; `None` where it does not exist for the caller.
@@ -51,6 +55,12 @@ pub async fn find(asked: &Asked, id: &str) -> Result<Option<Node>, Fault> {
     }
     if let Ok(id) = id.parse::<HoldId>() {
         return Ok(hold::find(asked, id).await?.map(Node::Hold));
+    }
+    if let Ok(id) = id.parse::<UserId>() {
+        return Ok(user::find(asked, id).await?.map(Node::User));
+    }
+    if let Ok(id) = id.parse::<ShareId>() {
+        return Ok(share::find(asked, id).await?.map(Node::DeviceShare));
     }
     Ok(None)
 }

@@ -3,7 +3,7 @@
 
 use super::fault::Fault;
 use crate::event::EventId;
-use crate::id::DeviceId;
+use crate::id::{AuditId, DeviceId};
 use crate::segment::SegmentId;
 use async_graphql::SimpleObject;
 use base64::Engine;
@@ -37,6 +37,10 @@ pub enum Cursor {
     Event(Timestamp, EventId),
     /// Among devices, by name.
     Device(String, DeviceId),
+    /// Among users, by name.
+    User(String),
+    /// In the audit log.
+    AuditEntry(AuditId),
 }
 
 impl Cursor {
@@ -46,6 +50,8 @@ impl Cursor {
             Self::Segment(start, id) => format!("s {} {id}", start.as_millis()),
             Self::Event(start, id) => format!("e {} {id}", start.as_millis()),
             Self::Device(name, id) => format!("d {id} {name}"),
+            Self::User(name) => format!("u {name}"),
+            Self::AuditEntry(id) => format!("a {id}"),
         })
     }
 
@@ -70,6 +76,8 @@ impl Cursor {
                 let (id, name) = rest.split_once(' ')?;
                 Self::Device(name.to_owned(), id.parse().ok()?)
             }
+            "u" => Self::User(rest.to_owned()),
+            "a" => Self::AuditEntry(rest.parse().ok()?),
             _ => return None,
         })
     }
@@ -169,6 +177,8 @@ mod tests {
             Cursor::Event(at, EventId::of(DeviceId::new(at), at, "a")),
             Cursor::Device("Hof, hinten ünd \u{1f4f7}".into(), DeviceId::new(at)),
             Cursor::Device(String::new(), DeviceId::new(at)),
+            Cursor::User("ann of the yard".into()),
+            Cursor::AuditEntry(AuditId::new(at)),
         ] {
             assert_eq!(Cursor::read(Some(cursor.encode()), Some), Ok(Some(cursor)));
         }

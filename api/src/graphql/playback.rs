@@ -5,6 +5,7 @@ use super::coverage::{Gap, explain};
 use super::fault::Fault;
 use super::scalar::{DateTime, Url};
 use super::time_range::TimeRange;
+use crate::audit::AuditAction;
 use crate::device;
 use crate::id::StreamId;
 use crate::playback::{self, Mode, SessionError, SessionRequest, Unavailable};
@@ -107,9 +108,15 @@ pub async fn session(
     let Ok(id) = input.stream_id.parse::<StreamId>() else { return Ok(None) };
     let Some(stream) = asked.stream(id).await? else { return Ok(None) };
     Ok(Some(match asked.service.playback.session(caller, &stream, request).await {
-        Ok(session) => PlaybackSessionResult::PlaybackSession(Box::new(
-            PlaybackSession::of(asked, &stream, session).await?,
-        )),
+        Ok(session) => {
+            let action = match session.protocol {
+                playback::Protocol::Mp4 => AuditAction::Export,
+                _ => AuditAction::View,
+            };
+            asked.note(action, stream.id).await;
+            let session = PlaybackSession::of(asked, &stream, session).await?;
+            PlaybackSessionResult::PlaybackSession(Box::new(session))
+        }
         Err(SessionError::Unavailable(unavailable)) => {
             PlaybackSessionResult::MediaUnavailable(unavailable.into())
         }

@@ -1,6 +1,7 @@
 //! `Query`: the reads.
 
 use super::asked::{Asked, asked};
+use super::audit::{self, AuditEntryConnection};
 use super::device::{Device, DeviceConnection, DeviceFilter, DeviceRef, DeviceState};
 use super::event::{self, EventConnection, EventFilter, EventsAsked};
 use super::fault::{Fault, Maybe};
@@ -9,6 +10,7 @@ use super::pagination::{Cursor, MAX_PAGE, Page, page_size};
 use super::playback::{self, PlaybackSessionInput, PlaybackSessionResult};
 use super::service::ServiceInfo;
 use super::time_range::TimeRangeInput;
+use super::user::{self, UserConnection};
 use super::viewer::Viewer;
 use crate::access::{Action, Decision, Principal, Subject, Target};
 use crate::device;
@@ -116,6 +118,33 @@ impl Query {
     async fn service(&self, ctx: &Context<'_>) -> Result<ServiceInfo, Fault> {
         asked(ctx).map(ServiceInfo::of)
     }
+
+    /// The account's users, by name; null for a caller who is not `ADMIN`.
+    async fn users(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(default = 20)] first: Option<i32>,
+        after: Option<String>,
+    ) -> Maybe<UserConnection> {
+        match asked(ctx) {
+            Ok(asked) => user::list(asked, first, after).await.transpose(),
+            Err(fault) => Some(Err(fault)),
+        }
+    }
+
+    /// Who did what, newest first; null for a caller who is not `ADMIN`.
+    async fn audit_log(
+        &self,
+        ctx: &Context<'_>,
+        range: TimeRangeInput,
+        #[graphql(default = 50)] first: Option<i32>,
+        after: Option<String>,
+    ) -> Maybe<AuditEntryConnection> {
+        match asked(ctx) {
+            Ok(asked) => audit::list(asked, range, first, after).await.transpose(),
+            Err(fault) => Some(Err(fault)),
+        }
+    }
 }
 
 async fn find_nodes(asked: &Asked, ids: &[ID]) -> Result<Vec<Maybe<Node>>, Fault> {
@@ -166,7 +195,8 @@ async fn find_devices(
             let own = asked.device(id).await?.filter(|device| filter.takes(asked, device));
             (own.into_iter().collect(), None)
         }
-        Scope::Itself(_) | Scope::Nothing => (Vec::new(), None),
+        Scope::Itself(_) => (Vec::new(), None),
+        Scope::Shared => shared(asked, caller, &filter, after, limit).await?,
     };
     let items = devices.into_iter().map(|device| (cursor(&device), Device(device))).collect();
     Ok(DeviceConnection(Page { items, has_previous, next }))
@@ -194,7 +224,7 @@ async fn find_events(
             let (devices, next) = match scope(asked, caller) {
                 Scope::Account => list(asked, caller, &filter, None, MAX_IDS).await?,
                 Scope::Itself(id) => (asked.device(id).await?.into_iter().collect(), None),
-                Scope::Nothing => (Vec::new(), None),
+                Scope::Shared => shared(asked, caller, &filter, None, MAX_IDS).await?,
             };
             if next.is_some() {
                 let message = format!("deviceIds is required: there are more than {MAX_IDS}");
@@ -215,15 +245,43 @@ fn cursor(device: &device::Device) -> Cursor {
 enum Scope {
     Account,
     Itself(DeviceId),
-    Nothing,
+    /// What shares give.
+    Shared,
 }
 
 fn scope(asked: &Asked, caller: &Principal) -> Scope {
     match (asked.decide(Action::View, &Target::Account(caller.account)), &caller.subject) {
         (Decision::Allow, _) => Scope::Account,
         (_, Subject::Device { device, .. }) => Scope::Itself(*device),
-        _ => Scope::Nothing,
+        _ => Scope::Shared,
     }
+}
+
+/// A page of the devices that are shared with the caller, and where to go on.
+async fn shared(
+    asked: &Asked,
+    caller: &Principal,
+    filter: &DeviceFilter,
+    after: Option<(String, DeviceId)>,
+    limit: usize,
+) -> Result<(Vec<device::Device>, Option<Cursor>), Fault> {
+    let ids: Vec<DeviceId> = caller.shares.iter().map(|share| share.device).collect();
+    let found = asked.service.storage.catalog.devices_by_id(&ids).await?;
+    let place = |device: &device::Device| (device.name.to_lowercase(), device.id);
+    let after = after.map(|(name, id)| (name.to_lowercase(), id));
+    let prefix = filter.search.as_deref().unwrap_or_default().to_lowercase();
+    let mut page: Vec<device::Device> = found
+        .into_iter()
+        .flatten()
+        .filter(|device| asked.may(Action::View, device) && filter.takes(asked, device))
+        .filter(|device| device.name.to_lowercase().starts_with(&prefix))
+        .filter(|device| after.as_ref().is_none_or(|after| place(device) > *after))
+        .collect();
+    page.sort_by_key(place);
+    let has_next = page.len() > limit;
+    page.truncate(limit);
+    let next = page.last().filter(|_| has_next).map(cursor);
+    Ok((page, next))
 }
 
 /// A page of the account's devices, and where to go on.

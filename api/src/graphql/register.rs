@@ -9,6 +9,7 @@ use super::fault::Fault;
 use super::scalar::TimeZone;
 use super::user_error::{UserError, UserErrorCode, is_text};
 use crate::access::{Action, Decision, Target};
+use crate::audit::AuditAction;
 use crate::device::{self, DeviceState};
 use crate::id::{DeviceId, PlanId, StreamId};
 use crate::storage::{CreateError, Registered, Registration};
@@ -75,11 +76,14 @@ pub async fn register(
     let now = asked.now();
     let registration = registration(input, account, plan, now);
     match asked.service.storage.catalog.register_device(registration, now).await {
-        Ok(Registered { device, credential, .. }) => Ok(RegisterDevicePayload {
-            device: Some(Device(device)),
-            credential: Some(IssuedCredential::new(asked, credential)?),
-            user_errors: Vec::new(),
-        }),
+        Ok(Registered { device, credential, .. }) => {
+            asked.note(AuditAction::Change, device.id).await;
+            Ok(RegisterDevicePayload {
+                device: Some(Device(device)),
+                credential: Some(IssuedCredential::new(asked, credential)?),
+                user_errors: Vec::new(),
+            })
+        }
         Err(CreateError::Taken { field }) => {
             let name = match field {
                 "mediaStreamName" => "mediaStreamNames",

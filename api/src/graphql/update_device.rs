@@ -6,6 +6,7 @@ use super::fault::Fault;
 use super::register::MAX_NAME_CHARS;
 use super::scalar::TimeZone;
 use super::user_error::{UserError, UserErrorCode, is_text};
+use crate::audit::AuditAction;
 use crate::device::{self, DeviceState};
 use crate::id::{PlanId, StreamId};
 use crate::retention::DeleteError;
@@ -87,6 +88,7 @@ pub async fn update(asked: &Asked, input: UpdateDeviceInput) -> Result<DevicePay
         device.state = state;
     }
     asked.service.storage.catalog.update_device(device.clone()).await?;
+    asked.note(AuditAction::Change, device.id).await;
     answer(asked, device).await
 }
 
@@ -132,6 +134,8 @@ pub async fn retire(asked: &Asked, input: RetireDeviceInput) -> Result<DevicePay
             catalog.put_credential(credential).await?;
         }
     }
+    let action = if input.delete_footage { AuditAction::Delete } else { AuditAction::Change };
+    asked.note(action, device.id).await;
     for deletion in &deletions {
         retention.carry_out(deletion).await?;
     }

@@ -15,18 +15,14 @@ pub struct Viewer(pub Principal);
 impl Viewer {
     /// The user's, device's or service's identifier.
     async fn id(&self) -> ID {
-        match &self.0.subject {
-            Subject::User(user) => user.to_string().into(),
-            Subject::Device { device, .. } => device.to_string().into(),
-            Subject::Service(name) => name.into(),
-        }
+        self.0.subject.id().into()
     }
 
     async fn display_name(&self, ctx: &Context<'_>) -> Result<String, Fault> {
         let asked = asked(ctx)?;
         let name = match &self.0.subject {
             Subject::User(user) => {
-                asked.service.storage.catalog.user(*user).await?.map(|user| user.display_name)
+                asked.loaders.users.get(*user).await?.map(|user| user.display_name)
             }
             Subject::Device { device, .. } => {
                 asked.loaders.devices.get(*device).await?.map(|device| device.name)

@@ -68,7 +68,7 @@ pub async fn login(
     let address = caller::address(&service, &request);
     let granted = match login {
         Login::Code { code } if address.is_loopback() => {
-            service.sign_ins.with_code(&code, now).await
+            service.sign_ins.with_code(&code, address, now).await
         }
         Login::Code { .. } => Err(SignInError::Wrong),
         Login::Password { account, name, password } => {
@@ -93,7 +93,10 @@ pub async fn refresh(service: Data<Arc<Service>>, request: HttpRequest) -> HttpR
     }
     let now = service.clock.now();
     let granted = match refresh_token(&request) {
-        Some(token) => service.sign_ins.refresh(&token, now).await,
+        Some(token) => {
+            let address = caller::address(&service, &request);
+            service.sign_ins.refresh(&token, address, now).await
+        }
         None => Err(SignInError::Ended),
     };
     match granted {

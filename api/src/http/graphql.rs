@@ -3,6 +3,7 @@
 
 use super::body::{self, Unread};
 use super::caller::{self, Unauthorized};
+use crate::access::Principal;
 use crate::graphql::loader::Loaders;
 use crate::graphql::{Asked, Outcome, Prepared, Request, execute, prepare};
 use crate::service::Service;
@@ -115,12 +116,7 @@ pub async fn post(
         let principal = caller::principal(&service, &request).await?;
         let most = service.config.limits.graphql_body_bytes;
         let body = body::read(body, request.headers(), most).await?;
-        let asked = Asked {
-            service: Arc::clone(&service),
-            principal,
-            base_url: caller::base_url(&service, &request),
-            loaders: Loaders::new(&service.storage),
-        };
+        let asked = asked(&service, &request, principal);
         run(parse_body(&body)?, asked, |_| Ok(())).await
     };
     respond(media_type, answer.await)
@@ -131,12 +127,7 @@ pub async fn get(service: Data<Arc<Service>>, request: HttpRequest) -> HttpRespo
     let media_type = MediaType::accepted(request.headers());
     let answer = async {
         let principal = caller::principal(&service, &request).await?;
-        let asked = Asked {
-            service: Arc::clone(&service),
-            principal,
-            base_url: caller::base_url(&service, &request),
-            loaders: Loaders::new(&service.storage),
-        };
+        let asked = asked(&service, &request, principal);
         let only_queries = |prepared: &Prepared| match prepared.mutates {
             true => Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "a mutation needs POST")),
             false => Ok(()),
@@ -144,6 +135,16 @@ pub async fn get(service: Data<Arc<Service>>, request: HttpRequest) -> HttpRespo
         run(parse_parameters(request.query_string())?, asked, only_queries).await
     };
     respond(media_type, answer.await)
+}
+
+fn asked(service: &Arc<Service>, request: &HttpRequest, principal: Option<Principal>) -> Asked {
+    Asked {
+        service: Arc::clone(service),
+        principal,
+        base_url: caller::base_url(service, request),
+        address: caller::address(service, request),
+        loaders: Loaders::new(&service.storage),
+    }
 }
 
 /// Any other method.

@@ -140,21 +140,28 @@ impl From<StorageError> for SessionError {
 }
 
 /// Why a media request is not served.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MediaError {
     /// The token is not ours, has expired, its holder lost the right, or it does not open this.
+    #[error("the session does not open this or has ended")]
     Refused,
     /// The session may ask for it, and it is not there (any more).
+    #[error("the session has no such file")]
     NotFound,
     /// Too much is asked for at once; later it may be there.
+    #[error("too much is asked for at once")]
     Busy,
     /// The footage is there, and no picture can be made of it: why.
+    #[error("no picture can be made of this footage: {0}")]
     NoPicture(String),
     /// The request contradicts itself, or what is there: a message for whoever wrote the player.
+    #[error("{0}")]
     Malformed(&'static str),
     /// It did not come in the time that a player waits for it.
+    #[error("nothing newer has arrived")]
     NotYet,
     /// The store failed: a message for the log.
+    #[error("{0}")]
     Storage(String),
 }
 
@@ -250,6 +257,11 @@ impl Playback {
             remember(&self.watched, MAX_WATCHED, token.stream, now);
         }
         Ok(token)
+    }
+
+    /// Whether what a session began to fetch may go on: its holder may still watch.
+    pub async fn may_go_on(&self, token: &MediaToken) -> Result<(), MediaError> {
+        self.check_rights(token.holder, token.account, token.stream).await
     }
 
     /// Whether a session's holder may still watch: refused at most 5 s after it may not.

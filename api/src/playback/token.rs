@@ -1,7 +1,7 @@
 //! The media session token: what a playback session may fetch, readable only by us, under a keyed
 //! MAC (HMAC-SHA256, RFC 2104) over its exact text.
 
-use crate::access::{Principal, Subject, share_needed};
+use crate::access::{DeviceRole, Principal, Subject, share_needed};
 use crate::account::Role;
 use crate::id::{AccountId, CredentialId, DeviceId, SessionId, ShareId, StreamId, Ulid, UserId};
 use crate::segment::TimeRange;
@@ -120,7 +120,7 @@ impl Holder {
     /// Whose rights a session of a device's footage lives by, and when it ends that was to end at
     /// `expires_at`: not after the share.
     pub fn of(principal: &Principal, device: DeviceId, expires_at: Timestamp) -> (Self, Timestamp) {
-        match (&principal.subject, share_needed(principal, device)) {
+        match (&principal.subject, share_needed(principal, DeviceRole::Viewer, device)) {
             (&Subject::User(user), Some(share)) => {
                 let ends_at = share.expires_at.map_or(expires_at, |end| end.min(expires_at));
                 (Self::Share(user, share.id), ends_at)

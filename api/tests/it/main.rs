@@ -15,6 +15,7 @@ mod graphql;
 mod house;
 mod low_latency;
 mod media;
+mod people;
 mod pictures;
 mod playback;
 mod putmedia;

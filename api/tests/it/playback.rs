@@ -49,7 +49,7 @@ pub fn ask(server: &Server, token: &str, camera: &Registered, input: Value) -> V
         &json!({
             "query": "query($input: PlaybackSessionInput!) { playbackSession(input: $input) {
                 ... on PlaybackSession {
-                    url mimeType range { start end } startOffsetSeconds codecs
+                    url mimeType expiresAt range { start end } startOffsetSeconds codecs
                     gaps { range { start end } } }
                 ... on MediaUnavailable { code nearest { start end } } } }",
             "variables": { "input": input },

@@ -72,8 +72,14 @@ async fn download(
         return Ok(response.body(SizedStream::new(len, stream::empty::<Result<_, StorageError>>())));
     }
     let counting = service.clone();
+    let holding = service.clone();
     let bytes = mp4
         .read(range)
+        .map_err(MediaError::from)
+        .and_then(move |bytes| {
+            let (service, token) = (holding.clone(), token.clone());
+            async move { service.playback.may_go_on(&token).await.map(|()| bytes) }
+        })
         .inspect_ok(move |bytes| counting.metrics.bytes_served.add(bytes.len() as u64))
         .inspect_err(|error| tracing::error!(%error, "a download was cut short"));
     Ok(response.body(SizedStream::new(len, Box::pin(bytes))))
