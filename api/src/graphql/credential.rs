@@ -206,7 +206,9 @@ pub async fn revoke(asked: &Asked, id: &ID) -> Result<RevokeDeviceCredentialPayl
         Some(credential) => asked.device(credential.device).await?,
         None => None,
     };
-    let (Some(mut credential), Some(device)) = (known, device) else {
+    // Who may not manage a device sees none of its credentials.
+    let manages = device.is_some_and(|device| asked.may(Action::Manage, &device));
+    let Some(mut credential) = known.filter(|_| manages) else {
         let user_errors = vec![UserError {
             code: UserErrorCode::NotFound,
             message: "there is no such credential".into(),
@@ -214,9 +216,6 @@ pub async fn revoke(asked: &Asked, id: &ID) -> Result<RevokeDeviceCredentialPayl
         }];
         return Ok(RevokeDeviceCredentialPayload { credential: None, user_errors });
     };
-    if !asked.may(Action::Manage, &device) {
-        return Err(Fault::Forbidden);
-    }
     if credential.revoked_at.is_none() {
         credential.revoked_at = Some(asked.now());
         catalog.put_credential(credential.clone()).await?;

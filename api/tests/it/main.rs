@@ -3,6 +3,7 @@
 // A test that cannot go on has failed; there is nobody to hand an error to.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+mod access;
 mod archived;
 mod auth;
 mod camera;
