@@ -23,10 +23,11 @@ enum Kind {
     Share,
     User,
     UserName,
+    Event,
 }
 
 /// Those that `node` finds, and their types.
-const NODES: [(Kind, &str); 8] = [
+const NODES: [(Kind, &str); 9] = [
     (Kind::Device, "Device"),
     (Kind::Stream, "Stream"),
     (Kind::Segment, "Segment"),
@@ -35,6 +36,7 @@ const NODES: [(Kind, &str); 8] = [
     (Kind::Credential, "DeviceCredential"),
     (Kind::Share, "DeviceShare"),
     (Kind::User, "User"),
+    (Kind::Event, "Event"),
 ];
 
 /// What the identifier at the end of a path names.
@@ -52,6 +54,7 @@ fn kinds(path: &str) -> Vec<Kind> {
         (_, "externalId") => Kind::ExternalId,
         (_, "deviceId" | "deviceIds") => Kind::Device,
         (_, "streamId") => Kind::Stream,
+        (_, "eventIds") => Kind::Event,
         (_, "retentionPlanId") => Kind::Plan,
         _ => panic!("say here what {path} names, so that it is tested who sees it"),
     }]
@@ -124,6 +127,11 @@ fn objects(
     segment["clientSegmentId"] = json!("a");
     let input = json!({"sentAt": rfc3339(now_ms()), "segments": [segment]});
     let announced = &ask(server, &token, announce, json!({"input": input}))["ingestSegments"];
+    let report = "mutation($input: IngestEventsInput!) { ingestEvents(input: $input) {
+        results { event { id } } } }";
+    let event = json!({"clientEventId": "a", "type": "MOTION", "start": range["start"]});
+    let input = json!({"sentAt": rfc3339(now_ms()), "events": [event]});
+    let reported = &ask(server, &token, report, json!({"input": input}))["ingestEvents"];
     let hold = "mutation($input: PlaceHoldInput!) { placeHold(input: $input) { hold { id } } }";
     let input = json!({"streamId": stream, "range": range});
     let held = &ask(server, admin, hold, json!({"input": input}))["placeHold"];
@@ -139,6 +147,7 @@ fn objects(
         (Kind::Share, share),
         (Kind::User, guest.1.to_owned()),
         (Kind::UserName, guest.0.to_owned()),
+        (Kind::Event, text(&reported["results"][0]["event"]["id"])),
     ];
     (objects, token)
 }
@@ -188,22 +197,22 @@ impl Fixture {
         let script = |role| Some(server.token(&["--role", role]));
         let caller = |name, token, rights| Caller { name, token, rights, is_abroad: false };
         let callers = vec![
-            //                         Device ExternalId Stream Segment Hold Plan Credential Share User
-            caller("anonymous", None, "----------"),
+            //                         Device ExternalId Stream Segment Hold Plan Credential Share User UserName Event
+            caller("anonymous", None, "-----------"),
             Caller {
                 is_abroad: true,
-                ..caller("another account's admin", Some(foreign_admin), "----------")
+                ..caller("another account's admin", Some(foreign_admin), "-----------")
             },
-            caller("stranger", signed_in("stranger"), "-----V----"),
-            caller("whose share was revoked", signed_in("left"), "-----V----"),
-            caller("whose share expired", signed_in("late"), "-----V----"),
-            caller("another camera", Some(other_camera), "-----V----"),
-            caller("the camera itself", Some(itself), "VVVVVV----"),
-            caller("viewer", script("viewer"), "VVVVVV----"),
-            caller("guest", signed_in("guest"), "VVVVVV-VVV"),
-            caller("owner", signed_in("owner"), "MMMMMVMMVV"),
-            caller("manager", script("manager"), "MMMMMVMMVV"),
-            caller("admin", Some(admin), "MMMMMMMMMM"),
+            caller("stranger", signed_in("stranger"), "-----V-----"),
+            caller("whose share was revoked", signed_in("left"), "-----V-----"),
+            caller("whose share expired", signed_in("late"), "-----V-----"),
+            caller("another camera", Some(other_camera), "-----V-----"),
+            caller("the camera itself", Some(itself), "VVVVVV----V"),
+            caller("viewer", script("viewer"), "VVVVVV----V"),
+            caller("guest", signed_in("guest"), "VVVVVV-VVVV"),
+            caller("owner", signed_in("owner"), "MMMMMVMMVVM"),
+            caller("manager", script("manager"), "MMMMMVMMVVM"),
+            caller("admin", Some(admin), "MMMMMMMMMMM"),
         ];
         let fixture = Self { server, callers, home, abroad };
         let late = fixture.callers.iter().find(|c| c.name == "whose share expired").unwrap();
@@ -237,7 +246,9 @@ impl Fixture {
                 for caller in &self.callers {
                     let right = caller.right(kind);
                     let case = format!("{} asks {} about {kind:?}", caller.name, question.path);
-                    let is_argument = matches!(kind, Kind::Plan | Kind::User | Kind::UserName);
+                    // Whoever sees an event may say so; plans and users are named beside what is changed.
+                    let is_argument =
+                        matches!(kind, Kind::Plan | Kind::User | Kind::UserName | Kind::Event);
                     if question.mutates && (right == 'M' || right == 'V' && is_argument) {
                         continue;
                     }
