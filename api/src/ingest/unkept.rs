@@ -10,8 +10,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// Fragments on their way to the disk, beyond which uploads wait for their own: 50 ms of a disk of
-/// 600 MB/s. What waits for longer is gone from the processor's caches when it is written, which costs
-/// more than half a second per GB.
+/// 600 MB/s. More would fill memory and keep that disk no busier.
 pub const MAX_AHEAD_BYTES: u64 = 32 << 20;
 
 /// What all uploads hold.

@@ -21,8 +21,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use twox_hash::XxHash3_128;
 
-/// Fragments of one upload on their way to the disk, where [`unkept`](super::unkept) leaves it room to
-/// run ahead.
+/// Fragments of one upload on their way to the disk; one where all uploads are
+/// [behind](super::unkept::Room::Behind).
 pub const MAX_IN_FLIGHT: usize = 4;
 /// Frames of one fragment: 20 s of 240 pictures and 1,000 packets of audio a second are below it.
 const MAX_FRAMES: usize = 32_768;
