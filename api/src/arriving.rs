@@ -84,7 +84,8 @@ pub struct Snapshot {
 pub struct Arriving {
     streams: Mutex<HashMap<StreamId, Stream>>,
     cut_bytes: AtomicU64,
-    kept: AtomicU64,
+    /// What became of any stream, counted.
+    changes: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -94,7 +95,7 @@ struct Stream {
     /// The last fragment that anybody was told of.
     told: FragmentNumber,
     uploads: usize,
-    changed: watch::Sender<()>,
+    changed: watch::Sender<u64>,
 }
 
 impl Arriving {
@@ -126,27 +127,32 @@ impl Arriving {
         streams.get(&stream)?.fragments.iter().find(|f| f.number == number).cloned()
     }
 
-    /// Tells whenever something becomes of the stream.
-    pub fn changes(&self, stream: StreamId) -> watch::Receiver<()> {
+    /// Tells whenever something becomes of the stream, each time by a larger number.
+    pub fn changes(&self, stream: StreamId) -> watch::Receiver<u64> {
         let mut streams = self.streams.lock();
         streams.entry(stream).or_insert_with(|| self.unknown()).changed.subscribe()
     }
 
     /// A stream of which the archive may have got anything.
     fn unknown(&self) -> Stream {
+        let now = self.next_change();
         Stream {
             fragments: VecDeque::new(),
-            kept: self.kept.fetch_add(1, Ordering::Relaxed) + 1,
+            kept: now,
             told: FragmentNumber(0),
             uploads: 0,
-            changed: watch::Sender::default(),
+            changed: watch::Sender::new(now),
         }
+    }
+
+    fn next_change(&self) -> u64 {
+        self.changes.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     fn change(&self, stream: StreamId, change: impl FnOnce(&mut Stream)) {
         if let Some(stream) = self.streams.lock().get_mut(&stream) {
             change(stream);
-            stream.changed.send_replace(());
+            stream.changed.send_replace(self.next_change());
         }
     }
 
@@ -154,7 +160,7 @@ impl Arriving {
         self.change(stream, |stream| {
             let is_told = number <= stream.told;
             if state == State::Kept {
-                stream.kept = self.kept.fetch_add(1, Ordering::Relaxed) + 1;
+                stream.kept = self.next_change();
             }
             let mut is_worth_keeping = state == State::Kept;
             if let Some(fragment) = stream.fragments.iter_mut().find(|f| f.number == number) {

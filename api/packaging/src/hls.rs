@@ -364,6 +364,12 @@ fn put_tag(out: &mut String, name: &str, value: u64) {
 /// (RFC 8216 §4.1, §4.2).
 pub(crate) fn put_text(out: &mut String, text: &str) {
     let ends_early = |c: char| c == '"' || c.is_ascii_control();
+    // Hardly any text has such a character, and this look at all of it is a few instructions.
+    let is_clean = |byte: u8| byte != b'"' && !byte.is_ascii_control();
+    if text.bytes().fold(true, |clean, byte| clean & is_clean(byte)) {
+        out.push_str(text);
+        return;
+    }
     let mut rest = text;
     while let Some(at) = rest.find(ends_early) {
         let (clean, tail) = rest.split_at(at);
@@ -379,9 +385,16 @@ pub(crate) fn put_text(out: &mut String, text: &str) {
 /// Seconds to the nanosecond, without the zeros at the end: a day of 1 s segments adds up to
 /// within 0.1 ms, and the same segment is always written the same.
 fn put_seconds(out: &mut String, duration: u64, timescale: u32) {
-    let timescale = u128::from(timescale.max(1));
-    let ns = (u128::from(duration) * 1_000_000_000 + timescale / 2) / timescale;
-    let ns = u64::try_from(ns).unwrap_or(u64::MAX);
+    let timescale = u64::from(timescale.max(1));
+    let ns = match duration.checked_mul(1_000_000_000).and_then(|ns| ns.checked_add(timescale / 2))
+    {
+        Some(ns) => ns / timescale,
+        None => {
+            let timescale = u128::from(timescale);
+            let ns = (u128::from(duration) * 1_000_000_000 + timescale / 2) / timescale;
+            u64::try_from(ns).unwrap_or(u64::MAX)
+        }
+    };
     put_digits(out, ns / 1_000_000_000, 1);
     let mut fraction = ns % 1_000_000_000;
     if fraction > 0 {
@@ -430,18 +443,11 @@ pub(crate) fn put_date_time(out: &mut String, time: Timestamp) {
 }
 
 /// At least `digits` of them, zeros in front.
-fn put_digits(out: &mut String, mut value: u64, digits: usize) {
-    let mut text = [b'0'; 20];
-    let mut start = text.len();
-    for (index, place) in text.iter_mut().enumerate().rev() {
-        if value == 0 && 20 - start >= digits {
-            break;
-        }
-        *place = b'0' + (value % 10) as u8;
-        value /= 10;
-        start = index;
-    }
-    out.extend(text[start..].iter().map(|digit| char::from(*digit)));
+fn put_digits(out: &mut String, value: u64, digits: usize) {
+    let mut buffer = itoa::Buffer::new();
+    let text = buffer.format(value);
+    (text.len()..digits).for_each(|_| out.push('0'));
+    out.push_str(text);
 }
 
 #[cfg(test)]

@@ -48,12 +48,8 @@ fn routes(routes: &mut ServiceConfig) {
                 .default_service(web::to(graphql::other)),
         )
         .route("/.well-known/jwks.json", get().to(auth::jwks))
-        .service(
-            web::resource("/hls/v1/s/{token}/{file}")
-                .route(get().to(media::hls::serve))
-                .route(web::head().to(media::hls::serve))
-                .route(web::method(Method::OPTIONS).to(media::preflight)),
-        )
+        // `/{token}/{file}`: matched as a pattern, a token costs more than what is served under it.
+        .service(web::scope("/hls/v1/s").default_service(web::to(media::hls::serve)))
         .service(
             web::resource("/images/v1/s/{token}/{file}")
                 .route(get().to(media::image::serve))

@@ -1,10 +1,11 @@
 //! HLS of a session: what its playlists say. `lookback-packaging` writes the text.
 
 use super::listing::{Entry, Frame, Listed, Listing};
+use super::live::Written;
 use super::reload::{Edge, Reload, Wanted};
 use super::segments::{PartName, init_name};
 use super::token::{MediaToken, Span};
-use super::{MediaError, Playback, Rendition};
+use super::{MediaError, Playback, Rendition, Text};
 use crate::arriving::{MAX_PART_MS, Part, State};
 use crate::storage::InitId;
 use lookback_packaging::TrackInit;
@@ -16,7 +17,7 @@ use lookback_wire::{Timestamp, TrackKind};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 /// Segments between two EXT-X-PROGRAM-DATE-TIME: what rounding adds up to stays below a frame.
 const DATE_TIME_EVERY: usize = 10;
@@ -46,32 +47,52 @@ impl Playback {
         token: &MediaToken,
         rendition: Rendition,
         reload: Reload,
-    ) -> Result<String, MediaError> {
-        let Span::Live { target_duration_s, .. } = token.span else {
+    ) -> Result<Arc<Text>, MediaError> {
+        let Span::Live { origin, number, target_duration_s } = token.span else {
             let listing = self.listing(token).await?;
-            return write_playlist(&listing, rendition, false).ok_or(MediaError::NotFound);
+            let text = write_playlist(&listing, rendition, false);
+            return text.map(Text::shared).ok_or(MediaError::NotFound);
         };
+        let window = self.live.of(token.session, (origin, number), self.clock.now());
         let mut changes = self.arriving.changes(token.stream);
+        let listed = async {
+            loop {
+                let change = *changes.borrow_and_update();
+                let written = {
+                    let mut window = window.lock().await;
+                    match window.written(rendition, reload.skip, change) {
+                        Some(written) => written,
+                        None => {
+                            let (stream, seconds) = (token.stream, target_duration_s);
+                            let snapshot = self.follow_window(stream, &mut window).await?;
+                            let listing =
+                                self.live_listing(stream, seconds, &window, snapshot).await?;
+                            let text = write_playlist(&listing, rendition, reload.skip);
+                            let written = Written {
+                                rendition,
+                                skip: reload.skip,
+                                change,
+                                edge: listing.edge(rendition),
+                                text: text.map(Text::shared),
+                            };
+                            window.keep_written(written.clone());
+                            written
+                        }
+                    }
+                };
+                match written.edge.wanted(reload) {
+                    Wanted::Listed => return written.text.ok_or(MediaError::NotFound),
+                    Wanted::TooFarAhead => {
+                        let cause = "_HLS_msn or _HLS_part is too far ahead";
+                        return Err(MediaError::Malformed(cause));
+                    }
+                    Wanted::NotYet => {}
+                }
+                changes.changed().await.map_err(|_| MediaError::NotYet)?;
+            }
+        };
         let longest_wait = Duration::from_secs(3 * u64::from(target_duration_s));
-        let until = Instant::now() + longest_wait;
-        loop {
-            changes.borrow_and_update();
-            let listing = self.listing(token).await?;
-            match listing.edge(rendition).wanted(reload) {
-                Wanted::Listed => {
-                    return write_playlist(&listing, rendition, reload.skip)
-                        .ok_or(MediaError::NotFound);
-                }
-                Wanted::TooFarAhead => {
-                    return Err(MediaError::Malformed("_HLS_msn or _HLS_part is too far ahead"));
-                }
-                Wanted::NotYet => {}
-            }
-            match timeout_at(until, changes.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return Err(MediaError::NotYet),
-            }
-        }
+        timeout(longest_wait, listed).await.unwrap_or(Err(MediaError::NotYet))
     }
 }
 

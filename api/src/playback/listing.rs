@@ -4,6 +4,7 @@
 //! A segment is one fragment's track: its chunks, one range of the fragment's body. Spans of more
 //! than 6 h join some, so that a day is a third as many.
 
+use super::live::Window;
 use super::segments::{MAX_JOINED, SegmentName, SilenceName};
 use super::token::{MediaToken, Span};
 use super::{MediaError, Playback, Rendition, live};
@@ -140,8 +141,6 @@ impl Playback {
     /// What a session's playlists list.
     pub(super) async fn listing(&self, token: &MediaToken) -> Result<Listing, StorageError> {
         let archive = &self.storage.archive;
-        let mut arriving = Arrivals::default();
-        let mut sound = None;
         let (fragments, frame) = match token.span {
             Span::OnDemand { range, start_offset_ms } => {
                 let query = FragmentQuery {
@@ -173,24 +172,37 @@ impl Playback {
             }
             Span::Live { origin, number, target_duration_s } => {
                 let (window, snapshot) = self.window(token, (origin, number)).await?;
-                arriving.listed.clone_from(&window.arriving);
-                arriving.fragments = snapshot.fragments;
-                let frame = Frame::Live {
-                    target_duration_s,
-                    video_sequence: window.video_sequence,
-                    audio_sequence: window.audio_sequence,
-                    soundless_sequence: window.soundless_sequence,
-                    discontinuity_sequence: window.discontinuity_sequence,
-                    origin,
-                    period_start: window.period_start,
-                };
-                sound = window.sound;
-                (window.segments.iter().cloned().collect(), frame)
+                return self.live_listing(token.stream, target_duration_s, &window, snapshot).await;
             }
         };
+        let tracks = fragments.iter().flat_map(|listed| &listed.fragment.tracks);
+        let inits = self.playable_inits(token.stream, tracks).await?;
+        Ok(Listing { fragments, frame, inits, arriving: Arrivals::default(), sound: None })
+    }
+
+    /// What a live session's playlists list now.
+    pub(super) async fn live_listing(
+        &self,
+        stream: StreamId,
+        target_duration_s: u32,
+        window: &Window,
+        snapshot: Snapshot,
+    ) -> Result<Listing, StorageError> {
+        let arriving = Arrivals { listed: window.arriving.clone(), fragments: snapshot.fragments };
+        let frame = Frame::Live {
+            target_duration_s,
+            video_sequence: window.video_sequence,
+            audio_sequence: window.audio_sequence,
+            soundless_sequence: window.soundless_sequence,
+            discontinuity_sequence: window.discontinuity_sequence,
+            origin: window.origin(),
+            period_start: window.period_start,
+        };
+        let sound = window.sound;
+        let fragments: Vec<Listed> = window.segments.iter().cloned().collect();
         let listed = fragments.iter().chain(&arriving.listed);
         let tracks = listed.flat_map(|listed| &listed.fragment.tracks).chain(&sound);
-        let inits = self.playable_inits(token.stream, tracks).await?;
+        let inits = self.playable_inits(stream, tracks).await?;
         Ok(Listing { fragments, frame, inits, arriving, sound })
     }
 
@@ -199,12 +211,23 @@ impl Playback {
         &self,
         token: &MediaToken,
         origin: (Timestamp, FragmentNumber),
-    ) -> Result<(OwnedMutexGuard<live::Window>, Snapshot), StorageError> {
-        let now = self.clock.now();
-        let mut window = self.live.of(token.session, origin, now).lock_owned().await;
-        let snapshot = self.arriving.snapshot(token.stream);
-        window.follow(self.storage.archive.as_ref(), &snapshot, token.stream, now).await?;
+    ) -> Result<(OwnedMutexGuard<Window>, Snapshot), StorageError> {
+        let window = self.live.of(token.session, origin, self.clock.now());
+        let mut window = window.lock_owned().await;
+        let snapshot = self.follow_window(token.stream, &mut window).await?;
         Ok((window, snapshot))
+    }
+
+    /// Appends to a window what arrived since; answers what is arriving.
+    pub(super) async fn follow_window(
+        &self,
+        stream: StreamId,
+        window: &mut Window,
+    ) -> Result<Snapshot, StorageError> {
+        let snapshot = self.arriving.snapshot(stream);
+        let archive = self.storage.archive.as_ref();
+        window.follow(archive, &snapshot, stream, self.clock.now()).await?;
+        Ok(snapshot)
     }
 
     /// What a live session lists behind a fragment; waited for where that is the last one.
@@ -443,27 +466,34 @@ pub fn continues(before: &FragmentRecord, after: &FragmentRecord) -> bool {
 /// (a camera sent its footage again, cut elsewhere), those are left out that a gapless way through
 /// does not need.
 pub fn arrange(by_start: Vec<FragmentRecord>) -> Vec<Listed> {
-    let mut listed: Vec<Listed> = Vec::with_capacity(by_start.len());
-    let mut fragments = by_start.into_iter().peekable();
-    while let Some(fragment) = fragments.next() {
-        let discontinuity = match listed.last() {
-            None => false,
+    // Of each fragment, whether it is listed and then whether it breaks: records move only once.
+    let mut breaks: Vec<Option<bool>> = Vec::with_capacity(by_start.len());
+    let mut last: Option<&FragmentRecord> = None;
+    for (index, fragment) in by_start.iter().enumerate() {
+        let discontinuity = match last {
+            None => Some(false),
             Some(last) => {
-                let end = last.fragment.range().end;
-                if end.millis_since(fragment.start) > RUN_TOLERANCE_MS {
+                let end = last.range().end;
+                let overlaps = end.millis_since(fragment.start) > RUN_TOLERANCE_MS;
+                let is_needless = overlaps && {
                     let covered = fragment.range().end <= end;
-                    let next_continues = fragments
-                        .peek()
+                    let next_continues = by_start
+                        .get(index + 1)
                         .is_some_and(|next| next.start.millis_since(end).abs() <= RUN_TOLERANCE_MS);
-                    if covered || next_continues {
-                        continue;
-                    }
-                }
-                !continues(&last.fragment, &fragment)
+                    covered || next_continues
+                };
+                (!is_needless).then(|| !continues(last, fragment))
             }
         };
-        listed.push(Listed { fragment, discontinuity });
+        if discontinuity.is_some() {
+            last = Some(fragment);
+        }
+        breaks.push(discontinuity);
     }
+    let mut listed = Vec::with_capacity(by_start.len());
+    listed.extend(by_start.into_iter().zip(breaks).filter_map(|(fragment, discontinuity)| {
+        discontinuity.map(|discontinuity| Listed { fragment, discontinuity })
+    }));
     listed
 }
 

@@ -8,6 +8,8 @@
 //! was told of keeps its place, also where a lost connection cut it short.
 
 use super::listing::{self, Listed, arrange};
+use super::reload::Edge;
+use super::{Rendition, Text};
 use crate::arriving::{Fragment, Snapshot, State};
 use crate::id::{SessionId, StreamId};
 use crate::segment::TimeRange;
@@ -95,6 +97,21 @@ pub struct Window {
     pub discontinuity_sequence: u64,
     /// Where footage began that goes on in the first segment.
     pub period_start: Timestamp,
+    /// Its playlists as they were written last.
+    written: Vec<Written>,
+}
+
+/// A media playlist of a window.
+#[derive(Clone, Debug)]
+pub struct Written {
+    pub rendition: Rendition,
+    /// Whether it leaves out what a player has.
+    pub skip: bool,
+    /// What its stream had come to, as of [`Arriving::changes`](crate::arriving::Arriving::changes).
+    pub change: u64,
+    pub edge: Edge,
+    /// None where nothing of the rendition is listed.
+    pub text: Option<Arc<Text>>,
 }
 
 impl Window {
@@ -110,12 +127,29 @@ impl Window {
             sound: None,
             discontinuity_sequence: 0,
             period_start: origin.0,
+            written: Vec::new(),
         }
     }
 
     /// What is listed, whole or not, in its order.
     pub fn listed(&self) -> impl Iterator<Item = &Listed> {
         self.segments.iter().chain(&self.arriving)
+    }
+
+    /// Where the session began.
+    pub fn origin(&self) -> Timestamp {
+        self.origin.0
+    }
+
+    /// A playlist that was written since this became of the stream.
+    pub fn written(&self, rendition: Rendition, skip: bool, change: u64) -> Option<Written> {
+        let is_same = |w: &&Written| (w.rendition, w.skip) == (rendition, skip);
+        self.written.iter().find(is_same).filter(|written| written.change >= change).cloned()
+    }
+
+    pub fn keep_written(&mut self, written: Written) {
+        self.written.retain(|w| (w.rendition, w.skip) != (written.rendition, written.skip));
+        self.written.push(written);
     }
 
     /// Appends what arrived since. `snapshot` is older than the archive's answers.
@@ -429,7 +463,7 @@ mod tests {
         arriving: Arc<Arriving>,
         stream: StreamId,
         window: Window,
-        _watcher: tokio::sync::watch::Receiver<()>,
+        _watcher: tokio::sync::watch::Receiver<u64>,
     }
 
     impl Live {

@@ -27,6 +27,7 @@ use crate::id::{AccountId, SessionId, StreamId};
 use crate::rights;
 use crate::segment::TimeRange;
 use crate::storage::{InitId, Storage, StorageError};
+use bytes::Bytes;
 use follow::{Follower, Start};
 use lookback_packaging::TrackInit;
 use lookback_wire::Timestamp;
@@ -34,7 +35,7 @@ use parking_lot::Mutex;
 use picture::Pictures;
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use token::{Holder, MediaToken, Signer, Span};
 use tokio::sync::Semaphore;
 
@@ -174,6 +175,20 @@ impl From<token::Refused> for MediaError {
 impl From<StorageError> for MediaError {
     fn from(error: StorageError) -> Self {
         Self::Storage(error.to_string())
+    }
+}
+
+/// A playlist or manifest. All who ask for the same of a live session share one.
+#[derive(Debug)]
+pub struct Text {
+    pub plain: Bytes,
+    /// The same in gzip, once somebody took it so.
+    pub packed: OnceLock<Bytes>,
+}
+
+impl Text {
+    pub fn shared(text: String) -> Arc<Self> {
+        Arc::new(Self { plain: text.into(), packed: OnceLock::new() })
     }
 }
 

@@ -135,18 +135,8 @@ fn split_suffix(text: &str) -> Result<(&str, Rendition), NoSegmentName> {
 }
 
 /// Appends a number: a day's playlist has 170,000, and formatting is most of its cost.
-fn push_decimal(text: &mut String, mut number: u64) {
-    let mut digits = [b'0'; 20];
-    let mut first = digits.len() - 1;
-    loop {
-        digits[first] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-        first -= 1;
-    }
-    text.push_str(std::str::from_utf8(&digits[first..]).unwrap_or_default());
+fn push_decimal(text: &mut String, number: u64) {
+    text.push_str(itoa::Buffer::new().format(number));
 }
 
 /// The name of a segment of silence: `silence-{init}-{decode_time}-{duration}.a.m4s`, ticks of the

@@ -2,8 +2,8 @@
 //! where HLS has them.
 
 use super::{File, answer, refuse};
-use crate::playback::MediaError;
 use crate::playback::token::Span;
+use crate::playback::{MediaError, Text};
 use crate::service::Service;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
@@ -28,6 +28,7 @@ pub async fn serve(
     match service.playback.manifest(&token, &format!("../../../../hls/v1/s/{text}/")).await {
         Ok(text) => {
             let settled = matches!(token.span, Span::OnDemand { .. });
+            let text = Text::shared(text);
             let file = File::Text { content_type: MANIFEST, text, settled };
             answer(&service, &request, token.expires_at, file)
         }

@@ -1,15 +1,17 @@
 //! Media of playback sessions for HLS: `GET /hls/v1/s/{token}/{file}`. The token is all that a player
 //! has.
 
-use super::{File, answer, refuse};
+use super::{File, answer, preflight, refuse};
 use crate::playback::reload::{Malformed, Reload};
 use crate::playback::segments::{PartName, SegmentName, SilenceName, parse_init_name};
 use crate::playback::token::{MediaToken, Span};
 use crate::playback::transport::TransportName;
-use crate::playback::{MediaError, Rendition};
+use crate::playback::{MediaError, Rendition, Text};
 use crate::service::Service;
-use actix_web::web::{Data, Path};
+use actix_web::http::Method;
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
+use lookback_wire::Timestamp;
 use std::sync::Arc;
 
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
@@ -17,23 +19,24 @@ const INIT: &str = "video/mp4";
 const SEGMENT: &str = "video/iso.segment";
 const TRANSPORT_STREAM: &str = "video/mp2t";
 
-/// `GET` and `HEAD /hls/v1/s/{token}/{file}`
-pub async fn serve(
-    service: Data<Arc<Service>>,
-    request: HttpRequest,
-    path: Path<(String, String)>,
-) -> HttpResponse {
-    let (token, name) = path.into_inner();
-    let found = match service.playback.open(&token).await {
-        Ok(token) => file(&service, &token, &name, request.query_string())
-            .await
-            .map(|file| (token.expires_at, file)),
-        Err(error) => Err(error),
-    };
-    match found {
-        Ok((expires_at, file)) => answer(&service, &request, expires_at, file),
-        Err(error) => refuse(error),
+/// `GET`, `HEAD` and `OPTIONS /hls/v1/s/{token}/{file}`
+pub async fn serve(service: Data<Arc<Service>>, request: HttpRequest) -> HttpResponse {
+    match *request.method() {
+        Method::GET | Method::HEAD => match open(&service, &request).await {
+            Ok((expires_at, file)) => answer(&service, &request, expires_at, file),
+            Err(error) => refuse(error),
+        },
+        Method::OPTIONS => preflight().await,
+        _ => HttpResponse::MethodNotAllowed().finish(),
     }
+}
+
+async fn open(service: &Service, request: &HttpRequest) -> Result<(Timestamp, File), MediaError> {
+    let address = request.match_info().unprocessed().strip_prefix('/');
+    let (token, name) = address.and_then(|a| a.split_once('/')).ok_or(MediaError::NotFound)?;
+    let token = service.playback.open(token).await?;
+    let file = file(service, &token, name, request.query_string()).await?;
+    Ok((token.expires_at, file))
 }
 
 async fn file(
@@ -43,16 +46,14 @@ async fn file(
     query: &str,
 ) -> Result<File, MediaError> {
     let playback = &service.playback;
-    let playlist = |text| File::Text {
-        content_type: PLAYLIST,
-        text,
-        settled: matches!(token.span, Span::OnDemand { .. }),
-    };
+    let settled = matches!(token.span, Span::OnDemand { .. });
+    let playlist = |text| File::Text { content_type: PLAYLIST, text, settled };
+    let media_playlist = |rendition| media_playlist(service, token, rendition, query);
     match name {
-        "main.m3u8" => playback.multivariant_playlist(token).await.map(playlist),
-        "video.m3u8" => media_playlist(service, token, Rendition::Video, query).await.map(playlist),
-        "audio.m3u8" => media_playlist(service, token, Rendition::Audio, query).await.map(playlist),
-        "ts.m3u8" => playback.transport_playlist(token).await.map(playlist),
+        "main.m3u8" => playback.multivariant_playlist(token).await.map(Text::shared).map(playlist),
+        "video.m3u8" => media_playlist(Rendition::Video).await.map(playlist),
+        "audio.m3u8" => media_playlist(Rendition::Audio).await.map(playlist),
+        "ts.m3u8" => playback.transport_playlist(token).await.map(Text::shared).map(playlist),
         name => {
             if let Ok(segment) = name.parse::<TransportName>() {
                 let bytes = playback.transport_segment(token, segment).await?;
@@ -82,7 +83,7 @@ async fn media_playlist(
     token: &MediaToken,
     rendition: Rendition,
     query: &str,
-) -> Result<String, MediaError> {
+) -> Result<Arc<Text>, MediaError> {
     let reload = Reload::parse(query).map_err(|Malformed(why)| MediaError::Malformed(why))?;
     tokio::select! {
         playlist = service.playback.media_playlist(token, rendition, reload) => playlist,

@@ -3,9 +3,9 @@
 //! `/dash/v1/get…`. The token is all that a player has.
 
 use super::{File, answer, refuse};
-use crate::playback::MediaError;
 use crate::playback::kinesis::Opened;
 use crate::playback::kinesis::token::Span;
+use crate::playback::{MediaError, Text};
 use crate::service::Service;
 use actix_web::web::{Data, Path, Query};
 use actix_web::{Error, HttpRequest, HttpResponse};
@@ -69,7 +69,8 @@ async fn media_file(
 ) -> Result<File, MediaError> {
     let playback = &service.playback;
     let settled = matches!(session.token.span, Span::OnDemand { .. });
-    let playlist = |text| File::Text { content_type: PLAYLIST, text, settled };
+    let text = |content_type, text| File::Text { content_type, text: Text::shared(text), settled };
+    let playlist = |playlist| text(PLAYLIST, playlist);
     let media = |bytes| File::Media { content_type: FRAGMENTED_MP4, bytes };
     let track = resource.track_number.unwrap_or(1);
     let fragment = resource.fragment_number.map(FragmentNumber).ok_or(MediaError::NotFound);
@@ -80,10 +81,7 @@ async fn media_file(
         "getHLSMediaPlaylist.m3u8" => {
             playback.kinesis_media_playlist(session, track).await.map(playlist)
         }
-        "getDASHManifest.mpd" => {
-            let text = playback.kinesis_manifest(session).await?;
-            Ok(File::Text { content_type: MANIFEST, text, settled })
-        }
+        "getDASHManifest.mpd" => Ok(text(MANIFEST, playback.kinesis_manifest(session).await?)),
         "getMP4InitFragment.mp4" => {
             let sequence = resource.sequence_number.ok_or(MediaError::NotFound)?;
             playback.kinesis_init_fragment(session, track, sequence).await.map(media)

@@ -7,7 +7,7 @@ pub mod image;
 pub mod kinesis;
 pub mod mp4;
 
-use crate::playback::MediaError;
+use crate::playback::{MediaError, Text};
 use crate::service::Service;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
@@ -17,6 +17,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use lookback_wire::Timestamp;
 use std::io::Write;
+use std::sync::Arc;
 
 /// Smaller texts gain nothing from being packed.
 const MIN_PACKED_BYTES: usize = 1_024;
@@ -26,7 +27,7 @@ pub enum File {
     /// A playlist or manifest; `settled` unless it changes while the session runs.
     Text {
         content_type: &'static str,
-        text: String,
+        text: Arc<Text>,
         settled: bool,
     },
     Media {
@@ -60,11 +61,11 @@ pub fn answer(
                     header::CACHE_CONTROL,
                     if settled { until_expiry.as_str() } else { "no-cache" },
                 ));
-            match pack(request.headers(), &text) {
+            match packed(request.headers(), &text) {
                 Some(packed) => {
-                    response.insert_header((header::CONTENT_ENCODING, "gzip")).body(packed)
+                    response.insert_header((header::CONTENT_ENCODING, "gzip")).body(packed.clone())
                 }
-                None => response.body(text),
+                None => response.body(text.plain.clone()),
             }
         }
         File::Media { content_type, bytes } => {
@@ -135,7 +136,7 @@ fn with_cors(response: &mut HttpResponseBuilder) -> &mut HttpResponseBuilder {
 }
 
 /// The text in gzip, where the client takes it and it helps.
-fn pack(headers: &HeaderMap, text: &str) -> Option<Vec<u8>> {
+fn packed<'a>(headers: &HeaderMap, text: &'a Text) -> Option<&'a Bytes> {
     let takes_gzip = headers
         .get_all(header::ACCEPT_ENCODING)
         .filter_map(|value| value.to_str().ok())
@@ -148,12 +149,17 @@ fn pack(headers: &HeaderMap, text: &str) -> Option<Vec<u8>> {
                 .any(|q| q.parse::<f32>().is_ok_and(|q| q == 0.0));
             is_gzip && !refused
         });
-    if !takes_gzip || text.len() < MIN_PACKED_BYTES {
+    if !takes_gzip || text.plain.len() < MIN_PACKED_BYTES {
         return None;
     }
-    let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 6), Compression::fast());
-    encoder.write_all(text.as_bytes()).ok()?;
-    encoder.finish().ok()
+    Some(text.packed.get_or_init(|| pack(&text.plain)))
+}
+
+fn pack(plain: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 6), Compression::fast());
+    // Writing to a Vec does not fail.
+    let _ = encoder.write_all(plain);
+    encoder.finish().unwrap_or_default().into()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,13 +257,13 @@ mod tests {
 
     #[test]
     fn packs_where_it_is_taken() {
-        let text = "#EXTINF:1.000,\n".repeat(100);
+        let text = Text::shared("#EXTINF:1.000,\n".repeat(100));
         for (value, packed) in
             [("gzip", true), ("br, GZIP;q=0.5", true), ("gzip;q=0", false), ("br", false)]
         {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(value));
-            assert_eq!(pack(&headers, &text).is_some(), packed, "{value}");
+            assert_eq!(super::packed(&headers, &text).is_some(), packed, "{value}");
         }
     }
 }

@@ -35,6 +35,9 @@ use std::path::Path;
 /// Of the tables above. An index of another version is made again from the files.
 const VERSION: u32 = 3;
 
+/// Records that room is made for before they are read: a day of 1 s, 14 MB. More than that grows.
+const MAX_RESERVED: usize = 86_400;
+
 /// One is enough to make the index again; more of them tell what happened to it.
 const MAX_CONTRADICTIONS: usize = 100;
 
@@ -402,25 +405,24 @@ impl Index {
             return Ok(Vec::new());
         }
         let bounds = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
-        let mut found =
-            Newest { range: query.range, limit: query.limit, candidate: None, found: Vec::new() };
+        let mut found = Newest::new(query, of_stream.longest_ms);
         match query.order {
             TimeOrder::OldestFirst => {
                 for entry in self.fragments.range(&txn, &bounds)? {
-                    if !found.take(decode_row(entry?)?.record) {
+                    if !found.take(entry?)? {
                         break;
                     }
                 }
             }
             TimeOrder::NewestFirst => {
                 for entry in self.fragments.rev_range(&txn, &bounds)? {
-                    if !found.take(decode_row(entry?)?.record) {
+                    if !found.take(entry?)? {
                         break;
                     }
                 }
             }
         }
-        Ok(found.finish())
+        Ok(found.found)
     }
 
     /// Numbers follow the clock, but go on rising where it is set back: until it has caught up, those
@@ -858,36 +860,51 @@ impl Run {
 struct Newest {
     range: TimeRange,
     limit: usize,
-    candidate: Option<FragmentRecord>,
+    /// The row taken last, of those that begin alike the newest.
+    last: Option<(Timestamp, FragmentNumber)>,
+    /// Whether that one overlaps the range.
+    last_is_found: bool,
     found: Vec<FragmentRecord>,
 }
 
 impl Newest {
-    /// Records come with starts that rise or fall; answers whether more are wanted.
-    fn take(&mut self, record: FragmentRecord) -> bool {
-        match &self.candidate {
-            Some(candidate) if candidate.start == record.start => {
-                if candidate.number < record.number {
-                    self.candidate = Some(record);
+    fn new(query: &FragmentQuery, longest_ms: u32) -> Self {
+        // As many as there are where all are as long as the longest: for most cameras they are.
+        let expected = (query.range.millis() / i64::from(longest_ms.max(1))).saturating_add(2);
+        let capacity = usize::try_from(expected).unwrap_or(usize::MAX).min(query.limit);
+        Self {
+            range: query.range,
+            limit: query.limit,
+            last: None,
+            last_is_found: false,
+            found: Vec::with_capacity(capacity.min(MAX_RESERVED)),
+        }
+    }
+
+    /// Rows come with starts that rise or fall; answers whether more are wanted.
+    fn take(&mut self, (key, value): (&[u8], &[u8])) -> Result<bool> {
+        let (start, number) =
+            decode_fragment_key(key).ok_or_else(|| damaged("a fragment's key"))?;
+        match self.last {
+            Some((same, newest)) if same == start => {
+                if number < newest {
+                    return Ok(true);
+                }
+                if self.last_is_found {
+                    self.found.pop();
                 }
             }
-            _ => {
-                self.settle();
-                self.candidate = Some(record);
-            }
+            _ if self.found.len() >= self.limit => return Ok(false),
+            _ => {}
         }
-        self.found.len() < self.limit
-    }
-
-    fn settle(&mut self) {
-        let candidate = self.candidate.take();
-        self.found.extend(candidate.filter(|record| record.range().overlaps(&self.range)));
-    }
-
-    fn finish(mut self) -> Vec<FragmentRecord> {
-        self.settle();
-        self.found.truncate(self.limit);
-        self.found
+        let record =
+            decode_record(start, number, value).ok_or_else(|| damaged("a fragment's row"))?;
+        self.last = Some((start, number));
+        self.last_is_found = record.range().overlaps(&self.range);
+        if self.last_is_found {
+            self.found.push(record);
+        }
+        Ok(true)
     }
 }
 
@@ -950,18 +967,9 @@ impl Row {
     }
 
     fn decode(key: &[u8], value: &[u8]) -> Option<Self> {
-        let mut key = Fields(key.get(16..)?);
-        let start = Timestamp::from_millis(time_from_key(key.array()?));
-        let number = FragmentNumber(u64::from_be_bytes(key.array()?));
-        let mut fields = Fields(value);
-        let payload_hash = fields.array()?;
-        let location = Location {
-            file: fields.varint()?,
-            offset: fields.varint()?,
-            len: fields.varint_u32()?,
-        };
-        let record = get_times_and_tracks(&mut fields, number, start, location)?;
-        Some(Self { record, payload_hash })
+        let (start, number) = decode_fragment_key(key)?;
+        let payload_hash = *value.first_chunk()?;
+        Some(Self { record: decode_record(start, number, value)?, payload_hash })
     }
 }
 
@@ -1026,6 +1034,23 @@ impl FileRow {
             newest_number: FragmentNumber(fields.varint()?),
         })
     }
+}
+
+#[inline]
+fn decode_fragment_key(key: &[u8]) -> Option<(Timestamp, FragmentNumber)> {
+    let mut key = Fields(key.get(16..)?);
+    let start = Timestamp::from_millis(time_from_key(key.array()?));
+    Some((start, FragmentNumber(u64::from_be_bytes(key.array()?))))
+}
+
+/// What a fragment's row says but for its payload's hash.
+#[inline]
+fn decode_record(start: Timestamp, number: FragmentNumber, value: &[u8]) -> Option<FragmentRecord> {
+    let mut fields = Fields(value);
+    fields.bytes(size_of::<[u8; 16]>())?;
+    let location =
+        Location { file: fields.varint()?, offset: fields.varint()?, len: fields.varint_u32()? };
+    get_times_and_tracks(&mut fields, number, start, location)
 }
 
 fn decode_row((key, value): (&[u8], &[u8])) -> Result<Row> {

@@ -175,6 +175,7 @@ pub fn put_times_and_tracks(out: &mut Vec<u8>, record: &FragmentRecord) {
     }
 }
 
+#[inline]
 pub fn get_times_and_tracks(
     fields: &mut Fields,
     number: FragmentNumber,
