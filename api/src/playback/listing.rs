@@ -491,9 +491,11 @@ pub fn arrange(by_start: Vec<FragmentRecord>) -> Vec<Listed> {
         breaks.push(discontinuity);
     }
     let mut listed = Vec::with_capacity(by_start.len());
-    listed.extend(by_start.into_iter().zip(breaks).filter_map(|(fragment, discontinuity)| {
-        discontinuity.map(|discontinuity| Listed { fragment, discontinuity })
-    }));
+    for (fragment, discontinuity) in by_start.into_iter().zip(breaks) {
+        if let Some(discontinuity) = discontinuity {
+            listed.push(Listed { fragment, discontinuity });
+        }
+    }
     listed
 }
 
