@@ -34,6 +34,9 @@ const MAX_FRAGMENTS: usize = 100_000;
 const READ_BYTES: u32 = 1 << 20;
 /// Read of a chunk to find its head: that of a second at 60 frames fits.
 const HEAD_BYTES: u32 = 1_536;
+/// A track's chunks are read at once up to this for their heads: sound takes a quarter of the reads
+/// so.
+const SMALL_TRACK_BYTES: u32 = 32 << 10;
 /// Fragments whose heads are read beside each other where the disk must be waited for.
 const HEAD_READS: usize = 16;
 /// Layouts remembered, in bytes: a player asks for a file in many parts.
@@ -382,9 +385,18 @@ async fn chunk_heads(
     chunks: Range<u32>,
 ) -> Result<Vec<(u32, ChunkHead)>, StorageError> {
     let mut heads = Vec::new();
-    let Range { start: mut at, end } = chunks;
+    let Range { start, end } = chunks;
+    let len = end.saturating_sub(start);
+    let whole = match len {
+        ..=SMALL_TRACK_BYTES => archive.read(stream, location, start, len).await?,
+        _ => Bytes::new(),
+    };
+    let mut at = start;
     while at < end {
-        let head = chunk_head(archive, stream, location, at, end).await?;
+        let head = match whole.get((at - start) as usize..).filter(|chunk| !chunk.is_empty()) {
+            Some(chunk) => ChunkHead::read(chunk).ok_or_else(|| damaged(stream, location, at))?,
+            None => chunk_head(archive, stream, location, at, end).await?,
+        };
         let next = at.checked_add(head.chunk_len).filter(|next| *next <= end);
         let next = next.ok_or_else(|| damaged(stream, location, at))?;
         heads.push((at, head));
