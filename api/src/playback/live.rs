@@ -390,6 +390,33 @@ mod tests {
     }
 
     #[test]
+    fn playlists_are_shared_until_something_becomes_of_the_stream() {
+        let mut window = window(&[(0, 2, 1)]);
+        let written = |skip, change| Written {
+            rendition: Rendition::Video,
+            skip,
+            change,
+            edge: Edge::default(),
+            text: Some(Text::shared(format!("{skip} {change}"))),
+        };
+        window.keep_written(written(false, 7));
+        window.keep_written(written(true, 7));
+        window.keep_written(written(true, 9));
+        for (rendition, skip, change, expected) in [
+            (Rendition::Video, false, 7, Some("false 7")),
+            (Rendition::Video, false, 8, None),
+            // Whoever saw less has missed nothing.
+            (Rendition::Video, true, 8, Some("true 9")),
+            (Rendition::Video, true, 10, None),
+            (Rendition::Audio, true, 7, None),
+        ] {
+            let found = window.written(rendition, skip, change).and_then(|written| written.text);
+            let found = found.as_ref().map(|text| text.plain.as_ref());
+            assert_eq!(found, expected.map(str::as_bytes), "{rendition:?} {skip} {change}");
+        }
+    }
+
+    #[test]
     fn only_appends() {
         // What lies before the last fragment's end came late, or twice.
         let window = window(&[(0, 2, 1), (2, 2, 2), (9, 2, 3), (4, 2, 4), (9, 2, 5), (10, 2, 6)]);
