@@ -145,8 +145,8 @@ fn refusal(
         return Some((DeviceNotActive, "the device is suspended or retired".into()));
     }
     if let Some(label) = &report.label
-        && !((1..=MAX_LABEL_CHARS).contains(&label.chars().count())
-            && !label.chars().any(char::is_control))
+        && (!(1..=MAX_LABEL_CHARS).contains(&label.chars().count())
+            || label.chars().any(char::is_control))
     {
         let form = format!("1 to {MAX_LABEL_CHARS} characters, none of them control characters");
         return Some((InvalidValue, format!("label must be {form}")));

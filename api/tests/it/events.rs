@@ -125,7 +125,7 @@ fn reports_are_judged_one_by_one() {
         assert_eq!(cam.outcomes(&events), expected, "{events:?}");
     }
     // Another start under the same identifier, unless a border of the five minutes lies between.
-    let conflict = cam.outcomes(&[moved.clone()]);
+    let conflict = cam.outcomes(std::slice::from_ref(&moved));
     let window = |event: &Value| {
         let at = chrono::DateTime::parse_from_rfc3339(event["start"].as_str().unwrap()).unwrap();
         at.timestamp_millis() / 300_000
@@ -134,7 +134,7 @@ fn reports_are_judged_one_by_one() {
     assert_eq!(conflict, [if same_window { "IDEMPOTENCY_CONFLICT" } else { "STORED" }]);
 
     // What became of it, by its identifier.
-    let stored = cam.ingest(&[first.clone()])["results"][0]["event"].clone();
+    let stored = cam.ingest(std::slice::from_ref(&first))["results"][0]["event"].clone();
     assert_eq!((&stored["label"], &stored["start"]), (&json!("gate"), start));
     assert_eq!(stored["attributes"], first["attributes"]);
     assert!(stored["end"].is_string() && stored["severity"] == "NOTICE", "{stored}");
@@ -232,10 +232,9 @@ fn events_are_paged_over_devices_filtered_and_marked() {
     ] {
         assert_eq!(each(&events(&arguments), "label"), expected, "{arguments}");
     }
-    let one = format!(
-        "{{ device(ref: {{externalId: \"north\"}}) {{ events(order: OLDEST_FIRST, first: 2) {{ nodes {{ label }} }} }} }}"
-    );
-    let device = ask(&server, &viewer, &one)["device"].clone();
+    let one = "{ device(ref: {externalId: \"north\"}) {
+        events(order: OLDEST_FIRST, first: 2) { nodes { label } } } }";
+    let device = ask(&server, &viewer, one)["device"].clone();
     assert_eq!(each(&device["events"], "label"), ["09", "06"]);
     let stranger = server.token(&["--role", "viewer", "--account", "elsewhere"]);
     let abroad = format!("{{ events(deviceIds: {}) {{ nodes {{ id }} }} }}", of(&[0]));
