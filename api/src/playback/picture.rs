@@ -167,23 +167,6 @@ impl PictureKey {
     }
 }
 
-/// A coded picture that can be decoded.
-#[derive(Clone, Debug)]
-pub struct KeyFrame {
-    /// When it is shown, on the timeline.
-    pub at: Timestamp,
-    pub codec: AvcConfig,
-    /// Length-prefixed NAL units.
-    pub frame: Bytes,
-}
-
-impl KeyFrame {
-    /// Width and height in pixels at most `max_width` wide, in proportion.
-    pub fn size_within(&self, max_width: u32) -> (u32, u32) {
-        size_within((self.codec.width, self.codec.height), max_width)
-    }
-}
-
 /// The video track of a fragment, and what is known of it.
 struct Pictured {
     track: TrackSpan,
@@ -361,41 +344,33 @@ impl Playback {
             if let Some(kept) = self.pictures.cache.get(&key) {
                 return Ok(kept);
             }
-            let key_frame = match self.key_frame(token.stream, &fragment, at).await? {
-                Ok(key_frame) => key_frame,
+            let format = Format::Jpeg { quality: JPEG_QUALITY };
+            let size_of = |own| size_within(own, width);
+            let jpeg = match self.render(token.stream, &fragment, at, size_of, format).await? {
+                Ok(jpeg) => jpeg,
                 Err(NoKeyFrame::Absent) => continue,
                 Err(NoKeyFrame::Codec(codecs)) => {
                     return Err(MediaError::NoPicture(format!("none can be made of {codecs}")));
                 }
             };
-            let size = key_frame.size_within(width);
-            let format = Format::Jpeg { quality: JPEG_QUALITY };
-            let jpeg = self.render(key_frame, size, format).await?;
             self.pictures.cache.put(key, &jpeg);
             return Ok(jpeg);
         }
         Err(MediaError::NotFound)
     }
 
-    /// Decodes and writes a key frame in the pool.
+    /// The last key frame of a fragment that is shown at `at` or before, or its first, decoded and
+    /// written in the pool, in the width and height that `size_of` makes of its own.
     pub(super) async fn render(
-        &self,
-        key_frame: KeyFrame,
-        size: (u32, u32),
-        format: Format,
-    ) -> Result<Bytes, MediaError> {
-        let work = move || still::render(&key_frame.codec, &key_frame.frame, size, format);
-        let made = self.pictures.pool.run(work).await.map_err(|Busy| MediaError::Busy)?;
-        made.map(Bytes::from).map_err(|error| MediaError::NoPicture(error.to_string()))
-    }
-
-    /// The last key frame of a fragment that is shown at `at` or before, or its first.
-    pub(super) async fn key_frame(
         &self,
         stream: StreamId,
         fragment: &FragmentRecord,
         at: Timestamp,
-    ) -> Result<Result<KeyFrame, NoKeyFrame>, StorageError> {
+        size_of: impl FnOnce((u32, u32)) -> (u32, u32),
+        format: Format,
+    ) -> Result<Result<Bytes, NoKeyFrame>, MediaError> {
+        // A fragment's pictures are megabytes: only those are read whose turn it is.
+        let turn = self.pictures.pool.turn().await.map_err(|Busy| MediaError::Busy)?;
         let Some(pictured) = self.pictured(stream, fragment).await? else {
             return Ok(Err(NoKeyFrame::Absent));
         };
@@ -404,9 +379,12 @@ impl Playback {
             Err(codecs) => return Ok(Err(NoKeyFrame::Codec(codecs))),
         };
         let found = self.key_frame_in(stream, fragment, &pictured, at).await?;
-        Ok(found.map_or(Err(NoKeyFrame::Absent), |(sample, frame)| {
-            Ok(KeyFrame { at: shown_at(&sample, pictured.track.timescale), codec, frame })
-        }))
+        let Some((_, frame)) = found else { return Ok(Err(NoKeyFrame::Absent)) };
+        let size = size_of((codec.width, codec.height));
+        let work = move || still::render(&codec, &frame, size, format);
+        let made = turn.run(work).await.map_err(|Busy| MediaError::Busy)?;
+        let made = made.map_err(|error| MediaError::NoPicture(error.to_string()))?;
+        Ok(Ok(made.into()))
     }
 
     async fn key_frame_in(

@@ -81,14 +81,11 @@ impl Playback {
             return Ok(Err(NoImage::NoMedia));
         };
         let on_timeline = fragment.start.plus_millis(at.millis_since(time_of(by, &fragment)));
-        let key_frame = match self.key_frame(stream, &fragment, on_timeline).await? {
-            Ok(key_frame) => key_frame,
-            Err(NoKeyFrame::Absent) => return Ok(Err(NoImage::NoMedia)),
-            Err(NoKeyFrame::Codec(_)) => return Ok(Err(NoImage::MediaError)),
-        };
-        let size = size.of((key_frame.codec.width, key_frame.codec.height));
-        match self.render(key_frame, size, format).await {
-            Ok(image) => Ok(Ok(image)),
+        let size_of = |own| size.of(own);
+        match self.render(stream, &fragment, on_timeline, size_of, format).await {
+            Ok(Ok(image)) => Ok(Ok(image)),
+            Ok(Err(NoKeyFrame::Absent)) => Ok(Err(NoImage::NoMedia)),
+            Ok(Err(NoKeyFrame::Codec(_))) => Ok(Err(NoImage::MediaError)),
             Err(MediaError::Busy) => Err(ImagesError::Busy),
             Err(MediaError::Storage(cause)) => {
                 Err(ImagesError::Storage(StorageError::Unavailable(cause)))

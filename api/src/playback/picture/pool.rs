@@ -2,7 +2,7 @@
 //! requests, and with a bounded number waiting.
 
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Waiting behind those under way: some seconds of work, which a player waits for.
 const MAX_WAITING: usize = 256;
@@ -33,17 +33,29 @@ impl Pool {
         }
     }
 
-    /// Does the work when its turn comes. It goes on, and keeps its place, when nobody waits for it
-    /// any more.
+    /// Waits for a turn. What the work needs is to be gathered then, and not while many wait.
+    pub async fn turn(&self) -> Result<Turn, Busy> {
+        let admitted = self.admitted.clone().try_acquire_owned().map_err(|_| Busy)?;
+        let running = self.running.clone().acquire_owned().await.map_err(|_| Busy)?;
+        Ok(Turn { _permits: [running, admitted] })
+    }
+}
+
+/// The right to work; the next one's turn comes when it is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    _permits: [OwnedSemaphorePermit; 2],
+}
+
+impl Turn {
+    /// Does the work. It goes on, and keeps its place, when nobody waits for it any more.
     pub async fn run<T: Send + 'static>(
-        &self,
+        self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Busy> {
-        let place = self.admitted.clone().try_acquire_owned().map_err(|_| Busy)?;
-        let turn = self.running.clone().acquire_owned().await.map_err(|_| Busy)?;
         let done = tokio::task::spawn_blocking(move || {
             let done = work();
-            drop((turn, place));
+            drop(self);
             done
         });
         done.await.map_err(|error| {
@@ -70,19 +82,20 @@ mod tests {
                 let (pool, released) = (pool.clone(), released.clone());
                 let (begun, most) = (begun.clone(), most.clone());
                 tokio::spawn(async move {
-                    pool.run(move || {
+                    let turn = pool.turn().await?;
+                    let work = move || {
                         most.fetch_max(begun.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                         released.lock().unwrap().recv().unwrap();
                         begun.fetch_sub(1, Ordering::SeqCst);
-                    })
-                    .await
+                    };
+                    turn.run(work).await
                 })
             })
             .collect();
         while pool.admitted.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(pool.run(|| ()).await, Err(Busy));
+        assert!(pool.turn().await.is_err());
         for _ in 0..5 {
             release.send(()).unwrap();
         }
@@ -90,6 +103,6 @@ mod tests {
             assert_eq!(task.await.unwrap(), Ok(()));
         }
         assert!(most.load(Ordering::SeqCst) <= 2);
-        assert_eq!(pool.run(|| 7).await, Ok(7));
+        assert_eq!(pool.turn().await.unwrap().run(|| 7).await, Ok(7));
     }
 }
