@@ -76,8 +76,10 @@ pub async fn register(
     let now = asked.now();
     let registration = registration(input, account, plan, now);
     match asked.service.storage.catalog.register_device(registration, now).await {
-        Ok(Registered { device, credential, .. }) => {
+        Ok(Registered { device, streams, credential }) => {
             asked.note(AuditAction::Change, device.id).await;
+            let streams: Vec<StreamId> = streams.iter().map(|stream| stream.id).collect();
+            asked.service.retention.end_deletions(&streams).await?;
             Ok(RegisterDevicePayload {
                 device: Some(Device(device)),
                 credential: Some(IssuedCredential::new(asked, credential)?),

@@ -459,8 +459,26 @@ impl Retention {
         Ok(begun)
     }
 
+    /// Ends the deletions of streams whose device is there again: what comes from now on is footage of
+    /// its own, also where a deletion was to wait for what was under way.
+    pub async fn end_deletions(&self, streams: &[StreamId]) -> Result<()> {
+        let before = FragmentNumber(first_number_at(self.clock.now()).0.saturating_sub(1));
+        for deletion in self.storage.catalog.open_deletions(MAX_OPEN_DELETIONS).await? {
+            if streams.contains(&deletion.stream) {
+                self.finish_up_to(before, deletion).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn finish(&self, deletion: Deletion) -> Result<Deleted> {
-        let deleted = self.carry_out(&deletion).await?;
+        self.finish_up_to(deletion.last, deletion).await
+    }
+
+    /// Finishes a deletion, sparing what got a larger number than `last`.
+    async fn finish_up_to(&self, last: FragmentNumber, deletion: Deletion) -> Result<Deleted> {
+        let last = last.min(deletion.last);
+        let deleted = self.carry_out(&Deletion { last, ..deletion.clone() }).await?;
         let range = match deleted.range {
             Some(gone) => TimeRange {
                 start: gone.start.min(deletion.range.start),
@@ -790,6 +808,26 @@ mod tests {
         again.sweep().await.unwrap();
         assert_eq!(kept.starts(stream).await, [0i64; 0]);
         assert_eq!(kept.segments(stream).await, 1);
+        assert_eq!(kept.storage.catalog.open_deletions(9).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn what_a_device_sends_that_is_there_again_stays() {
+        let kept = Kept::new().await;
+        let [stream, other] = kept.streams;
+        kept.append(stream, 0).await;
+        kept.clock.set(START.plus_millis(2_000));
+        kept.retention.begin_delete_all(&kept.streams).await.unwrap();
+        kept.clock.set(START.plus_millis(3_000));
+        kept.retention.end_deletions(&[stream]).await.unwrap();
+        assert_eq!(kept.starts(stream).await, [0i64; 0]);
+        for stream in kept.streams {
+            kept.append(stream, 3_000).await;
+        }
+        kept.clock.set(START.plus_millis(60_000));
+        kept.retention.sweep().await.unwrap();
+        assert_eq!(kept.starts(stream).await, [3_000]);
+        assert_eq!(kept.starts(other).await, [0i64; 0]);
         assert_eq!(kept.storage.catalog.open_deletions(9).await.unwrap(), []);
     }
 
