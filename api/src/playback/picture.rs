@@ -312,12 +312,14 @@ impl Playback {
         if stream.device != event.id.device || !is_opened {
             return Err(MediaError::Refused);
         }
+        let is_busy = |Busy| MediaError::Busy;
         let kept = catalog.event_picture(event.id).await?.ok_or(MediaError::NotFound)?;
         if event.picture.is_some_and(|picture| picture.width <= name.width) {
             return Ok(kept);
         }
         let work = move || thumbnail::scaled(&kept, name.width);
-        let made = self.pictures.pool.run(work).await.map_err(|Busy| MediaError::Busy)?;
+        let made = self.pictures.pool.turn().await.map_err(is_busy)?.run(work).await;
+        let made = made.map_err(is_busy)?;
         made.map(|picture| picture.jpeg).map_err(|error| MediaError::NoPicture(error.to_string()))
     }
 

@@ -78,6 +78,9 @@ pub fn require_sound_or_new(path: &Path) -> Result<()> {
 fn try_survey(path: &Path, entry: &mut Visit<'_>) -> io::Result<Vec<PageFault>> {
     let file = File::open(path)?;
     let file_len = file.metadata()?.len();
+    // The walk goes to and fro; a disk reads ten times as fast in order. Where this is not had, the
+    // walk takes longer.
+    let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::WillNeed);
     let mut faults = Vec::new();
     let first = Meta::read(&file, 0, 0)?;
     let page_len = first.as_ref().map_or(USUAL_PAGE, |meta| meta.page_len);

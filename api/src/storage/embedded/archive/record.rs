@@ -90,20 +90,29 @@ impl Head {
         self.body_offset() + u64::from(self.body_len)
     }
 
-    /// The length of the head that begins with these bytes; `None` where none does.
-    pub fn announced_len(fixed: &[u8]) -> Option<usize> {
+    /// The length of the head that begins with these [`FIXED_LEN`] bytes at `place`; `None` where
+    /// none does. Bytes that a camera sent do not know where they come to lie, so that a search for
+    /// heads is not held up by what looks like one.
+    pub fn announced_len(fixed: &[u8], place: Place) -> Option<usize> {
         let mut fields = Fields(fixed);
         if fields.array()? != MAGIC || fields.array()? != [VERSION] {
             return None;
         }
         fields.bytes(3)?;
         let len = u32::from_le_bytes(fields.array()?) as usize;
-        (FIXED_LEN + TRAILER_LEN..=MAX_HEAD).contains(&len).then_some(len)
+        fields.bytes(8)?;
+        let named = Place {
+            stream: StreamId(Ulid::from_be_bytes(fields.array()?)),
+            file: u64::from_le_bytes(fields.array()?),
+            offset: u64::from_le_bytes(fields.array()?),
+        };
+        let is_head = named == place && (FIXED_LEN + TRAILER_LEN..=MAX_HEAD).contains(&len);
+        is_head.then_some(len)
     }
 
     /// Reads a whole head; `None` where it is not one, is damaged, or belongs elsewhere.
     pub fn decode(head: &[u8], place: Place) -> Option<Self> {
-        if Self::announced_len(head)? != head.len() {
+        if Self::announced_len(head, place)? != head.len() {
             return None;
         }
         let (checked, crc) = head.split_last_chunk::<4>()?;
@@ -117,14 +126,8 @@ impl Head {
         fields.bytes(6)?;
         let body_len = u32::from_le_bytes(fields.array()?);
         let body_crc = u32::from_le_bytes(fields.array()?);
-        let found = Place {
-            stream: StreamId(Ulid::from_be_bytes(fields.array()?)),
-            file: u64::from_le_bytes(fields.array()?),
-            offset: u64::from_le_bytes(fields.array()?),
-        };
-        if found != place {
-            return None;
-        }
+        // Its place was looked at.
+        fields.bytes(FIXED_LEN - 20)?;
         let head_len = u32::from_le_bytes(*head_len);
         let content = match kind {
             KIND_INIT => Content::Init(InitId(u64::from_le_bytes(fields.array()?))),
@@ -306,4 +309,27 @@ fn encode(
     let crc = crc32c::crc32c(&head);
     head.extend_from_slice(&crc.to_le_bytes());
     Encoded { head: head.into(), body_len }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_one_where_it_says_it_is() {
+        let place = Place { stream: StreamId(Ulid(7)), file: 8, offset: 9 };
+        let head = encode_init(place, InitId(1), b"an init").head;
+        let fixed = head.get(..FIXED_LEN).unwrap();
+        for (found_at, is_one) in [
+            (place, true),
+            (Place { stream: StreamId(Ulid(6)), ..place }, false),
+            (Place { file: 9, ..place }, false),
+            (Place { offset: 8, ..place }, false),
+        ] {
+            let announced = Head::announced_len(fixed, found_at);
+            assert_eq!(announced, is_one.then_some(head.len()), "{found_at:?}");
+            assert_eq!(Head::decode(&head, found_at).is_some(), is_one, "{found_at:?}");
+            assert_eq!(Head::announced_len(&fixed[1..], found_at), None);
+        }
+    }
 }

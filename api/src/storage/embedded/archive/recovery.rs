@@ -3,8 +3,8 @@
 //!
 //! An index row is written after its file is durable, so the only difference that a kill or a power
 //! cut leaves is a tail that the index does not know. Complete records in it are kept, though never
-//! acknowledged; the rest is cut off. Sealed files are not looked at: a start costs the same with
-//! ten fragments as with ten million.
+//! acknowledged; the rest is cut off. Sealed files are not looked at: of all that is kept, a start
+//! reads the index's pages and no more.
 
 use super::disk::{Disk, DiskFile, read_exact_at};
 use super::index::{FileRow, FileState, FileUpdate, Index, Row};
@@ -228,9 +228,9 @@ impl<'a> Records<'a> {
 
     fn head_at(&self, offset: u64) -> io::Result<Option<Head>> {
         let Some(fixed) = read_exact_at(self.file, offset, FIXED_LEN)? else { return Ok(None) };
-        let Some(len) = Head::announced_len(&fixed) else { return Ok(None) };
+        let place = self.place(offset);
+        let Some(len) = Head::announced_len(&fixed, place) else { return Ok(None) };
         let Some(bytes) = read_exact_at(self.file, offset, len)? else { return Ok(None) };
-        let place = Place { stream: self.stream, file: self.number, offset };
         Ok(Head::decode(&bytes, place).filter(|head| head.end() <= self.len))
     }
 
@@ -240,15 +240,20 @@ impl<'a> Records<'a> {
         let mut piece = vec![0; MAX_HEAD];
         while at < self.len {
             let read = self.file.read_at(&mut piece, at)?;
-            let found = piece.get(..read).unwrap_or_default().windows(4).position(|w| w == b"LBKR");
-            match found {
-                Some(position) => return Ok(at + position as u64),
-                // The last three bytes may begin one that the next piece ends.
-                None if read > 3 => at += read as u64 - 3,
+            let mut starts = (at..).zip(piece.get(..read).unwrap_or_default().windows(FIXED_LEN));
+            let is_head = |fixed, offset| Head::announced_len(fixed, self.place(offset)).is_some();
+            match starts.find(|(offset, fixed)| is_head(fixed, *offset)) {
+                Some((offset, _)) => return Ok(offset),
+                // The last bytes may begin one that the next piece ends.
+                None if read >= FIXED_LEN => at += (read - FIXED_LEN + 1) as u64,
                 None => break,
             }
         }
         Ok(self.len)
+    }
+
+    fn place(&self, offset: u64) -> Place {
+        Place { stream: self.stream, file: self.number, offset }
     }
 }
 
