@@ -4,6 +4,8 @@ mod audit;
 mod changes;
 mod devices;
 mod events;
+#[cfg(test)]
+mod faults;
 mod keys;
 mod listed;
 mod media_streams;

@@ -414,7 +414,7 @@ pub async fn page(
 }
 
 pub async fn newest_ends(store: &Store, streams: &[StreamId]) -> Result<Vec<Option<Timestamp>>> {
-    let newest = streams.to_vec().into_iter().map(|stream| newest_end(store, stream));
+    let newest = streams.iter().copied().map(|stream| newest_end(store, stream));
     let newest: Vec<_> = stream::iter(newest).buffered(MAX_AT_ONCE).collect().await;
     newest.into_iter().collect()
 }
