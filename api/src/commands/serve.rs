@@ -25,7 +25,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 use tracing_subscriber::EnvFilter;
@@ -111,10 +111,11 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let config = args.config()?;
     log_to_stderr(&config)?;
     super::block_on(async {
+        let signals = Signals::new()?;
         let server = start(config, Options::default()).await?;
         // Whoever started this process waits for exactly this line.
         writeln!(std::io::stdout().lock(), "listening on {}", server.url)?;
-        server.run_until_signalled().await?;
+        server.run_until(signals).await?;
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -250,17 +251,33 @@ fn allow_many_files() {
     }
 }
 
+/// What a process is told from outside. Made before anybody is told that it is ready: a signal that
+/// comes earlier would end it on the spot.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    pub fn new() -> Result<Self, Failure> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 impl RunningServer {
     /// Runs until SIGTERM or SIGINT, then stops. SIGHUP reads the certificate again.
-    pub async fn run_until_signalled(mut self) -> Result<(), Failure> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hang_up = signal(SignalKind::hangup())?;
+    pub async fn run_until(mut self, mut signals: Signals) -> Result<(), Failure> {
         loop {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hang_up.recv() => {
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
+                _ = signals.hang_up.recv() => {
                     if let Some(certificates) = &self.certificates {
                         certificates.reload();
                     }

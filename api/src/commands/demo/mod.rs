@@ -6,7 +6,7 @@ mod encoder;
 mod font;
 mod scene;
 
-use super::serve::{self, Options, RunningServer};
+use super::serve::{self, Options, RunningServer, Signals};
 use super::{Failure, block_on, local_time_zone};
 use crate::access::{Principal, Subject};
 use crate::account::{RetentionMode, RetentionPlan, Role};
@@ -52,6 +52,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     };
     block_on(async {
         let options = Options { with_sign_in_code: true, ..Options::default() };
+        let signals = Signals::new()?;
         let server = serve::start(config, options).await?;
         let cameras = register(&server.service, args.cameras).await?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -62,7 +63,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         let code = server.sign_in_code.as_ref().map_or("", |code| code.expose_secret());
         writeln!(out, "open {}/#code={code}", server.url)?;
         drop(out);
-        let ended = server.run_until_signalled().await;
+        let ended = server.run_until(signals).await;
         stop.store(true, Ordering::Relaxed);
         for thread in threads {
             // One that failed has said so.
