@@ -26,6 +26,16 @@ test("an instant has its media time, one in a gap that of the next footage", () 
   check(T + 44_000, null);
 });
 
+test("a fragment's name tells the camera's clock where the playlist's date is off", () => {
+  const named = [
+    { start: 0, duration: 2, programDateTime: T, relurl: `${T}-7.v.m4s` },
+    { start: 2, duration: 2, programDateTime: T + 2000, relurl: `${T + 2500}-8.v.m4s` },
+  ];
+  expect(wallAt(named, 3)).toBe(T + 3500);
+  expect(mediaAt(named, T + 3500)).toBe(3);
+  expect(mediaAt(named, T + 2250)).toBe(2);
+});
+
 test("a media time has its instant, on both sides of a gap", () => {
   const at = (mediaSeconds: number) => (wallAt(fragments, mediaSeconds) ?? Number.NaN) - T;
   expect(at(10)).toBe(0);

@@ -1,9 +1,12 @@
 /**
  * Between a player's media time and the camera's clock. A playlist collapses gaps: its media time
- * runs on where the camera paused, while `EXT-X-PROGRAM-DATE-TIME` (RFC 8216 §4.3.2.6) tells when
- * each fragment was recorded.
+ * runs on where the camera paused, while each fragment's name, `{start_ms}-…`, tells when it was
+ * recorded. Where names tell nothing `EXT-X-PROGRAM-DATE-TIME` does (RFC 8216 §4.3.2.6); it is off by
+ * up to a second behind short breaks, for players that would stop there.
  */
 export interface PlacedFragment {
+  /** As the playlist names it. */
+  relurl?: string;
   /** Media time of its first picture, in seconds. */
   start: number;
   /** In seconds. */
@@ -19,8 +22,9 @@ export function wallAt(fragments: readonly PlacedFragment[], mediaSeconds: numbe
     countWhere(fragments, (fragment) => fragment.start <= mediaSeconds) - 1,
   );
   const fragment = fragments[index];
-  if (!fragment || fragment.programDateTime === null) return null;
-  return fragment.programDateTime + (mediaSeconds - fragment.start) * 1000;
+  const startMs = fragment ? recordedAt(fragment) : null;
+  if (!fragment || startMs === null) return null;
+  return startMs + (mediaSeconds - fragment.start) * 1000;
 }
 
 /**
@@ -28,12 +32,18 @@ export function wallAt(fragments: readonly PlacedFragment[], mediaSeconds: numbe
  * fragment and after the last.
  */
 export function mediaAt(fragments: readonly PlacedFragment[], wallMs: number): number | null {
-  const begun = countWhere(fragments, (fragment) => (fragment.programDateTime ?? 0) <= wallMs);
+  const begun = countWhere(fragments, (fragment) => (recordedAt(fragment) ?? 0) <= wallMs);
   const fragment = fragments[begun - 1];
-  if (!fragment || fragment.programDateTime === null) return null;
-  const offset = (wallMs - fragment.programDateTime) / 1000;
+  const startMs = fragment ? recordedAt(fragment) : null;
+  if (!fragment || startMs === null) return null;
+  const offset = (wallMs - startMs) / 1000;
   if (offset < fragment.duration) return fragment.start + offset;
   return fragments[begun]?.start ?? null;
+}
+
+function recordedAt(fragment: PlacedFragment): number | null {
+  const name = /^(\d+)-/.exec(fragment.relurl ?? "");
+  return name ? Number(name[1]) : fragment.programDateTime;
 }
 
 /** How many of the first items hold `test`, which holds for none after the first for which it does not. */
