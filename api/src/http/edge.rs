@@ -54,13 +54,14 @@ pub async fn record<B: MessageBody>(
     answer
 }
 
-/// A path without the session token of media: `/hls/v1/s/TOKEN/…`.
+/// A path without the session token of media: `/hls/v1/s/TOKEN/…`. What stands before it may come
+/// percent-encoded and is found all the same, so only the token's place counts.
 fn redacted(path: &str) -> Cow<'_, str> {
     let mut parts = path.splitn(6, '/');
     match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(""), Some(protocol), Some("v1"), Some("s"), Some(_)) => {
+        (Some(""), Some(protocol), Some(version), Some(session), Some(_)) => {
             let rest = parts.next().map(|rest| format!("/{rest}")).unwrap_or_default();
-            format!("/{protocol}/v1/s/REDACTED{rest}").into()
+            format!("/{protocol}/{version}/{session}/REDACTED{rest}").into()
         }
         _ => path.into(),
     }
@@ -166,6 +167,8 @@ mod tests {
             ("/hls/v1/s/secret/a/b/c", "/hls/v1/s/REDACTED/a/b/c"),
             ("/images/v1/s/secret", "/images/v1/s/REDACTED"),
             ("/hls/v1/s/", "/hls/v1/s/REDACTED"),
+            ("/hls/v1/%73/secret/main.m3u8", "/hls/v1/%73/REDACTED/main.m3u8"),
+            ("/hl%73/%761/s/secret/main.m3u8", "/hl%73/%761/s/REDACTED/main.m3u8"),
             ("/hls/v1/getHLSMasterPlaylist.m3u8", "/hls/v1/getHLSMasterPlaylist.m3u8"),
         ];
         for (path, expected) in cases {
