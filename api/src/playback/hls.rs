@@ -23,9 +23,10 @@ use tokio::time::timeout;
 const DATE_TIME_EVERY: usize = 10;
 /// CAN-SKIP-UNTIL, in target durations: the least that may be (draft-pantos-hls-rfc8216bis §4.4.3.8).
 const SKIP_UNTIL_TARGETS: u32 = 6;
-/// Segments at the end that are listed by their parts, too: parts of those further than three target
-/// durations from it help nobody.
-const LAST_WITH_PARTS: usize = 3;
+/// Whole segments at the end that are listed by their parts, too. With the one that is arriving they
+/// come to three: parts further from the end than three target durations have to go
+/// (draft-pantos-hls-rfc8216bis §4.4.4.9).
+const LAST_WITH_PARTS: usize = 2;
 
 /// Sound is stated to last as long as the pictures if it is off by no more.
 const MAX_STATED_MS: u128 = 500;

@@ -100,7 +100,9 @@ export async function readGrowing(protocol, url) {
     names.map(async (name) => {
       const { segments, endlist } = HLS.parse(await fetchText(new URL(name, url)));
       const parts = segments.reduce((sum, segment) => sum + segment.parts.length, 0);
-      return { seconds: lengthOf(segments), ended: endlist, parts };
+      // What is arriving, or hinted at, comes last and has no length.
+      const whole = segments.filter(({ uri }) => uri);
+      return { seconds: lengthOf(whole), ended: endlist, parts };
     }),
   );
 }
