@@ -46,6 +46,8 @@ impl Cache {
                     let written_at = metadata.modified().unwrap_or(UNIX_EPOCH);
                     found.push((written_at, key, metadata.len()));
                 }
+                // A folder, such as a file system's `lost+found`, is nothing that a picture left.
+                None if entry.file_type()?.is_dir() => {}
                 None => std::fs::remove_file(entry.path())?,
             }
         }
@@ -178,9 +180,10 @@ mod tests {
         assert_eq!((kept(&cache), cache.files.lock().bytes), (vec![1, 4], 190));
 
         std::fs::write(folder.path().join("something.new"), "torn").unwrap();
+        std::fs::create_dir(folder.path().join("lost+found")).unwrap();
         let cache = Cache::open(folder.path(), 350).unwrap();
         assert_eq!((kept(&cache), cache.files.lock().bytes), (vec![1, 4], 190));
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
         let cache = Cache::open(folder.path(), 100).unwrap();
         assert_eq!(cache.keys().len(), 1);
     }
