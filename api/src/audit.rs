@@ -35,6 +35,7 @@ pub enum AuditAction {
     Revoke,
     Delete,
     Change,
+    Other,
 }
 
 /// What somebody did.

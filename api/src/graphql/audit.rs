@@ -55,6 +55,7 @@ pub enum AuditAction {
     Delete,
     /// A device, credential, plan, user, hold or webhook was made or changed.
     Change,
+    Other,
 }
 
 /// A page of the account's log; `None` for a caller who does not administer it.

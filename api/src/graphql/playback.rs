@@ -199,6 +199,7 @@ impl From<Unavailable> for MediaUnavailable {
                 Code::RangeTooLong => MediaUnavailableCode::RangeTooLong,
                 Code::CodecNotSupported => MediaUnavailableCode::CodecNotSupported,
                 Code::MixedCodecs => MediaUnavailableCode::MixedCodecs,
+                Code::NotSupported => MediaUnavailableCode::NotSupported,
             },
             message: unavailable.message,
             nearest: unavailable.nearest.map(Into::into),
@@ -218,6 +219,8 @@ pub enum MediaUnavailableCode {
     CodecNotSupported,
     /// The codec changes inside the range; ask per clip.
     MixedCodecs,
+    /// This deployment's media backend cannot do this, now or later.
+    NotSupported,
     /// The media backend did not answer or is throttling; try again.
     BackendUnavailable,
 }

@@ -44,4 +44,6 @@ pub enum UserErrorCode {
     IdempotencyConflict,
     /// A plan's or the service's limit is reached.
     LimitReached,
+    /// The backend of this deployment cannot do this.
+    NotSupported,
 }

@@ -119,6 +119,7 @@ pub enum UnavailableCode {
     RangeTooLong,
     CodecNotSupported,
     MixedCodecs,
+    NotSupported,
 }
 
 /// Why there is no session.

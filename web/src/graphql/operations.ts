@@ -43,6 +43,8 @@ export type MediaUnavailableCode =
   | 'EXPIRED'
   /** The codec changes inside the range; ask per clip. */
   | 'MIXED_CODECS'
+  /** This deployment's media backend cannot do this, now or later. */
+  | 'NOT_SUPPORTED'
   /** No footage in the range; for `LIVE`: the camera is not sending. */
   | 'NO_MEDIA'
   /** The range is longer than the protocol allows. */
