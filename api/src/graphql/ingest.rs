@@ -11,8 +11,7 @@ use crate::access::Subject;
 use crate::account;
 use crate::device;
 use crate::id::DeviceId;
-use crate::ingest::announce::{self, Announcement, Announcer, Verdict};
-use crate::storage::StorageError;
+use crate::ingest::announce::{self, Announcement, Verdict};
 use async_graphql::{Enum, InputObject, SimpleObject};
 
 /// One segment.
@@ -213,8 +212,7 @@ pub async fn ingest_segments(
 ) -> Result<IngestSegmentsPayload, Fault> {
     let device = caller(asked).await?;
     let plan = asked.plan_of(&device).await?;
-    let now = asked.now();
-    let clock_skew_ms = input.sent_at.0.millis_since(now);
+    let clock_skew_ms = input.sent_at.0.millis_since(asked.now());
     let refused = match input.segments.len() {
         0 => Some((UserErrorCode::Invalid, "segments is empty".to_owned())),
         1..=announce::MAX_BATCH => None,
@@ -226,18 +224,11 @@ pub async fn ingest_segments(
     let mut results = Vec::new();
     if refused.is_none() {
         let streams = asked.streams_of(device.id).await?;
-        let has_room = match asked.service.retention.check_quota(device.id).await {
-            Ok(()) => true,
-            Err(StorageError::OverQuota(_)) => false,
-            Err(error) => return Err(error.into()),
-        };
-        let announcer =
-            Announcer { device: &device, streams: &streams, kept_days: plan.days, has_room };
         let batch: Vec<Announcement> = input.segments.into_iter().map(Into::into).collect();
-        let catalog = asked.service.storage.catalog.as_ref();
-        let outcomes = announce::announce(catalog, announcer, &batch, clock_skew_ms, now).await;
+        let skew = Some(clock_skew_ms);
+        let outcomes =
+            announce::receive(&asked.service, &device, &streams, plan.days, &batch, skew).await?;
         results.extend(outcomes.into_iter().map(Into::into));
-        catalog.note_seen(device.id, now, Some(clock_skew_ms)).await?;
         asked.loaders.devices.forget(device.id).await;
     }
     Ok(IngestSegmentsPayload {

@@ -47,12 +47,7 @@ pub async fn login(
     if let Some(refusal) = refuse_other_origins(&service, &request) {
         return refusal;
     }
-    let is_json = request.headers().get(header::CONTENT_TYPE).is_some_and(|value| {
-        value.as_bytes().split(|&b| b == b';').next().is_some_and(|media_type| {
-            media_type.trim_ascii().eq_ignore_ascii_case(b"application/json")
-        })
-    });
-    if !is_json {
+    if !body::is_json(request.headers()) {
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return error(status, "UNSUPPORTED_MEDIA_TYPE", "the body has to be application/json");
     }

@@ -3,7 +3,7 @@
 
 use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use std::time::Duration;
@@ -32,6 +32,13 @@ impl Unread {
             Self::BrokenOff(_) => StatusCode::BAD_REQUEST,
         }
     }
+}
+
+/// Whether the body is said to be JSON (RFC 9110 §8.3.1).
+pub fn is_json(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let essence = media_type.and_then(|value| value.split(|&b| b == b';').next());
+    essence.is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(b"application/json"))
 }
 
 type Part = Result<Bytes, PayloadError>;
@@ -74,7 +81,6 @@ async fn read_within(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use actix_web::http::header::HeaderValue;
     use futures_util::stream;
 
     const MOST: usize = 8;

@@ -6,6 +6,7 @@ pub mod caller;
 mod edge;
 mod graphql;
 mod health;
+mod ipc_video_metadata;
 mod kinesis;
 mod media;
 mod putmedia;
@@ -15,7 +16,7 @@ mod viewer;
 use crate::service::Service;
 pub use actix_web::dev::{Server, ServerHandle};
 use actix_web::http::Method;
-use actix_web::web::{self, Data, ServiceConfig, get, post};
+use actix_web::web::{self, Data, ServiceConfig, get, post, put};
 use actix_web::{App, HttpServer, guard, middleware};
 use std::io;
 use std::net::TcpListener;
@@ -46,6 +47,12 @@ fn routes(routes: &mut ServiceConfig) {
                 .route(get().to(graphql::get))
                 .route(post().to(graphql::post))
                 .default_service(web::to(graphql::other)),
+        )
+        .service(
+            web::resource("/ipc-video-metadata")
+                .route(get().to(ipc_video_metadata::get))
+                .route(put().to(ipc_video_metadata::put))
+                .default_service(web::to(ipc_video_metadata::other)),
         )
         .route("/.well-known/jwks.json", get().to(auth::jwks))
         // `/{token}/{file}`: matched as a pattern, a token costs more than what is served under it.

@@ -3,7 +3,8 @@
 
 use crate::device::{Device, DeviceState, Stream};
 use crate::segment::{NewSegment, RecordingTrigger, Segment, TimeRange, WINDOW_MS};
-use crate::storage::{Announced, Catalog};
+use crate::service::Service;
+use crate::storage::{Announced, Catalog, StorageError};
 use lookback_wire::Timestamp;
 use std::collections::{HashMap, HashSet};
 
@@ -110,9 +111,33 @@ pub fn pace(live_wanted: bool) -> (usize, i64) {
     if live_wanted { (1, 20) } else { (3, 60) }
 }
 
+/// Takes a batch of at most [`MAX_BATCH`] from a device, which was heard of then; one outcome each, in
+/// order. `streams` are the device's, the main one first, and `kept_days` is its plan's;
+/// `clock_skew_ms` is what its clock is ahead, where it says its time.
+pub async fn receive(
+    service: &Service,
+    device: &Device,
+    streams: &[Stream],
+    kept_days: u32,
+    batch: &[Announcement],
+    clock_skew_ms: Option<i64>,
+) -> Result<Vec<Outcome>, StorageError> {
+    let has_room = match service.retention.check_quota(device.id).await {
+        Ok(()) => true,
+        Err(StorageError::OverQuota(_)) => false,
+        Err(error) => return Err(error),
+    };
+    let now = service.clock.now();
+    let catalog = service.storage.catalog.as_ref();
+    let announcer = Announcer { device, streams, kept_days, has_room };
+    let outcomes = announce(catalog, announcer, batch, clock_skew_ms.unwrap_or(0), now).await;
+    catalog.note_seen(device.id, now, clock_skew_ms).await?;
+    Ok(outcomes)
+}
+
 /// Judges and stores a batch of at most [`MAX_BATCH`]; one outcome each, in order. `clock_skew_ms`
 /// is what the device's clock is ahead.
-pub async fn announce(
+async fn announce(
     catalog: &dyn Catalog,
     announcer: Announcer<'_>,
     batch: &[Announcement],

@@ -14,6 +14,7 @@ mod files;
 mod footage;
 mod graphql;
 mod house;
+mod ipc_video_metadata;
 mod low_latency;
 mod media;
 mod people;
