@@ -3,6 +3,7 @@
 //! Every key of the file is a field here, and a key that is none is refused. Secrets are never
 //! values of it: where one is needed, the file that holds it is named.
 
+use crate::storage::aws::AwsOptions;
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,10 @@ use std::str::FromStr;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub listen: SocketAddr,
+    /// Keys and, on the embedded backend, everything else.
     pub data_dir: PathBuf,
+    /// Where records and media are kept.
+    pub backend: Backend,
     /// What minted URLs begin with, without a slash at the end; else what the request came to. Amazon's
     /// producers do not say to which port they came: where it is not the one listened on, this is
     /// needed for them.
@@ -31,8 +35,8 @@ pub struct Config {
     pub limits: Limits,
     pub playback: Playback,
     pub kinesis: Kinesis,
-    /// What `lookback aws` works on; the service itself keeps everything in `data_dir`.
-    pub aws: Aws,
+    /// Where the backend `aws` is; nothing else asks for it.
+    pub aws: AwsOptions,
     /// What media leaves free of the disk, in bytes: for the records, and for what deleting writes.
     /// By default 256 MiB, or a twentieth of a small disk.
     pub min_free_bytes: Option<u64>,
@@ -99,16 +103,15 @@ pub struct Kinesis {
     pub quotas: bool,
 }
 
-/// Where the AWS backend is. Credentials come from where AWS's own tools look for them.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Aws {
-    /// Such as `eu-central-1`; else the environment's or the profile's.
-    pub region: Option<String>,
-    /// Another server than AWS that speaks the same protocols.
-    pub endpoint_url: Option<String>,
-    /// What the names of the tables begin with; else `lookback-`.
-    pub table_prefix: Option<String>,
+/// Where records and media are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// In the data directory.
+    #[default]
+    Embedded,
+    /// In DynamoDB and Kinesis Video Streams, which several servers share.
+    Aws,
 }
 
 impl Default for Config {
@@ -116,6 +119,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
             data_dir: PathBuf::from("lookback-data"),
+            backend: Backend::default(),
             public_url: None,
             trusted_proxies: Vec::new(),
             plain_http: false,
@@ -126,7 +130,7 @@ impl Default for Config {
             limits: Limits::default(),
             playback: Playback::default(),
             kinesis: Kinesis::default(),
-            aws: Aws::default(),
+            aws: AwsOptions::default(),
             min_free_bytes: None,
         }
     }
@@ -220,6 +224,7 @@ impl Config {
                 return Err(ConfigError::Number { key, value, least, most });
             }
         }
+        self.aws.check().map_err(|(key, value, cause)| ConfigError::Value { key, value, cause })?;
         for (key, url) in self
             .public_url
             .iter()
@@ -337,6 +342,11 @@ mod tests {
         assert_eq!(config.log.format, LogFormat::Json);
         assert_eq!(config.log.filter, "info");
         assert_eq!(config.data_dir, PathBuf::from("lookback-data"));
+        assert_eq!(config.backend, Backend::Embedded);
+        let on_aws: Config =
+            toml::from_str("backend = 'aws'\n[aws]\nregion = 'cn-north-1'\n").unwrap();
+        assert_eq!(on_aws.backend, Backend::Aws);
+        assert_eq!(on_aws.aws.region.as_deref(), Some("cn-north-1"));
         for text in [
             "lisen = '[::1]:1'",
             "[aws]\ntable = 't'",

@@ -9,8 +9,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Prepare the AWS backend.
-///
-/// The service itself does not use it yet: it keeps records and media in its data directory.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -49,16 +47,15 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
 }
 
 async fn create_tables(args: CreateTables) -> Result<ExitCode, Failure> {
-    let config = match &args.config {
+    let mut options = match &args.config {
         Some(path) => Config::read(path)?.aws,
-        None => Config::default().aws,
+        None => AwsOptions::default(),
     };
-    let options = AwsOptions {
-        region: args.region.or(config.region),
-        endpoint_url: args.endpoint_url.or(config.endpoint_url),
-    };
-    let prefix = args.prefix.or(config.table_prefix);
-    let catalog = DynamoCatalog::new(&options, prefix.as_deref().unwrap_or(DEFAULT_PREFIX)).await;
+    options.region = args.region.or(options.region);
+    options.endpoint_url = args.endpoint_url.or(options.endpoint_url);
+    options.table_prefix = args.prefix.or(options.table_prefix);
+    let prefix = options.table_prefix.as_deref().unwrap_or(DEFAULT_PREFIX);
+    let catalog = DynamoCatalog::new(&options, prefix).await;
     let mut stdout = std::io::stdout().lock();
     for table in catalog.create_tables().await? {
         writeln!(stdout, "{table}")?;

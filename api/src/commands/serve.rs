@@ -4,7 +4,7 @@ use super::Failure;
 use crate::access_key::AccessKeys;
 use crate::arriving::Arriving;
 use crate::clock::Clock;
-use crate::config::{Config, LogFormat, Network, Tls};
+use crate::config::{Backend, Config, LogFormat, Network, Tls};
 use crate::http::{self, Certificates};
 use crate::ingest::{Unkept, Uploads};
 use crate::keys::Keys;
@@ -167,6 +167,9 @@ pub struct RunningServer {
 /// Opens the store, takes connections, and begins the work in the background.
 pub async fn start(config: Config, options: Options) -> Result<RunningServer, Failure> {
     config.check()?;
+    if config.backend != Backend::Embedded {
+        return Err("backend = \"aws\" is for the commands beside the service only".into());
+    }
     allow_many_files();
     let Options { clock, with_sign_in_code } = options;
     let certificates = config.tls.clone().map(Certificates::read).transpose()?.map(Arc::new);

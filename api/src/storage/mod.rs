@@ -22,6 +22,7 @@ use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
 use async_trait::async_trait;
 use bytes::Bytes;
 use lookback_wire::{FragmentNumber, Payload, Timestamp};
+use secrecy::SecretString;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -585,6 +586,26 @@ pub struct FragmentQuery {
     pub range: TimeRange,
     pub order: TimeOrder,
     pub limit: usize,
+}
+
+/// Where a device uploads to that does not send its media to this service itself, and with what.
+#[derive(Clone, Debug)]
+pub struct UploadGrant {
+    /// Of the control plane, whose `GetDataEndpoint` names the media endpoint; without a slash at the
+    /// end.
+    pub endpoint: String,
+    pub region: String,
+    /// For the device's own streams alone; none where the device has credentials there.
+    pub credentials: Option<UploadCredentials>,
+}
+
+/// Temporary AWS credentials.
+#[derive(Clone, Debug)]
+pub struct UploadCredentials {
+    pub access_key_id: String,
+    pub secret_access_key: SecretString,
+    pub session_token: SecretString,
+    pub expires_at: Timestamp,
 }
 
 /// Where media is kept.

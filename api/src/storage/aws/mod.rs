@@ -1,22 +1,61 @@
 //! The AWS backend: DynamoDB for records. Only what is in here names the SDK.
 
 pub mod dynamodb;
+pub mod upload;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use serde::Deserialize;
 use std::time::Duration;
+use upload::RoleArn;
 
-/// Where AWS is. What is left out comes from where the SDK looks: the environment, the profile of
-/// `~/.aws`, the machine's role. Credentials come from there alone.
-#[derive(Clone, Debug, Default)]
+/// Where AWS is, and what of it is used. What is left out comes from where the SDK looks: the
+/// environment, the profile of `~/.aws`, the machine's role. Credentials come from there alone.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct AwsOptions {
-    /// Such as `eu-central-1`.
+    /// Such as `eu-central-1`. With it come the partition, as `cn-north-1` is in `aws-cn`, and the
+    /// endpoints.
     pub region: Option<String>,
-    /// Another server that speaks the same protocol.
+    /// Another server that speaks the same protocols, for every service that has none of its own.
     pub endpoint_url: Option<String>,
+    pub dynamodb_endpoint_url: Option<String>,
+    pub kinesis_endpoint_url: Option<String>,
+    pub sts_endpoint_url: Option<String>,
+    /// What the names of the tables begin with; else `lookback-`.
+    pub table_prefix: Option<String>,
+    /// The role that devices upload as, each narrowed down to its own streams; none where devices have
+    /// AWS credentials of their own.
+    pub upload_role_arn: Option<String>,
+}
+
+impl AwsOptions {
+    /// Whether each value has its form; else the key, the value and what is wrong with it.
+    pub fn check(&self) -> Result<(), (&'static str, String, &'static str)> {
+        if let Some(arn) = &self.upload_role_arn
+            && RoleArn::parse(arn).is_none()
+        {
+            let cause = "not arn:PARTITION:iam::ACCOUNT:role/NAME";
+            return Err(("aws.upload_role_arn", arn.clone(), cause));
+        }
+        let urls = [
+            ("aws.endpoint_url", &self.endpoint_url),
+            ("aws.dynamodb_endpoint_url", &self.dynamodb_endpoint_url),
+            ("aws.kinesis_endpoint_url", &self.kinesis_endpoint_url),
+            ("aws.sts_endpoint_url", &self.sts_endpoint_url),
+        ];
+        for (key, url) in urls {
+            let is_http = |url: &String| url.starts_with("https://") || url.starts_with("http://");
+            if let Some(url) = url.as_ref().filter(|url| !is_http(url)) {
+                let cause = "it does not begin with https:// or http://";
+                return Err((key, url.clone(), cause));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Tries of one request, the first one included; between them the SDK waits up to a second, then

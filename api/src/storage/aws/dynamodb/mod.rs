@@ -64,7 +64,11 @@ pub struct DynamoCatalog {
 impl DynamoCatalog {
     /// The catalog in the tables whose names begin with `table_prefix`. Asks for nothing yet.
     pub async fn new(options: &AwsOptions, table_prefix: &str) -> Self {
-        let client = Client::new(&sdk_config(options).await);
+        let mut config = aws_sdk_dynamodb::config::Builder::from(&sdk_config(options).await);
+        if let Some(url) = &options.dynamodb_endpoint_url {
+            config = config.endpoint_url(url);
+        }
+        let client = Client::from_conf(config.build());
         Self {
             store: Store::new(client, Tables::new(table_prefix)),
             sightings: Sightings::default(),
