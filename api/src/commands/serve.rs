@@ -303,7 +303,7 @@ impl RunningServer {
         }
         self.handle.stop(true).await;
         self.server.await??;
-        self.service.storage.archive.close().await?;
+        self.service.storage.archive().close().await?;
         self.service.storage.catalog.close().await?;
         Ok(())
     }

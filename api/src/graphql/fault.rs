@@ -16,6 +16,8 @@ pub enum Fault {
     BadInput(String),
     /// `first` is above the page's cap.
     PageLimit { cap: usize },
+    /// The backend has no such thing: what.
+    NotSupported(&'static str),
     /// It may work later; the cause is in the log under this trace.
     Unavailable { trace: String },
     /// Ours; the cause is in the log under this trace.
@@ -33,6 +35,7 @@ impl Fault {
             Self::Forbidden => "FORBIDDEN",
             Self::BadInput(_) => "BAD_USER_INPUT",
             Self::PageLimit { .. } => "PAGE_LIMIT",
+            Self::NotSupported(_) => "NOT_SUPPORTED",
             Self::Unavailable { .. } => "BACKEND_UNAVAILABLE",
             Self::Internal { .. } => "INTERNAL",
         }
@@ -51,6 +54,7 @@ impl Fault {
             Self::Forbidden => "the caller may not do this".into(),
             Self::BadInput(what) => what.clone(),
             Self::PageLimit { cap } => format!("first must be 1 to {cap}"),
+            Self::NotSupported(what) => format!("not supported by this backend: {what}"),
             Self::Unavailable { .. } => "the backend did not answer; try again".into(),
             Self::Internal { .. } => "internal error".into(),
         }
@@ -70,6 +74,7 @@ impl From<StorageError> for Fault {
                 tracing::warn!(trace, %cause, "the store did not answer");
                 Self::Unavailable { trace }
             }
+            StorageError::NotSupported(what) => Self::NotSupported(what),
             other => Self::internal(other),
         }
     }

@@ -233,7 +233,7 @@ impl Question for Extents {
     type Answer = TimeRange;
 
     async fn ask(storage: &Storage, keys: &[StreamId]) -> Result<Vec<Option<TimeRange>>> {
-        storage.archive.extents(keys).await
+        storage.local()?.extents(keys).await
     }
 }
 

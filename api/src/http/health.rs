@@ -18,7 +18,7 @@ pub async fn readyz(service: Data<Arc<Service>>) -> HttpResponse {
     if *service.stopping.borrow() {
         return HttpResponse::ServiceUnavailable().body("stopping\n");
     }
-    let no_room = service.storage.archive.room().await.is_ok_and(|room| room == 0);
+    let no_room = service.storage.archive().room().await.is_ok_and(|room| room == 0);
     if no_room || service.uploads.is_full(service.clock.now()) {
         return HttpResponse::ServiceUnavailable().body("the disk is full: uploads are refused\n");
     }
@@ -36,7 +36,7 @@ pub async fn metrics(service: Data<Arc<Service>>) -> HttpResponse {
     let gauges = Gauges {
         uploads_open: service.uploads.count() as u64,
         unkept_bytes: service.unkept.bytes(),
-        room_bytes: service.storage.archive.room().await.unwrap_or_default(),
+        room_bytes: service.storage.archive().room().await.unwrap_or_default(),
         is_full: service.uploads.is_full(service.clock.now()),
     };
     HttpResponse::Ok()

@@ -51,7 +51,7 @@ async fn begin(service: &Service, request: &HttpRequest) -> Result<Begun, Kinesi
     let principal = kinesis::principal(service, request, Body::Streamed).await?;
     let Selected { device, stream } = selector.select(service, &principal, Action::Upload).await?;
     let timecodes = timecodes(request.headers())?;
-    let has_room = service.storage.archive.room().await? > 0;
+    let has_room = service.storage.archive().room().await? > 0;
     if !has_room || service.uploads.is_full(service.clock.now()) {
         return Err(KinesisError::unavailable("there is no room for more footage"));
     }

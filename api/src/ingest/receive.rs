@@ -11,9 +11,8 @@ use crate::id::{DeviceId, PlanId, StreamId};
 use crate::rights;
 use crate::segment::TimeRange;
 use crate::service::Service;
-use crate::storage::{
-    Appended, Archive, FragmentQuery, NewFragment, RangeBy, Storage, StorageError, TimeOrder,
-};
+use crate::storage::embedded::archive::EmbeddedArchive;
+use crate::storage::{Appended, FragmentQuery, NewFragment, RangeBy, StorageError, TimeOrder};
 use bytes::Bytes;
 use futures_util::stream::{FuturesOrdered, Stream, StreamExt};
 use lookback_wire::matroska::Limits;
@@ -46,7 +45,7 @@ pub async fn begin(
     plan: PlanId,
     timecodes: Timecodes,
 ) -> Result<Upload, StorageError> {
-    let Storage { catalog, archive } = &service.storage;
+    let (catalog, archive) = (&service.storage.catalog, service.storage.local()?);
     let plan = catalog.plans_by_id(&[plan]).await?.pop().flatten();
     let days = plan.map_or(MAX_DAYS, |plan| plan.days);
     let settings = catalog.media_settings(&[grant.stream]).await?.pop().unwrap_or_default();
@@ -80,7 +79,7 @@ pub async fn begin(
 
 /// The producer sessions of the fragments that arrived last, the newest first.
 async fn stored_sessions(
-    archive: &dyn Archive,
+    archive: &EmbeddedArchive,
     stream: StreamId,
 ) -> Result<Vec<ProducerSession>, StorageError> {
     let query = FragmentQuery {
@@ -229,7 +228,7 @@ async fn keep(
     fragment: NewFragment,
 ) -> Result<Appended, StorageError> {
     service.retention.check_quota(grant.device).await?;
-    service.storage.archive.append(fragment).await
+    service.storage.local()?.append(fragment).await
 }
 
 /// Remembers the producer's session for when it connects again.

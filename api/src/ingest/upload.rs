@@ -283,7 +283,9 @@ impl Upload {
                     StorageError::Full(_)
                     | StorageError::OverQuota(_)
                     | StorageError::Unavailable(_) => ErrorId::ArchivalError,
-                    StorageError::Damaged(_) => ErrorId::InternalError,
+                    StorageError::Damaged(_) | StorageError::NotSupported(_) => {
+                        ErrorId::InternalError
+                    }
                 };
                 self.fail(id, Some((timecode, number)), now);
             }

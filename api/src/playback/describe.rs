@@ -15,13 +15,13 @@ pub struct Description {
 
 /// Describes a stream's newest fragment; `None` where there is none yet.
 pub async fn describe(storage: &Storage, stream: StreamId) -> Result<Option<Description>> {
-    let Some(fragment) = storage.archive.newest(stream).await? else {
+    let Some(fragment) = storage.local()?.newest(stream).await? else {
         return Ok(None);
     };
     let mut codecs = Vec::new();
     let mut resolution = None;
     for track in &fragment.tracks {
-        let init = storage.archive.init(stream, track.init).await?;
+        let init = storage.local()?.init(stream, track.init).await?;
         let Some(init) = init.as_deref().and_then(TrackInit::decode) else { continue };
         if track.is_video && init.width > 0 {
             resolution = Some((init.width, init.height));

@@ -4,8 +4,9 @@
 use super::fragment_list::MAX_OVERLAPPING;
 use crate::id::StreamId;
 use crate::segment::TimeRange;
+use crate::storage::embedded::archive::EmbeddedArchive;
 use crate::storage::{
-    Archive, FragmentQuery, FragmentRecord, RangeBy, StorageError, TimeOrder, first_number_at,
+    FragmentQuery, FragmentRecord, RangeBy, StorageError, TimeOrder, first_number_at,
 };
 use lookback_wire::{FragmentNumber, Timestamp};
 use std::collections::{BTreeSet, VecDeque};
@@ -37,7 +38,7 @@ pub enum Start {
 /// One reader's place in a stream.
 #[derive(Debug)]
 pub struct Follower {
-    archive: Arc<dyn Archive>,
+    archive: Arc<EmbeddedArchive>,
     stream: StreamId,
     appended: watch::Receiver<FragmentNumber>,
     /// Nothing up to this number is handed out.
@@ -62,7 +63,7 @@ pub struct Followed {
 impl Follower {
     /// Nothing that arrived before `oldest` is handed out.
     pub async fn new(
-        archive: Arc<dyn Archive>,
+        archive: Arc<EmbeddedArchive>,
         stream: StreamId,
         start: Start,
         oldest: Option<Timestamp>,
@@ -162,7 +163,7 @@ fn always() -> TimeRange {
 
 /// The one with the largest number.
 async fn newest(
-    archive: &dyn Archive,
+    archive: &EmbeddedArchive,
     stream: StreamId,
 ) -> Result<Option<FragmentRecord>, StorageError> {
     let by = RangeBy::Arrival { after: None };
@@ -172,7 +173,7 @@ async fn newest(
 
 /// The first on the timeline that begins at `at` or later.
 async fn starting_from(
-    archive: &dyn Archive,
+    archive: &EmbeddedArchive,
     stream: StreamId,
     at: Timestamp,
 ) -> Result<Option<FragmentRecord>, StorageError> {

@@ -57,7 +57,7 @@ impl Playback {
         if !self.is_archived(stream).await? {
             return Ok(None);
         }
-        let found = self.storage.archive.fragments_by_number(stream, &[number]).await?;
+        let found = self.storage.local()?.fragments_by_number(stream, &[number]).await?;
         Ok(found.into_iter().flatten().next())
     }
 
@@ -82,7 +82,7 @@ impl Playback {
                 let by = RangeBy::Arrival { after: selection.after.map(FragmentNumber) };
                 let order = TimeOrder::OldestFirst;
                 let query = FragmentQuery { by, range, order, limit: limit.saturating_add(1) };
-                self.storage.archive.fragments(stream, &query).await?
+                self.storage.local()?.fragments(stream, &query).await?
             }
             SelectorType::ProducerTimestamp => self.starting_in(stream, range, limit).await?,
         };
@@ -112,7 +112,7 @@ impl Playback {
             let missing = limit.saturating_add(1).saturating_sub(fragments.len());
             let asked = missing.saturating_add(MAX_OVERLAPPING);
             let query = FragmentQuery { by, range, order, limit: asked };
-            let found = self.storage.archive.fragments(stream, &query).await?;
+            let found = self.storage.local()?.fragments(stream, &query).await?;
             let is_all = found.len() < asked;
             fragments.extend(found.into_iter().filter(|fragment| fragment.start >= from));
             match fragments.last() {

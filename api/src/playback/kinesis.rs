@@ -290,7 +290,7 @@ impl Playback {
         let token = &session.token;
         let fragment = self.kinesis_fragment(token, fragment_number).await?;
         let track = track(token.shape, &fragment, track_number).ok_or(MediaError::NotFound)?;
-        let archive = &self.storage.archive;
+        let archive = self.storage.local()?;
         Ok(archive.read(token.stream, fragment.location, track.offset, track.len).await?)
     }
 
@@ -310,7 +310,7 @@ impl Playback {
             let Some(track) = fragment.tracks.iter().find(|t| t.is_video == is_video) else {
                 continue;
             };
-            let archive = &self.storage.archive;
+            let archive = self.storage.local()?;
             part.0 = self.track_init(token.stream, track.init).await?;
             part.1 = archive.read(token.stream, fragment.location, track.offset, track.len).await?;
         }
@@ -329,7 +329,7 @@ impl Playback {
         token: &KinesisToken,
         number: FragmentNumber,
     ) -> Result<FragmentRecord, MediaError> {
-        let archive = &self.storage.archive;
+        let archive = self.storage.local()?;
         let found = archive.fragments_by_number(token.stream, &[number]).await?.pop().flatten();
         let fragment = found.ok_or(MediaError::NotFound)?;
         let at = time_of(token.rules.by, &fragment);
@@ -342,7 +342,7 @@ impl Playback {
     }
 
     async fn kinesis_listing(&self, token: &KinesisToken) -> Result<Listing, StorageError> {
-        let archive = self.storage.archive.as_ref();
+        let archive = self.storage.local()?.as_ref();
         let most = usize::from(token.rules.max_fragments);
         if let Span::OnDemand { start, end } = token.span {
             let found =
@@ -431,7 +431,7 @@ impl Playback {
             order: TimeOrder::NewestFirst,
             limit,
         };
-        self.storage.archive.fragments(stream, &query).await
+        self.storage.local()?.fragments(stream, &query).await
     }
 
     async fn first_in(
@@ -461,7 +461,7 @@ impl Playback {
         };
         let limit_read = limit.saturating_add(OVERLAPPING);
         let query = FragmentQuery { by, range, order: TimeOrder::OldestFirst, limit: limit_read };
-        let mut found = self.storage.archive.fragments(stream, &query).await?;
+        let mut found = self.storage.local()?.fragments(stream, &query).await?;
         if by == RangeBy::Timeline {
             found.retain(|fragment| fragment.start >= start);
         }
@@ -550,7 +550,7 @@ impl Playback {
         fragment: &FragmentRecord,
         track: &TrackSpan,
     ) -> Result<Option<f64>, StorageError> {
-        let archive = &self.storage.archive;
+        let archive = self.storage.local()?;
         let bytes = archive.read(stream, fragment.location, track.offset, track.len).await?;
         let count: usize = mp4::split_chunks(&bytes)
             .map(|chunk| mp4::read_samples(chunk.head).map_or(0, |samples| samples.len()))

@@ -140,7 +140,7 @@ impl PlayableInits {
 impl Playback {
     /// What a session's playlists list.
     pub(super) async fn listing(&self, token: &MediaToken) -> Result<Listing, StorageError> {
-        let archive = &self.storage.archive;
+        let archive = self.storage.local()?;
         let (fragments, frame) = match token.span {
             Span::OnDemand { range, start_offset_ms } => {
                 let query = FragmentQuery {
@@ -225,7 +225,7 @@ impl Playback {
         window: &mut Window,
     ) -> Result<Snapshot, StorageError> {
         let snapshot = self.arriving.snapshot(stream);
-        let archive = self.storage.archive.as_ref();
+        let archive = self.storage.local()?.as_ref();
         window.follow(archive, &snapshot, stream, self.clock.now()).await?;
         Ok(snapshot)
     }

@@ -13,9 +13,9 @@ use super::{Rendition, Text};
 use crate::arriving::{Fragment, Snapshot, State};
 use crate::id::{SessionId, StreamId};
 use crate::segment::TimeRange;
+use crate::storage::embedded::archive::EmbeddedArchive;
 use crate::storage::{
-    Archive, FragmentQuery, FragmentRecord, RUN_TOLERANCE_MS, RangeBy, StorageError, TimeOrder,
-    TrackSpan,
+    FragmentQuery, FragmentRecord, RUN_TOLERANCE_MS, RangeBy, StorageError, TimeOrder, TrackSpan,
 };
 use lookback_wire::{FragmentNumber, Timestamp};
 use parking_lot::Mutex;
@@ -155,7 +155,7 @@ impl Window {
     /// Appends what arrived since. `snapshot` is older than the archive's answers.
     pub async fn follow(
         &mut self,
-        archive: &dyn Archive,
+        archive: &EmbeddedArchive,
         snapshot: &Snapshot,
         stream: StreamId,
         now: Timestamp,
@@ -173,7 +173,7 @@ impl Window {
     /// What the archive has beyond the last fragment.
     async fn find(
         &self,
-        archive: &dyn Archive,
+        archive: &EmbeddedArchive,
         stream: StreamId,
         now: Timestamp,
     ) -> Result<Vec<FragmentRecord>, StorageError> {

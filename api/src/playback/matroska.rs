@@ -41,7 +41,7 @@ impl Playback {
             Ok(document) => Ok(Some(document)),
             Err(error) => {
                 let numbers = [fragment.number];
-                let found = self.storage.archive.fragments_by_number(stream, &numbers).await?;
+                let found = self.storage.local()?.fragments_by_number(stream, &numbers).await?;
                 if found.iter().all(Option::is_none) { Ok(None) } else { Err(error) }
             }
         }
@@ -53,7 +53,7 @@ impl Playback {
         fragment: &FragmentRecord,
         asked: Asked,
     ) -> Result<Payload, StorageError> {
-        let archive = &self.storage.archive;
+        let archive = self.storage.local()?;
         let damaged = |what: &str| {
             StorageError::Damaged(format!("fragment {} of {stream}: {what}", fragment.number))
         };

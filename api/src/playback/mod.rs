@@ -261,7 +261,7 @@ impl Playback {
         let is_archived = self.is_archived(stream).await?;
         let now = self.clock.now();
         let oldest = if is_archived { None } else { Some(now.plus_millis(-UNARCHIVED_MS)) };
-        Follower::new(self.storage.archive.clone(), stream, start, oldest).await
+        Follower::new(self.storage.local()?.clone(), stream, start, oldest).await
     }
 
     /// What a token opens, if it is ours, has not expired and its holder may still watch.
@@ -343,7 +343,7 @@ impl Playback {
         if let Some(init) = self.inits.lock().get(&key) {
             return Ok(Some(init.clone()));
         }
-        let Some(bytes) = self.storage.archive.init(stream, id).await? else { return Ok(None) };
+        let Some(bytes) = self.storage.local()?.init(stream, id).await? else { return Ok(None) };
         let init = TrackInit::decode(&bytes).map(Arc::new).ok_or_else(|| {
             StorageError::Damaged(format!("initialization segment {:016x} of {stream}", id.0))
         })?;

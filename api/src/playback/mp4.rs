@@ -10,9 +10,10 @@ use super::token::{MediaToken, Span};
 use super::{MediaError, Playback};
 use crate::id::StreamId;
 use crate::segment::TimeRange;
+use crate::storage::embedded::archive::EmbeddedArchive;
 use crate::storage::{
-    Archive, FragmentQuery, FragmentRecord, InitId, Location, RUN_TOLERANCE_MS, RangeBy,
-    StorageError, TimeOrder, TrackSpan,
+    FragmentQuery, FragmentRecord, InitId, Location, RUN_TOLERANCE_MS, RangeBy, StorageError,
+    TimeOrder, TrackSpan,
 };
 use aws_lc_rs::digest;
 use bytes::Bytes;
@@ -50,7 +51,7 @@ const LAYOUT_VERSION: u8 = 2;
 /// A file to be sent, in whole or in part.
 #[derive(Clone, Debug)]
 pub struct Mp4 {
-    archive: Arc<dyn Archive>,
+    archive: Arc<EmbeddedArchive>,
     stream: StreamId,
     /// Of the fragments' bodies, as the layout counts them.
     locations: Arc<[Location]>,
@@ -273,7 +274,7 @@ impl Playback {
             order: TimeOrder::OldestFirst,
             limit: MAX_FRAGMENTS,
         };
-        Ok(arrange(self.storage.archive.fragments(stream, &query).await?))
+        Ok(arrange(self.storage.local()?.fragments(stream, &query).await?))
     }
 
     /// The tracks that one file of this footage has, video first, and how many of the fragments it
@@ -319,7 +320,7 @@ impl Playback {
         let digest = digest(stream, range, &listed);
         let fragments: Vec<FragmentRecord> =
             listed.into_iter().map(|listed| listed.fragment).collect();
-        let archive = self.storage.archive.clone();
+        let archive = self.storage.local()?.clone();
         let laid_out = match self.layouts.get(digest) {
             Some(known) => known,
             None => {
@@ -346,7 +347,7 @@ impl Playback {
 
 /// Lays a file out from the heads of the fragments' chunks.
 async fn read_layout(
-    archive: &dyn Archive,
+    archive: &EmbeddedArchive,
     stream: StreamId,
     fragments: &[FragmentRecord],
     tracks: &[FileTrack],
@@ -379,7 +380,7 @@ async fn read_layout(
 
 /// The heads of a track's chunks, and where in the fragment's body each begins.
 async fn chunk_heads(
-    archive: &dyn Archive,
+    archive: &EmbeddedArchive,
     stream: StreamId,
     location: Location,
     chunks: Range<u32>,
@@ -407,7 +408,7 @@ async fn chunk_heads(
 
 /// The head of the chunk at `at` of a fragment's body; the track's chunks end at `end`.
 async fn chunk_head(
-    archive: &dyn Archive,
+    archive: &EmbeddedArchive,
     stream: StreamId,
     location: Location,
     at: u32,

@@ -186,7 +186,7 @@ impl Playback {
         let (at, fragment) = match at {
             Some(at) => (at, self.last_begun(stream.id, at).await?),
             None => {
-                let newest = self.storage.archive.newest(stream.id).await?;
+                let newest = self.storage.local()?.newest(stream.id).await?;
                 (newest.as_ref().map_or(self.clock.now(), |f| f.range().end), newest)
             }
         };
@@ -336,7 +336,7 @@ impl Playback {
             order: TimeOrder::NewestFirst,
             limit: MAX_OVERLAPPING,
         };
-        let found = self.storage.archive.fragments(token.stream, &query).await?;
+        let found = self.storage.local()?.fragments(token.stream, &query).await?;
         for fragment in found {
             if !opens(token.span, &fragment) {
                 return Err(MediaError::Refused);
@@ -398,7 +398,7 @@ impl Playback {
     ) -> Result<Option<(Sample, Bytes)>, StorageError> {
         let track = &pictured.track;
         let bytes =
-            self.storage.archive.read(stream, fragment.location, track.offset, track.len).await?;
+            self.storage.local()?.read(stream, fragment.location, track.offset, track.len).await?;
         let mut found = None;
         for chunk in mp4::split_chunks(&bytes) {
             let mut rest = chunk.samples;
@@ -468,7 +468,7 @@ impl Playback {
 
     async fn remove_orphans(&self) -> Result<(), StorageError> {
         for key in self.pictures.cache.keys() {
-            let archive = &self.storage.archive;
+            let archive = self.storage.local()?;
             if archive.fragment(key.stream, key.start, key.number).await?.is_none() {
                 self.pictures.cache.remove(&key);
             }

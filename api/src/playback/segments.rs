@@ -282,7 +282,7 @@ impl Playback {
         token: &MediaToken,
         name: SegmentName,
     ) -> Result<Option<FragmentRecord>, MediaError> {
-        let found = self.storage.archive.fragment(token.stream, name.start, name.number).await?;
+        let found = self.storage.local()?.fragment(token.stream, name.start, name.number).await?;
         match found {
             Some(fragment) if !opens(token.span, &fragment) => Err(MediaError::Refused),
             found => Ok(found),
@@ -373,7 +373,7 @@ impl Playback {
             order: TimeOrder::OldestFirst,
             limit: MAX_JOINED_READ,
         };
-        let mut found = self.storage.archive.fragments(token.stream, &query).await?;
+        let mut found = self.storage.local()?.fragments(token.stream, &query).await?;
         found.retain(|fragment| fragment.start >= name.start);
         let count = usize::from(name.count);
         let mut joined = arrange(found);
@@ -413,7 +413,7 @@ impl Playback {
         let inits = self.playable_inits(token.stream, &fragment.tracks).await?;
         let track = inits.track_of(fragment, rendition).ok_or(MediaError::NotFound)?;
         let init = inits.get(track.init).ok_or(MediaError::NotFound)?;
-        let archive = &self.storage.archive;
+        let archive = self.storage.local()?;
         let chunks = archive.read(token.stream, fragment.location, track.offset, track.len).await?;
         Ok((init.clone(), chunks))
     }

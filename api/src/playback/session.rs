@@ -198,12 +198,12 @@ impl Playback {
             order: TimeOrder::OldestFirst,
             limit: listing::MAX_FRAGMENTS,
         };
-        let fragments = self.storage.archive.fragments(stream.id, &query).await?;
+        let fragments = self.storage.local()?.fragments(stream.id, &query).await?;
         let (Some(first), Some(last)) = (fragments.first(), fragments.last()) else {
             return Err(self.nothing_in(stream, asked, now).await?.into());
         };
         let range = TimeRange { start: first.start, end: last.range().end.max(first.range().end) };
-        let runs = self.storage.archive.runs(stream.id, range, MAX_RUNS).await?;
+        let runs = self.storage.local()?.runs(stream.id, range, MAX_RUNS).await?;
         let gaps = runs
             .windows(2)
             .filter_map(|pair| TimeRange::new(pair[0].range.end, pair[1].range.start))
@@ -219,7 +219,7 @@ impl Playback {
     }
 
     async fn live_now(&self, stream: &Stream, now: Timestamp) -> Result<Found, SessionError> {
-        let archive = &self.storage.archive;
+        let archive = self.storage.local()?;
         let newest = archive.newest(stream.id).await?;
         let Some(newest) =
             newest.filter(|f| now.millis_since(f.arrived_at).abs() <= LIVE_MAX_AGE_MS)
@@ -300,7 +300,7 @@ impl Playback {
         stream: StreamId,
         empty: TimeRange,
     ) -> Result<Option<TimeRange>, StorageError> {
-        let extent = self.storage.archive.extents(&[stream]).await?.pop().flatten();
+        let extent = self.storage.local()?.extents(&[stream]).await?.pop().flatten();
         let Some(extent) = extent else { return Ok(None) };
         let before = match TimeRange::new(extent.start, empty.start.min(extent.end)) {
             Some(range) => self.one(stream, range, TimeOrder::NewestFirst).await?,
@@ -328,7 +328,7 @@ impl Playback {
         at: Timestamp,
     ) -> Result<Option<TimeRange>, StorageError> {
         let instant = TimeRange { start: at, end: at.plus_millis(1) };
-        let runs = self.storage.archive.runs(stream, instant, 1).await?;
+        let runs = self.storage.local()?.runs(stream, instant, 1).await?;
         Ok(runs.first().map(|run| run.range))
     }
 
@@ -339,7 +339,7 @@ impl Playback {
         order: TimeOrder,
     ) -> Result<Option<FragmentRecord>, StorageError> {
         let query = FragmentQuery { by: RangeBy::Timeline, range, order, limit: 1 };
-        Ok(self.storage.archive.fragments(stream, &query).await?.pop())
+        Ok(self.storage.local()?.fragments(stream, &query).await?.pop())
     }
 
     /// The codecs of these fragments' tracks that players can be handed: each once, in the order of

@@ -285,7 +285,7 @@ impl<'a> Reader<'a> {
                     TimeRange { start, end: rest.end }
                 }
             };
-            let runs = self.storage.archive.runs(self.stream, window, RUNS_A_READ).await?;
+            let runs = self.storage.local()?.runs(self.stream, window, RUNS_A_READ).await?;
             let (first, last) = match (runs.first(), runs.last()) {
                 (Some(first), Some(last)) => (first.range, last.range),
                 _ => (window, window),

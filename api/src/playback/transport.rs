@@ -104,7 +104,7 @@ impl Playback {
             if init.is_none() {
                 init = self.track_init(token.stream, track.init).await?;
             }
-            let archive = &self.storage.archive;
+            let archive = self.storage.local()?;
             let read = archive.read(token.stream, fragment.location, track.offset, track.len);
             chunks.push(read.await?);
         }

@@ -110,7 +110,7 @@ impl Retention {
 
     async fn sweep_with(&self, pause: Duration) -> Result<Swept> {
         let mut failure = self.finish_deletions().await.err();
-        let Storage { catalog, archive } = &self.storage;
+        let (catalog, archive) = (&self.storage.catalog, self.storage.local()?);
         let mut streams: BTreeSet<StreamId> = archive.streams().await?.into_iter().collect();
         streams.extend(catalog.announced_streams().await?);
         let streams: Vec<StreamId> = streams.into_iter().collect();
@@ -177,7 +177,7 @@ impl Retention {
         pause: Duration,
         swept: &mut Swept,
     ) -> Result<()> {
-        let Storage { catalog, archive } = &self.storage;
+        let (catalog, archive) = (&self.storage.catalog, self.storage.local()?);
         let now = self.clock.now();
         let keeping = catalog.keeping_in_force(stream, keeping, now).await?;
         let due = now.plus_millis(-keeping.kept_ms());
@@ -221,7 +221,7 @@ impl Retention {
         pause: Duration,
         swept: &mut Swept,
     ) -> Result<()> {
-        let archive = &self.storage.archive;
+        let archive = self.storage.local()?;
         let unclaimed = self.clock.now().plus_millis(-CLAIM_MS);
         let done = self.thinned.lock().get(&stream).copied();
         let is_left = |file: &ChunkFile| {
@@ -370,7 +370,7 @@ impl Retention {
     /// Whether a device may store more; else [`StorageError::OverQuota`]. Nothing unexpired goes to
     /// make room.
     pub async fn check_quota(&self, device: DeviceId) -> Result<()> {
-        let Storage { catalog, archive } = &self.storage;
+        let (catalog, archive) = (&self.storage.catalog, self.storage.local()?);
         let Some(device) = catalog.devices_by_id(&[device]).await?.pop().flatten() else {
             return Ok(());
         };
@@ -420,7 +420,7 @@ impl Retention {
     /// whole where a hold keeps any of the range. A fragment that only reaches into the range goes
     /// whole, unless a hold beside the range keeps it.
     pub async fn delete(&self, stream: StreamId, range: TimeRange) -> Result<Deleted, DeleteError> {
-        let last = self.storage.archive.next_number(stream, self.clock.now());
+        let last = self.storage.local()?.next_number(stream, self.clock.now());
         self.begin(&[stream], range, |_| last).await?;
         Ok(self.finish(Deletion { stream, range, last, is_done: false }).await?)
     }
@@ -433,7 +433,8 @@ impl Retention {
     ) -> Result<Vec<Deletion>, DeleteError> {
         let now = self.clock.now();
         let under_way = first_number_at(now.plus_millis(UNDER_WAY_MS));
-        let last = |stream| under_way.max(self.storage.archive.next_number(stream, now));
+        let archive = self.storage.local()?;
+        let last = |stream| under_way.max(archive.next_number(stream, now));
         self.begin(streams, TimeRange::ALL, last).await
     }
 
@@ -500,7 +501,7 @@ impl Retention {
         let mut spare = self.held(stream, range.widened(MAX_FRAGMENT_MS)).await?;
         spare.retain(|span| !span.overlaps(&range));
         let Removed { fragments, range: gone } =
-            self.storage.archive.delete(stream, range, last, &spare).await?;
+            self.storage.local()?.delete(stream, range, last, &spare).await?;
         let whole = match gone {
             Some(gone) => {
                 TimeRange { start: gone.start.min(range.start), end: gone.end.max(range.end) }
@@ -574,7 +575,7 @@ mod tests {
 
         /// A fragment of one second that arrives at its end.
         async fn append(&self, stream: StreamId, start_ms: i64) {
-            let archive = self.storage.archive.as_ref();
+            let archive = self.storage.local().unwrap().as_ref();
             let start = START.plus_millis(start_ms);
             let fill = start_ms.to_le_bytes();
             let fragment = contract::fragment(archive, stream, start, 1_000, &fill);
@@ -607,7 +608,7 @@ mod tests {
 
         /// Starts of the fragments that are there.
         async fn starts(&self, stream: StreamId) -> Vec<i64> {
-            contract::all_starts(self.storage.archive.as_ref(), stream).await
+            contract::all_starts(self.storage.local().unwrap().as_ref(), stream).await
         }
 
         async fn report(&self, id: &str, start_ms: i64, end_ms: Option<i64>) {
@@ -672,7 +673,7 @@ mod tests {
         assert_eq!(kept.sweep_at(days(7) - 1).await, nothing);
         assert_eq!(kept.sweep_at(days(7)).await, Swept { fragments: 1, segments: 2, events: 0 });
         assert_eq!(kept.sweep_at(days(7)).await, nothing);
-        assert_eq!(kept.storage.archive.streams().await.unwrap(), [unknown]);
+        assert_eq!(kept.storage.local().unwrap().streams().await.unwrap(), [unknown]);
     }
 
     #[tokio::test]

@@ -201,7 +201,7 @@ impl<'a> World<'a> {
 
     async fn append(&mut self, stream: StreamId, start: Timestamp, place: usize) {
         let now = self.clock.now();
-        let archive = &self.storage().archive;
+        let archive = self.storage().local().unwrap();
         let mut fragment =
             contract::fragment(archive.as_ref(), stream, start, 2_000, &place.to_le_bytes());
         fragment.arrived_at = now;
@@ -277,7 +277,7 @@ impl<'a> World<'a> {
 
     /// What is there; all of it readable.
     async fn present(&self) -> BTreeSet<FragmentNumber> {
-        let archive = &self.storage().archive;
+        let archive = self.storage().local().unwrap();
         let mut present = BTreeSet::new();
         for stream in self.streams {
             let query = FragmentQuery {

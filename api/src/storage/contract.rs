@@ -1,6 +1,6 @@
 //! The suite that every backend must pass: each sentence of the traits' documentation, as a check
-//! on any `&dyn Catalog` or `&dyn Archive`. Every check makes identifiers of its own, so that all
-//! of them may run on one store, one after the other or at once.
+//! on any `&dyn Catalog`; and what the archive of this machine promises. Every check makes
+//! identifiers of its own, so that all of them may run on one store, one after the other or at once.
 
 pub mod events;
 
@@ -25,7 +25,7 @@ fn range(from_ms: i64, to_ms: i64) -> TimeRange {
 
 /// A fragment of one video track whose body is `fill`, three times over in two parts.
 pub fn fragment(
-    archive: &dyn Archive,
+    archive: &EmbeddedArchive,
     stream: StreamId,
     start: Timestamp,
     duration_ms: u32,
@@ -66,20 +66,20 @@ pub fn fragment(
     }
 }
 
-async fn store(archive: &dyn Archive, fragment: NewFragment) -> FragmentNumber {
+async fn store(archive: &EmbeddedArchive, fragment: NewFragment) -> FragmentNumber {
     match archive.append(fragment).await.expect("append") {
         Appended::Stored(number) => number,
         Appended::Duplicate(number) => panic!("{number} is a duplicate"),
     }
 }
 
-async fn starts(archive: &dyn Archive, stream: StreamId, query: FragmentQuery) -> Vec<i64> {
+async fn starts(archive: &EmbeddedArchive, stream: StreamId, query: FragmentQuery) -> Vec<i64> {
     let found = archive.fragments(stream, &query).await.expect("fragments");
     found.iter().map(|record| record.start.millis_since(NOW)).collect()
 }
 
-/// Everything that an archive promises.
-pub async fn check_archive(archive: &dyn Archive) {
+/// Everything that the archive of this machine promises.
+pub async fn check_local_archive(archive: &EmbeddedArchive) {
     numbers_rise(archive).await;
     what_is_appended_is_read(archive).await;
     a_fragment_is_kept_once(archive).await;
@@ -96,7 +96,7 @@ pub async fn check_archive(archive: &dyn Archive) {
     unknown_streams_are_empty(archive).await;
 }
 
-async fn numbers_rise(archive: &dyn Archive) {
+async fn numbers_rise(archive: &EmbeddedArchive) {
     let stream = StreamId::new(NOW);
     let mut last = archive.next_number(stream, at(1_000));
     // The clock may stand still, and go back.
@@ -107,7 +107,7 @@ async fn numbers_rise(archive: &dyn Archive) {
     }
 }
 
-async fn what_is_appended_is_read(archive: &dyn Archive) {
+async fn what_is_appended_is_read(archive: &EmbeddedArchive) {
     let stream = StreamId::new(NOW);
     let new = fragment(archive, stream, at(0), 1_000, b"abcdef");
     let number = store(archive, new.clone()).await;
@@ -142,7 +142,7 @@ async fn what_is_appended_is_read(archive: &dyn Archive) {
     assert_eq!(archive.init(stream, InitId(0xabd)).await.expect("init"), None);
 }
 
-async fn a_fragment_is_kept_once(archive: &dyn Archive) {
+async fn a_fragment_is_kept_once(archive: &EmbeddedArchive) {
     let stream = StreamId::new(NOW);
     let first = store(archive, fragment(archive, stream, at(0), 1_000, b"same")).await;
     let again = archive.append(fragment(archive, stream, at(0), 1_000, b"same")).await;
@@ -171,7 +171,7 @@ async fn a_fragment_is_kept_once(archive: &dyn Archive) {
     assert_eq!(starts(archive, stream, query(10)).await, [0, 5_000]);
 }
 
-async fn the_newer_of_two_with_one_start_is_read(archive: &dyn Archive) {
+async fn the_newer_of_two_with_one_start_is_read(archive: &EmbeddedArchive) {
     let stream = StreamId::new(NOW);
     store(archive, fragment(archive, stream, at(-1_000), 1_000, b"before")).await;
     let older = store(archive, fragment(archive, stream, at(0), 500, b"cut short")).await;
@@ -189,7 +189,7 @@ async fn the_newer_of_two_with_one_start_is_read(archive: &dyn Archive) {
     assert!(archive.fragment(stream, at(0), older).await.expect("fragment").is_some());
 }
 
-async fn queries_answer_what_overlaps(archive: &dyn Archive) {
+async fn queries_answer_what_overlaps(archive: &EmbeddedArchive) {
     let stream = StreamId::new(NOW);
     // Arrives out of order; a hole from 3 s to 5 s; one long fragment.
     for (start, duration) in [(2_000, 1_000), (0, 1_000), (1_000, 1_000), (5_000, 4_000)] {
@@ -222,7 +222,7 @@ async fn queries_answer_what_overlaps(archive: &dyn Archive) {
     assert_eq!(extents, [Some(range(0, 9_000)), None, Some(range(0, 9_000))]);
 }
 
-async fn fragments_are_found_by_number_and_arrival(archive: &dyn Archive) {
+async fn fragments_are_found_by_number_and_arrival(archive: &EmbeddedArchive) {
     let stream = StreamId::new(NOW);
     // The last two arrive after the clock was set back by 6 s; the third supersedes the first.
     let arrivals = [(0, 10_000), (9_000, 11_000), (0, 12_000), (20_000, 6_000), (21_000, 11_500)];
@@ -270,7 +270,7 @@ async fn fragments_are_found_by_number_and_arrival(archive: &dyn Archive) {
     assert_eq!(gone.expect("fragments_by_number"), [None]);
 }
 
-async fn runs_join_across_the_tolerance(archive: &dyn Archive) {
+async fn runs_join_across_the_tolerance(archive: &EmbeddedArchive) {
     let stream = StreamId::new(NOW);
     let append = async |start: i64, duration: u32| {
         store(archive, fragment(archive, stream, at(start), duration, &start.to_le_bytes())).await;
@@ -302,7 +302,7 @@ async fn runs_join_across_the_tolerance(archive: &dyn Archive) {
     assert_eq!(whole[0].arrived_at, at(6_000));
 }
 
-async fn watchers_wake(archive: &dyn Archive) {
+async fn watchers_wake(archive: &EmbeddedArchive) {
     let stream = StreamId::new(NOW);
     let mut follower = archive.watch(stream);
     let other = archive.watch(StreamId::new(NOW));
@@ -315,7 +315,7 @@ async fn watchers_wake(archive: &dyn Archive) {
 
 /// Lets go what arrived before an instant, as retention does; answers how many fragments that were.
 async fn expire(
-    archive: &dyn Archive,
+    archive: &EmbeddedArchive,
     stream: StreamId,
     before: Timestamp,
     spare: &[TimeRange],
@@ -328,7 +328,7 @@ async fn expire(
     gone
 }
 
-async fn expiry_takes_whole_files(archive: &dyn Archive) {
+async fn expiry_takes_whole_files(archive: &EmbeddedArchive) {
     let stream = StreamId::new(NOW);
     for start in [0, 1_000, 2_000] {
         store(archive, fragment(archive, stream, at(start), 1_000, &start.to_le_bytes())).await;
@@ -349,13 +349,13 @@ async fn expiry_takes_whole_files(archive: &dyn Archive) {
 }
 
 /// Starts of all of a stream's fragments, in milliseconds from [`NOW`].
-pub async fn all_starts(archive: &dyn Archive, stream: StreamId) -> Vec<i64> {
+pub async fn all_starts(archive: &EmbeddedArchive, stream: StreamId) -> Vec<i64> {
     let (by, range) = (RangeBy::Timeline, range(-100_000, 100_000));
     let query = FragmentQuery { by, range, order: TimeOrder::OldestFirst, limit: 100 };
     starts(archive, stream, query).await
 }
 
-async fn expiry_leaves_what_is_spared(archive: &dyn Archive) {
+async fn expiry_leaves_what_is_spared(archive: &EmbeddedArchive) {
     let stream = StreamId::new(NOW);
     for start in [0, 1_000, 2_000, 3_000] {
         store(archive, fragment(archive, stream, at(start), 1_000, &start.to_le_bytes())).await;
@@ -374,7 +374,7 @@ async fn expiry_leaves_what_is_spared(archive: &dyn Archive) {
     assert_eq!(archive.stored_bytes(&[stream]).await.expect("stored_bytes"), [0]);
 }
 
-async fn deletion_takes_what_overlaps(archive: &dyn Archive) {
+async fn deletion_takes_what_overlaps(archive: &EmbeddedArchive) {
     let stream = StreamId::new(NOW);
     let mut numbers = Vec::new();
     for start in [0, 1_000, 2_000, 3_000, 4_000] {
@@ -400,7 +400,7 @@ async fn deletion_takes_what_overlaps(archive: &dyn Archive) {
     assert_eq!(archive.fragments_by_number(stream, &numbers).await.expect("found"), vec![None; 5]);
 }
 
-async fn what_goes_twice_at_once_goes_once(archive: &dyn Archive) {
+async fn what_goes_twice_at_once_goes_once(archive: &EmbeddedArchive) {
     const FRAGMENTS: i64 = 60;
     const ASKING: i64 = 8;
     for _ in 0..10 {
@@ -427,7 +427,7 @@ async fn what_goes_twice_at_once_goes_once(archive: &dyn Archive) {
     }
 }
 
-async fn streams_are_listed_while_they_have_media(archive: &dyn Archive) {
+async fn streams_are_listed_while_they_have_media(archive: &EmbeddedArchive) {
     let stream = StreamId::new(NOW);
     let listed = async || archive.streams().await.expect("streams").contains(&stream);
     assert!(!listed().await);
@@ -437,7 +437,7 @@ async fn streams_are_listed_while_they_have_media(archive: &dyn Archive) {
     assert!(!listed().await);
 }
 
-async fn unknown_streams_are_empty(archive: &dyn Archive) {
+async fn unknown_streams_are_empty(archive: &EmbeddedArchive) {
     let stream = StreamId::new(NOW);
     let query = FragmentQuery {
         by: RangeBy::Timeline,

@@ -21,6 +21,7 @@ use crate::media_stream::MediaSettings;
 use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
 use async_trait::async_trait;
 use bytes::Bytes;
+use embedded::archive::EmbeddedArchive;
 use lookback_wire::{FragmentNumber, Payload, Timestamp};
 use secrecy::SecretString;
 use smallvec::SmallVec;
@@ -41,6 +42,9 @@ pub enum StorageError {
     /// What was read is not what was written.
     #[error("damaged: {0}")]
     Damaged(String),
+    /// Where media is kept, this cannot be had.
+    #[error("not supported by this backend: {0}")]
+    NotSupported(&'static str),
 }
 
 pub type Result<T, E = StorageError> = std::result::Result<T, E>;
@@ -451,7 +455,7 @@ pub type TrackSpans = SmallVec<[TrackSpan; 2]>;
 #[derive(Clone, Debug)]
 pub struct NewFragment {
     pub stream: StreamId,
-    /// Chosen by the caller with [`Archive::next_number`] when it arrives.
+    /// Chosen by the caller with [`EmbeddedArchive::next_number`] when it arrives.
     pub number: FragmentNumber,
     /// On the timeline: by the camera's clock, or by arrival where the camera's cannot be true.
     pub start: Timestamp,
@@ -608,90 +612,103 @@ pub struct UploadCredentials {
     pub expires_at: Timestamp,
 }
 
+/// A fragment as every backend can tell of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedFragment {
+    /// The backend's own name of it: decimal digits, at most [`MAX_FRAGMENT_ID`].
+    pub id: String,
+    /// On the timeline.
+    pub start: Timestamp,
+    pub arrived_at: Timestamp,
+    pub duration_ms: u32,
+    /// As it is stored.
+    pub bytes: u64,
+}
+
+impl ListedFragment {
+    pub fn range(&self) -> TimeRange {
+        TimeRange { start: self.start, end: self.start.plus_millis(i64::from(self.duration_ms)) }
+    }
+}
+
+/// Characters of a fragment's name (KVS API, "FragmentNumberString").
+pub const MAX_FRAGMENT_ID: usize = 128;
+
+/// Which of a fragment's two times a list goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ListBy {
+    /// When it begins on the timeline.
+    Start,
+    Arrival,
+}
+
+/// A page of a stream's fragments.
+#[derive(Clone, Debug)]
+pub struct ListQuery {
+    pub by: ListBy,
+    /// Those that begin, or arrived, in it.
+    pub range: TimeRange,
+    /// Where the page before said that this one begins.
+    pub after: Option<String>,
+    /// At most [`MAX_LISTED`].
+    pub limit: usize,
+}
+
+/// Fragments of one page (KVS API, ListFragments).
+pub const MAX_LISTED: usize = 1_000;
+
+#[derive(Clone, Debug, Default)]
+pub struct FragmentPage {
+    pub fragments: Vec<ListedFragment>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<String>,
+}
+
 /// Where media is kept.
 ///
 /// # Contract
-/// - When `append` returns, the fragment is durable: neither a kill nor a power cut loses it.
-/// - A fragment is seen by every read that starts after its `append` returned, whole or not at all.
-/// - Same stream, start and payload hash: one copy. Same start, other payload: both are kept, and
-///   reads answer the one with the larger number.
-/// - Reads answer by timeline start, never two fragments with the same start, unless they ask for
-///   fragments by number or arrival.
-/// - Bodies are checked against their checksum before the first byte of them is served after an
-///   unclean stop, and by `check`.
+/// - `prepare` may be called again and again; what it says holds from then on.
+/// - A list is complete and holds each fragment once, in no promised order. What a stream has that
+///   was never prepared is nothing, not an error.
+/// - Throttling and silence are [`StorageError::Unavailable`], after the backend's own retries.
 #[async_trait]
 pub trait Archive: Send + Sync + std::fmt::Debug {
-    /// Rises with every call, and over restarts; never smaller than [`first_number_at`] `now`.
-    fn next_number(&self, stream: StreamId, now: Timestamp) -> FragmentNumber;
-    async fn append(&self, fragment: NewFragment) -> Result<Appended>;
-
-    async fn fragments(
-        &self,
-        stream: StreamId,
-        query: &FragmentQuery,
-    ) -> Result<Vec<FragmentRecord>>;
-    async fn fragment(
-        &self,
-        stream: StreamId,
-        start: Timestamp,
-        number: FragmentNumber,
-    ) -> Result<Option<FragmentRecord>>;
-    /// One answer for each number, in order, superseded fragments too.
-    async fn fragments_by_number(
-        &self,
-        stream: StreamId,
-        numbers: &[FragmentNumber],
-    ) -> Result<Vec<Option<FragmentRecord>>>;
-    /// The newest by timeline, that arrived last where two begin alike.
-    async fn newest(&self, stream: StreamId) -> Result<Option<FragmentRecord>>;
-    /// Each stream's oldest start and newest end.
-    async fn extents(&self, streams: &[StreamId]) -> Result<Vec<Option<TimeRange>>>;
-    /// Runs that overlap `range`, whole, oldest first; at most `limit`, beginning with those at or
-    /// after `range.start`.
-    async fn runs(&self, stream: StreamId, range: TimeRange, limit: usize) -> Result<Vec<Run>>;
-
-    async fn init(&self, stream: StreamId, id: InitId) -> Result<Option<Bytes>>;
-    /// `len` bytes of a fragment's body from `offset` on.
-    async fn read(
-        &self,
-        stream: StreamId,
-        location: Location,
-        offset: u32,
-        len: u32,
-    ) -> Result<Bytes>;
-    async fn metadata(&self, stream: StreamId, location: Location) -> Result<Bytes>;
-
-    /// Wakes whoever follows a stream, after each `append` to it.
-    fn watch(&self, stream: StreamId) -> tokio::sync::watch::Receiver<FragmentNumber>;
-
-    /// The stream's chunk files in which everything arrived before `before`.
-    async fn chunk_files(&self, stream: StreamId, before: Timestamp) -> Result<Vec<ChunkFile>>;
-    /// Takes away what a chunk file of [`Archive::chunk_files`] holds, but for fragments that
-    /// overlap one of `spare`; answers how many went.
-    async fn expire(&self, stream: StreamId, file: u64, spare: &[TimeRange]) -> Result<u64>;
-    /// Takes away the fragments with numbers up to `last` that overlap `range` and none of `spare`.
-    /// When it returns, neither a kill nor a power cut brings them back, nor an index that is made
-    /// again.
-    async fn delete(
-        &self,
-        stream: StreamId,
-        range: TimeRange,
-        last: FragmentNumber,
-        spare: &[TimeRange],
-    ) -> Result<Removed>;
+    /// Makes a place for the stream's media, which is kept for at least `keep_hours` after it
+    /// arrives.
+    async fn prepare(&self, stream: &Stream, keep_hours: u32) -> Result<()>;
+    async fn list(&self, stream: &Stream, query: &ListQuery) -> Result<FragmentPage>;
     /// Bytes of media that there is room for.
     async fn room(&self) -> Result<u64>;
-    /// What each stream's fragments come to.
-    async fn stored_bytes(&self, streams: &[StreamId]) -> Result<Vec<u64>>;
-    /// Streams that have media.
-    async fn streams(&self) -> Result<Vec<StreamId>>;
-    /// Finishes what is under way and closes files; nothing may be appended afterwards.
+    /// Finishes what is under way; nothing may be kept afterwards.
     async fn close(&self) -> Result<()>;
+}
+
+/// Who keeps media, as those see it who read it themselves: `playback`, and for what is on this
+/// machine `ingest` and `retention`.
+#[derive(Clone, Debug)]
+pub enum Media {
+    /// In files of this machine.
+    Local(Arc<EmbeddedArchive>),
 }
 
 /// Both halves of a backend, as handed to the rest of the service.
 #[derive(Clone, Debug)]
 pub struct Storage {
     pub catalog: Arc<dyn Catalog>,
-    pub archive: Arc<dyn Archive>,
+    pub media: Media,
+}
+
+impl Storage {
+    pub fn archive(&self) -> &dyn Archive {
+        match &self.media {
+            Media::Local(archive) => archive.as_ref(),
+        }
+    }
+
+    /// The media of this machine; refused where it lies elsewhere.
+    pub fn local(&self) -> Result<&Arc<EmbeddedArchive>> {
+        match &self.media {
+            Media::Local(archive) => Ok(archive),
+        }
+    }
 }

@@ -180,9 +180,9 @@ impl OldFootage {
             let at = Timestamp::from_millis(at_ms);
             let appends = self.streams.iter().enumerate().map(|(n, &stream)| {
                 let body = Self::body(n, at_ms);
-                storage.archive.append(NewFragment {
+                storage.local().unwrap().append(NewFragment {
                     stream,
-                    number: storage.archive.next_number(stream, at),
+                    number: storage.local().unwrap().next_number(stream, at),
                     start: at,
                     duration_ms: 1_000,
                     capture_start: at,
@@ -206,7 +206,7 @@ impl OldFootage {
             let hold = Hold { id, stream, range, reason, until, created_at: at };
             assert!(storage.catalog.put_hold(hold).await.unwrap());
         }
-        storage.archive.close().await.unwrap();
+        storage.archive().close().await.unwrap();
         storage.catalog.close().await.unwrap();
         self
     }
@@ -246,12 +246,13 @@ impl OldFootage {
             limit: usize::MAX,
         };
         for (n, &stream) in self.streams.iter().enumerate() {
-            let left = storage.archive.fragments(stream, &query).await.unwrap();
+            let left = storage.local().unwrap().fragments(stream, &query).await.unwrap();
             let starts: Vec<_> = left.iter().map(|record| record.start.as_millis()).collect();
             assert_eq!(starts, held);
             for record in left {
                 let len = record.location.len;
-                let body = storage.archive.read(stream, record.location, 0, len).await.unwrap();
+                let body =
+                    storage.local().unwrap().read(stream, record.location, 0, len).await.unwrap();
                 assert_eq!(body, Self::body(n, record.start.as_millis()));
             }
         }

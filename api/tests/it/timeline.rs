@@ -16,7 +16,7 @@ const APART_MS: i64 = 5_000;
 
 async fn filled(storage: &Storage) -> (StreamId, TimeRange) {
     let stream = StreamId::new(Clock::System.now());
-    let appends = (0..RUNS).map(|n| storage.archive.append(fragment(storage, stream, n)));
+    let appends = (0..RUNS).map(|n| storage.local().unwrap().append(fragment(storage, stream, n)));
     for appended in futures_util::future::join_all(appends).await {
         appended.unwrap();
     }
@@ -39,7 +39,7 @@ fn fragment(storage: &Storage, stream: StreamId, place: i64) -> NewFragment {
     };
     NewFragment {
         stream,
-        number: storage.archive.next_number(stream, NOW),
+        number: storage.local().unwrap().next_number(stream, NOW),
         start,
         duration_ms: 1_000,
         capture_start: start,

@@ -38,7 +38,7 @@ impl Playback {
         let (origin, availability_start) = match token.span {
             Span::OnDemand { .. } => (first.start, token.minted_at),
             Span::Live { origin } => {
-                let archive = &self.storage.archive;
+                let archive = self.storage.local()?;
                 let first = archive.fragments_by_number(token.stream, &[origin]).await?.pop();
                 let start = first.flatten().map_or(arrival_of(origin), |first| first.start);
                 (start, start)

@@ -115,7 +115,7 @@ impl Playback {
             order: TimeOrder::NewestFirst,
             limit,
         };
-        let found = self.storage.archive.fragments(stream, &query).await?;
+        let found = self.storage.local()?.fragments(stream, &query).await?;
         let lasts = |fragment: &FragmentRecord| {
             let start = time_of(by, fragment);
             start <= at && at < start.plus_millis(fragment.duration_ms.into())

@@ -5,9 +5,8 @@ use super::MAX_CODEC_CHANGES;
 use super::token::{DiscontinuityMode, KinesisToken, Rules, Span, TimestampType};
 use crate::playback::listing::Listed;
 use crate::segment::TimeRange;
-use crate::storage::{
-    Archive, FragmentQuery, FragmentRecord, RangeBy, StorageError, TimeOrder, arrival_of,
-};
+use crate::storage::embedded::archive::EmbeddedArchive;
+use crate::storage::{FragmentQuery, FragmentRecord, RangeBy, StorageError, TimeOrder, arrival_of};
 use lookback_wire::{FragmentNumber, Timestamp};
 use std::collections::VecDeque;
 
@@ -44,7 +43,7 @@ impl Window {
     /// What came since, oldest first: at most one batch, none where nothing came.
     pub async fn next(
         &self,
-        archive: &dyn Archive,
+        archive: &EmbeddedArchive,
         token: &KinesisToken,
         now: Timestamp,
     ) -> Result<Vec<FragmentRecord>, StorageError> {

@@ -4,7 +4,8 @@
 use super::{FileTrack, READ_BYTES, chunk_heads, damaged, shifts};
 use crate::id::StreamId;
 use crate::segment::TimeRange;
-use crate::storage::{Archive, FragmentRecord, Location, StorageError, TrackSpan};
+use crate::storage::embedded::archive::EmbeddedArchive;
+use crate::storage::{FragmentRecord, Location, StorageError, TrackSpan};
 use bytes::Bytes;
 use lookback_packaging::fragmented::{Chunks, File, Layout, Placed, shown};
 use lookback_packaging::mp4::ChunkHead;
@@ -24,7 +25,7 @@ struct Shown {
 
 /// Lays a file out of the fragments that `range` cuts and all between them.
 pub(super) async fn read_layout(
-    archive: &dyn Archive,
+    archive: &EmbeddedArchive,
     stream: StreamId,
     fragments: &[FragmentRecord],
     tracks: &[FileTrack],
@@ -78,7 +79,7 @@ pub(super) async fn read_layout(
 
 /// Reads the heads of a fragment's chunks.
 async fn read_shown(
-    archive: &dyn Archive,
+    archive: &EmbeddedArchive,
     stream: StreamId,
     fragment: &FragmentRecord,
     tracks: &[FileTrack],
@@ -126,7 +127,7 @@ pub(super) struct Head {
 
 /// The first bytes of `range` of a file, which begins in `placed`. `known` is what was read before.
 pub(super) async fn read_chunks(
-    archive: &dyn Archive,
+    archive: &EmbeddedArchive,
     stream: StreamId,
     location: Location,
     placed: &Placed,

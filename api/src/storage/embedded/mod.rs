@@ -16,7 +16,7 @@ pub mod lmdb;
 mod pages;
 pub mod quarantine;
 
-use super::{Catalog, Result, Storage, StorageError};
+use super::{Catalog, Media, Result, Storage, StorageError};
 use crate::clock::Clock;
 use archive::{ArchiveOptions, EmbeddedArchive};
 use catalog::EmbeddedCatalog;
@@ -50,7 +50,7 @@ pub fn open_with(data_dir: &Path, options: ArchiveOptions) -> Result<Storage> {
     }
     identities.join(&catalog, &root, Clock::System.now())?;
     let archive = EmbeddedArchive::open(&root, options, Some(lock))?;
-    Ok(Storage { catalog: Arc::new(catalog), archive: Arc::new(archive) })
+    Ok(Storage { catalog: Arc::new(catalog), media: Media::Local(Arc::new(archive)) })
 }
 
 /// Opens the records of `data_dir` alone; works beside a running server, as LMDB lets several
@@ -88,7 +88,7 @@ mod tests {
     async fn the_archive_keeps_the_contract() {
         let dir = tempfile::tempdir().unwrap();
         let storage = open(dir.path()).unwrap();
-        contract::check_archive(storage.archive.as_ref()).await;
+        contract::check_local_archive(storage.local().unwrap()).await;
     }
 
     #[tokio::test]

@@ -14,6 +14,7 @@ pub mod check;
 pub mod disk;
 mod fields;
 pub mod index;
+mod list;
 mod pool;
 pub mod record;
 pub mod recovery;
@@ -31,11 +32,12 @@ mod simulated_disk;
 
 use super::lmdb::{Durability, io_error};
 use super::pages::require_sound_or_new;
+use crate::device::Stream;
 use crate::id::StreamId;
 use crate::segment::TimeRange;
 use crate::storage::{
-    Appended, Archive, ChunkFile, FragmentQuery, FragmentRecord, InitId, Location, NewFragment,
-    Removed, Result, Run, StorageError, first_number_at,
+    Appended, Archive, ChunkFile, FragmentPage, FragmentQuery, FragmentRecord, InitId, ListQuery,
+    Location, NewFragment, Removed, Result, Run, StorageError, first_number_at,
 };
 use async_trait::async_trait;
 use buffers::Buffers;
@@ -82,6 +84,16 @@ pub struct ArchiveOptions {
 }
 
 /// The archive in `data_dir/archive`.
+///
+/// # Contract
+/// - When `append` returns, the fragment is durable: neither a kill nor a power cut loses it.
+/// - A fragment is seen by every read that starts after its `append` returned, whole or not at all.
+/// - Same stream, start and payload hash: one copy. Same start, other payload: both are kept, and
+///   reads answer the one with the larger number.
+/// - Reads answer by timeline start, never two fragments with the same start, unless they ask for
+///   fragments by number or arrival.
+/// - Bodies are checked against their checksum before the first byte of them is served after an
+///   unclean stop, and by `check`.
 #[derive(Debug)]
 pub struct EmbeddedArchive {
     shared: Arc<Shared>,
@@ -463,9 +475,9 @@ async fn off_thread<T: Send + 'static>(
         .unwrap_or_else(|error| Err(StorageError::Unavailable(error.to_string())))
 }
 
-#[async_trait]
-impl Archive for EmbeddedArchive {
-    fn next_number(&self, _stream: StreamId, now: Timestamp) -> FragmentNumber {
+impl EmbeddedArchive {
+    /// Rises with every call, and over restarts; never smaller than [`first_number_at`] `now`.
+    pub fn next_number(&self, _stream: StreamId, now: Timestamp) -> FragmentNumber {
         // Of all streams together, which rises within each of them.
         let by_clock = first_number_at(now).0;
         let last = &self.shared.last_number;
@@ -474,7 +486,7 @@ impl Archive for EmbeddedArchive {
         FragmentNumber(by_clock.max(before.unwrap_or_else(|last| last).saturating_add(1)))
     }
 
-    async fn append(&self, fragment: NewFragment) -> Result<Appended> {
+    pub async fn append(&self, fragment: NewFragment) -> Result<Appended> {
         let units = 1 + fragment.body.len() / QUEUE_UNIT;
         let units = units.min(QUEUE_BYTES / QUEUE_UNIT) as u32;
         let closed = |_| StorageError::Unavailable("the archive is closed".into());
@@ -486,7 +498,7 @@ impl Archive for EmbeddedArchive {
             .unwrap_or_else(|_| Err(StorageError::Unavailable("the archive is closed".into())))
     }
 
-    async fn fragments(
+    pub async fn fragments(
         &self,
         stream: StreamId,
         query: &FragmentQuery,
@@ -494,7 +506,7 @@ impl Archive for EmbeddedArchive {
         self.shared.index.fragments(stream, query)
     }
 
-    async fn fragment(
+    pub async fn fragment(
         &self,
         stream: StreamId,
         start: Timestamp,
@@ -503,7 +515,8 @@ impl Archive for EmbeddedArchive {
         Ok(self.shared.index.fragment(stream, start, number)?.map(|row| row.record))
     }
 
-    async fn fragments_by_number(
+    /// One answer for each number, in order, superseded fragments too.
+    pub async fn fragments_by_number(
         &self,
         stream: StreamId,
         numbers: &[FragmentNumber],
@@ -511,24 +524,29 @@ impl Archive for EmbeddedArchive {
         self.shared.index.fragments_by_number(stream, numbers)
     }
 
-    async fn newest(&self, stream: StreamId) -> Result<Option<FragmentRecord>> {
+    /// The newest by timeline, that arrived last where two begin alike.
+    pub async fn newest(&self, stream: StreamId) -> Result<Option<FragmentRecord>> {
         self.shared.index.newest(stream)
     }
 
-    async fn extents(&self, streams: &[StreamId]) -> Result<Vec<Option<TimeRange>>> {
+    /// Each stream's oldest start and newest end.
+    pub async fn extents(&self, streams: &[StreamId]) -> Result<Vec<Option<TimeRange>>> {
         streams.iter().map(|stream| self.shared.index.extent(*stream)).collect()
     }
 
-    async fn runs(&self, stream: StreamId, range: TimeRange, limit: usize) -> Result<Vec<Run>> {
+    /// Runs that overlap `range`, whole, oldest first; at most `limit`, beginning with those at or
+    /// after `range.start`.
+    pub async fn runs(&self, stream: StreamId, range: TimeRange, limit: usize) -> Result<Vec<Run>> {
         self.shared.index.runs(stream, range, limit)
     }
 
-    async fn init(&self, stream: StreamId, id: InitId) -> Result<Option<Bytes>> {
+    pub async fn init(&self, stream: StreamId, id: InitId) -> Result<Option<Bytes>> {
         let Some(location) = self.shared.index.init(stream, id)? else { return Ok(None) };
         self.read(stream, location, 0, location.len).await.map(Some)
     }
 
-    async fn read(
+    /// `len` bytes of a fragment's body from `offset` on.
+    pub async fn read(
         &self,
         stream: StreamId,
         location: Location,
@@ -548,7 +566,7 @@ impl Archive for EmbeddedArchive {
         off_thread(move || shared.read(stream, location, offset, len)).await
     }
 
-    async fn metadata(&self, stream: StreamId, location: Location) -> Result<Bytes> {
+    pub async fn metadata(&self, stream: StreamId, location: Location) -> Result<Bytes> {
         let shared = self.shared.clone();
         off_thread(move || {
             let file = shared.handle(stream, location.file)?;
@@ -560,23 +578,30 @@ impl Archive for EmbeddedArchive {
         .await
     }
 
-    fn watch(&self, stream: StreamId) -> watch::Receiver<FragmentNumber> {
+    /// Wakes whoever follows a stream, after each `append` to it.
+    pub fn watch(&self, stream: StreamId) -> watch::Receiver<FragmentNumber> {
         let mut watchers = self.shared.watchers.lock();
         watchers.entry(stream).or_insert_with(|| watch::Sender::new(FragmentNumber(0))).subscribe()
     }
 
-    async fn chunk_files(&self, stream: StreamId, before: Timestamp) -> Result<Vec<ChunkFile>> {
+    /// The stream's chunk files in which everything arrived before `before`.
+    pub async fn chunk_files(&self, stream: StreamId, before: Timestamp) -> Result<Vec<ChunkFile>> {
         self.seal_before(stream, before).await?;
         let shared = self.shared.clone();
         off_thread(move || removal::files_before(&shared.index, stream, before)).await
     }
 
-    async fn expire(&self, stream: StreamId, file: u64, spare: &[TimeRange]) -> Result<u64> {
+    /// Takes away what a chunk file of [`EmbeddedArchive::chunk_files`] holds, but for fragments that
+    /// overlap one of `spare`; answers how many went.
+    pub async fn expire(&self, stream: StreamId, file: u64, spare: &[TimeRange]) -> Result<u64> {
         let spare = spare.to_vec();
         self.remove(move |removal| removal.expire(stream, file, &spare)).await
     }
 
-    async fn delete(
+    /// Takes away the fragments with numbers up to `last` that overlap `range` and none of `spare`.
+    /// When it returns, neither a kill nor a power cut brings them back, nor an index that is made
+    /// again.
+    pub async fn delete(
         &self,
         stream: StreamId,
         range: TimeRange,
@@ -589,17 +614,31 @@ impl Archive for EmbeddedArchive {
         self.remove(move |removal| removal.delete(stream, range, last, &spare)).await
     }
 
-    async fn room(&self) -> Result<u64> {
-        let Shared { disk, root, min_free_bytes, .. } = self.shared.as_ref();
-        disk.room(root, *min_free_bytes).map_err(|error| io_error(root, &error))
-    }
-
-    async fn stored_bytes(&self, streams: &[StreamId]) -> Result<Vec<u64>> {
+    /// What each stream's fragments come to.
+    pub async fn stored_bytes(&self, streams: &[StreamId]) -> Result<Vec<u64>> {
         streams.iter().map(|stream| self.shared.index.stored_bytes(*stream)).collect()
     }
 
-    async fn streams(&self) -> Result<Vec<StreamId>> {
+    /// Streams that have media.
+    pub async fn streams(&self) -> Result<Vec<StreamId>> {
         self.shared.index.streams()
+    }
+}
+
+#[async_trait]
+impl Archive for EmbeddedArchive {
+    /// A stream's place is made with its first fragment, and the sweep asks the plan itself.
+    async fn prepare(&self, _stream: &Stream, _keep_hours: u32) -> Result<()> {
+        Ok(())
+    }
+
+    async fn list(&self, stream: &Stream, query: &ListQuery) -> Result<FragmentPage> {
+        list::page(&self.shared.index, stream.id, query)
+    }
+
+    async fn room(&self) -> Result<u64> {
+        let Shared { disk, root, min_free_bytes, .. } = self.shared.as_ref();
+        disk.room(root, *min_free_bytes).map_err(|error| io_error(root, &error))
     }
 
     async fn close(&self) -> Result<()> {

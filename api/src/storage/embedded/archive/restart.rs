@@ -36,7 +36,7 @@ fn fill(number: usize) -> Vec<u8> {
     fill
 }
 
-async fn append(archive: &dyn Archive, stream: StreamId, numbers: std::ops::Range<usize>) {
+async fn append(archive: &EmbeddedArchive, stream: StreamId, numbers: std::ops::Range<usize>) {
     for number in numbers {
         let new = contract::fragment(archive, stream, start(number), 1_000, &fill(number));
         let appended = archive.append(new).await.unwrap();
@@ -44,7 +44,7 @@ async fn append(archive: &dyn Archive, stream: StreamId, numbers: std::ops::Rang
     }
 }
 
-async fn records(archive: &dyn Archive, stream: StreamId) -> Vec<FragmentRecord> {
+async fn records(archive: &EmbeddedArchive, stream: StreamId) -> Vec<FragmentRecord> {
     let range = TimeRange { start: NOW, end: NOW.plus_millis(1_000_000) };
     let query =
         FragmentQuery { by: RangeBy::Timeline, range, order: TimeOrder::OldestFirst, limit: 1_000 };
@@ -52,7 +52,7 @@ async fn records(archive: &dyn Archive, stream: StreamId) -> Vec<FragmentRecord>
 }
 
 /// The numbers of the fragments that are there, and read as they were written.
-async fn readable(archive: &dyn Archive, stream: StreamId) -> Vec<usize> {
+async fn readable(archive: &EmbeddedArchive, stream: StreamId) -> Vec<usize> {
     let mut numbers = Vec::new();
     for record in records(archive, stream).await {
         let number = (record.start.millis_since(NOW) / 1_000) as usize;
