@@ -69,6 +69,7 @@ pub struct Deleted {
     pub range: Option<TimeRange>,
     pub fragments: u64,
     pub segments: usize,
+    pub events: usize,
 }
 
 /// Lets footage go, and keeps it from going.
@@ -416,8 +417,8 @@ impl Retention {
         Ok(())
     }
 
-    /// Deletes the fragments that overlap `range`, and the announcements within, for good. Refused
-    /// whole where a hold keeps any of the range. A fragment that only reaches into the range goes
+    /// Deletes the fragments that overlap `range`, the announcements within and the device's events
+    /// that begin in it, for good. Refused whole where a hold keeps any of the range. A fragment that only reaches into the range goes
     /// whole, unless a hold beside the range keeps it.
     pub async fn delete(&self, stream: StreamId, range: TimeRange) -> Result<Deleted, DeleteError> {
         let last = self.storage.local()?.next_number(stream, self.clock.now());
@@ -510,8 +511,39 @@ impl Retention {
         };
         let before = arrival_of(deletion.last).plus_millis(1);
         let segments = self.drop_segments(stream, whole, before, &spare).await?;
-        let range = gone.or((segments > 0).then_some(range));
-        Ok(Deleted { range, fragments, segments })
+        let events = self.drop_events(stream, range, before).await?;
+        let range = gone.or((segments > 0 || events > 0).then_some(range));
+        Ok(Deleted { range, fragments, segments, events })
+    }
+
+    /// Drops the events of a stream's device that begin in `range` and were reported before `before`,
+    /// but for those that a hold on another one of its streams keeps. A stream that is gone already
+    /// takes none along.
+    async fn drop_events(
+        &self,
+        stream: StreamId,
+        range: TimeRange,
+        before: Timestamp,
+    ) -> Result<usize> {
+        let catalog = &self.storage.catalog;
+        let Some(stream) = catalog.streams_by_id(&[stream]).await?.pop().flatten() else {
+            return Ok(0);
+        };
+        let mut spare = Vec::new();
+        for other in catalog.streams_of(&[stream.device]).await?.into_iter().flatten() {
+            if other.id != stream.id {
+                spare.extend(self.held(other.id, range).await?);
+            }
+        }
+        let (device, limit) = (stream.device, EVENTS_PER_STEP);
+        let mut dropped = 0;
+        loop {
+            let gone = catalog.delete_events(device, range, before, &spare, limit).await?;
+            dropped += gone;
+            if gone < limit {
+                return Ok(dropped);
+            }
+        }
     }
 
     /// Does what was begun and not finished: before a stop, or while a retired device still sent.
@@ -776,7 +808,10 @@ mod tests {
         assert_eq!(kept.starts(stream).await.len(), 3);
         // Beside the hold, its fragment stays; the announcement tells of what stays, too.
         let deleted = kept.retention.delete(stream, span(500, 2_500)).await.unwrap();
-        assert_eq!(deleted, Deleted { range: Some(span(0, 2_000)), fragments: 2, segments: 0 });
+        assert_eq!(
+            deleted,
+            Deleted { range: Some(span(0, 2_000)), fragments: 2, segments: 0, events: 0 }
+        );
         assert_eq!(kept.starts(stream).await, [2_000]);
         kept.retention.release_hold(&hold).await.unwrap();
         let deleted = kept.retention.delete(stream, span(0, 45_000)).await.unwrap();
@@ -790,6 +825,37 @@ mod tests {
         kept.append(stream, 0).await;
         kept.sweep_at(days(8)).await;
         assert_eq!(kept.storage.catalog.deletions(stream, TimeRange::ALL).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn events_are_deleted_with_the_span_that_they_begin_in() {
+        let kept = Kept::new().await;
+        let [stream, other] = kept.streams;
+        let device = kept.storage.catalog.streams_by_id(&[stream]).await.unwrap();
+        let device = device[0].as_ref().unwrap().device;
+        kept.clock.set(START.plus_millis(60_000));
+        for (id, start_ms) in [("before", -1), ("first", 0), ("held", 500), ("after", 1_000)] {
+            kept.report(id, start_ms, Some(5_000)).await;
+        }
+        let elsewhere = Hold { stream: other, ..kept.hold(400, 600) };
+        assert!(kept.retention.place_hold(elsewhere.clone()).await.unwrap());
+        let bounds = [TimeRange::ALL.start, TimeRange::ALL.end];
+        let left = async || kept.storage.catalog.event_counts(device, &bounds).await.unwrap()[0];
+        let deleted = kept.retention.delete(stream, span(0, 1_000)).await.unwrap();
+        assert_eq!((deleted.range, deleted.events), (Some(span(0, 1_000)), 1));
+        assert_eq!(left().await, 3);
+        kept.retention.release_hold(&elsewhere).await.unwrap();
+        assert_eq!(kept.retention.delete(other, span(0, 1_000)).await.unwrap().events, 1);
+        // All that a retired device is to lose, and what it reports later.
+        for deletion in kept.retention.begin_delete_all(&kept.streams).await.unwrap() {
+            kept.retention.carry_out(&deletion).await.unwrap();
+        }
+        assert_eq!(left().await, 0);
+        kept.report("under way", 0, None).await;
+        kept.clock.set(START.plus_millis(120_000));
+        kept.report("later", 1_000, None).await;
+        kept.retention.sweep().await.unwrap();
+        assert_eq!(left().await, 1);
     }
 
     #[tokio::test]

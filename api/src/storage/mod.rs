@@ -365,6 +365,16 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
         spare: &[TimeRange],
         limit: usize,
     ) -> Result<usize>;
+    /// Drops events that begin in `range` and in none of `spare` and were first reported before
+    /// `before`, likewise.
+    async fn delete_events(
+        &self,
+        device: DeviceId,
+        range: TimeRange,
+        before: Timestamp,
+        spare: &[TimeRange],
+        limit: usize,
+    ) -> Result<usize>;
     /// Devices that have events.
     async fn eventful_devices(&self) -> Result<Vec<DeviceId>>;
 

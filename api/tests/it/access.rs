@@ -455,6 +455,41 @@ fn questions(server: &Server, token: &str) -> Vec<Question> {
     questions
 }
 
+impl Fixture {
+    /// Asks at `/ipc-video-metadata`, the one path beside GraphQL that takes an identifier of the
+    /// caller's choice.
+    fn check_metadata(&self) {
+        let real = of(&self.home, Kind::ExternalId);
+        for caller in &self.callers {
+            for method in ["GET", "PUT"] {
+                let answer = |device: &str| {
+                    let fields = json!({
+                        "clientID": "a", "deviceID": device, "streamName": "main", "duration": "1",
+                        "begTime": "1763803800000", "endTime": "1763803801000",
+                    })
+                    .to_string();
+                    let bearer = caller.token.as_ref().map(|token| format!("Bearer {token}"));
+                    let len = fields.len().to_string();
+                    let mut headers = vec![("content-type", "application/json")];
+                    headers.extend(bearer.as_ref().map(|bearer| ("authorization", &bearer[..])));
+                    headers.extend((method == "GET").then_some(("content-length", &len[..])));
+                    let path = "/ipc-video-metadata";
+                    let answer = self.server.request(method, path, &headers, fields.as_bytes());
+                    (answer.status, answer.text().replace(device, "<id>"))
+                };
+                let case = format!("{} asks {method}", caller.name);
+                let (found, not_there) = (answer(real), answer(&ghost(Kind::ExternalId, real)));
+                let sees = caller.right(Kind::ExternalId) != '-';
+                if method == "GET" && sees || caller.name == "the camera itself" {
+                    assert_ne!(found, not_there, "{case}");
+                } else {
+                    assert_eq!(found, not_there, "{case}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn what_a_caller_may_not_see_does_not_exist_for_it() {
     let fixture = Fixture::new();
@@ -462,6 +497,7 @@ fn what_a_caller_may_not_see_does_not_exist_for_it() {
     let questions = questions(&fixture.server, admin.token.as_deref().unwrap());
     assert!(questions.len() >= 19, "{questions:?}");
     fixture.check(&questions);
+    fixture.check_metadata();
     let suspend = "mutation($id: ID!) { updateDevice(input: {id: $id, suspended: true}) {
         device { state } } }";
     let id = json!({"id": of(&fixture.home, Kind::Device)});

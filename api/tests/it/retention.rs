@@ -59,14 +59,36 @@ impl Sent {
         answer["data"]["node"].clone()
     }
 
+    fn report(&self, server: &Server, id: &str, seconds: i64) {
+        let event = json!({"clientEventId": id, "type": "MOTION", "start": self.at(seconds)});
+        let input =
+            json!({"sentAt": rfc3339(chrono::Utc::now().timestamp_millis()), "events": [event]});
+        let query = "mutation($input: IngestEventsInput!) { ingestEvents(input: $input) {
+            results { status } } }";
+        let answer = server.graphql(Some(&self.camera.token), query, json!({"input": input}));
+        assert_eq!(answer["data"]["ingestEvents"]["results"][0]["status"], "STORED", "{answer}");
+    }
+
+    /// Seconds at which the device's events begin.
+    fn events(&self, server: &Server) -> Vec<i64> {
+        let query = "query($id: ID!) { node(id: $id) { ... on Device {
+            events(order: OLDEST_FIRST) { nodes { start } } } } }";
+        let viewer = server.token(&["--role", "viewer"]);
+        let answer = server.graphql(Some(&viewer), query, json!({"id": self.camera.device}));
+        let events = answer["data"]["node"]["events"]["nodes"].as_array().unwrap().clone();
+        events.iter().map(|event| self.seconds(&event["start"])).collect()
+    }
+
+    fn seconds(&self, time: &Value) -> i64 {
+        let at = chrono::DateTime::parse_from_rfc3339(time.as_str().unwrap()).unwrap();
+        (at.timestamp_millis() - self.start) / SECOND
+    }
+
     /// From where to where footage lies, in seconds.
     fn clips(&self, server: &Server) -> Vec<(i64, i64)> {
-        let seconds = |time: &Value| {
-            let at = chrono::DateTime::parse_from_rfc3339(time.as_str().unwrap()).unwrap();
-            (at.timestamp_millis() - self.start) / SECOND
-        };
         let clips = self.timeline(server)["clips"]["nodes"].as_array().unwrap().clone();
-        clips.iter().map(|c| (seconds(&c["range"]["start"]), seconds(&c["range"]["end"]))).collect()
+        let clips = clips.iter().map(|clip| &clip["range"]);
+        clips.map(|range| (self.seconds(&range["start"]), self.seconds(&range["end"]))).collect()
     }
 }
 
@@ -106,6 +128,9 @@ fn held_footage_is_refused_and_deleted_footage_never_comes_back() {
     let manager = server.token(&["--role", "manager"]);
     let stream = &sent.camera.stream;
     assert_eq!(sent.clips(&server), [(0, 10)]);
+    for (id, seconds) in [("a", 1), ("b", 3), ("c", 6)] {
+        sent.report(&server, id, seconds);
+    }
 
     let placed = mutate(
         &server,
@@ -138,6 +163,7 @@ fn held_footage_is_refused_and_deleted_footage_never_comes_back() {
     assert_eq!(deleted["deletedRange"], sent.range(2, 6));
     assert_eq!(deleted["deletedSegments"], 0, "it tells of what is left, too");
     assert_eq!(sent.clips(&server), [(0, 2), (6, 10)]);
+    assert_eq!(sent.events(&server), [1, 6]);
     let gaps = sent.timeline(&server)["coverage"]["gaps"].clone();
     assert_eq!(gaps[1], json!({"range": sent.range(2, 6), "reason": "DELETED"}), "{gaps}");
 
@@ -257,6 +283,7 @@ fn a_device_is_changed_suspended_and_retired_with_its_footage() {
     assert_ne!(refused.unwrap().status, 200, "a suspended device uploads nothing");
     assert_eq!(update(json!({"suspended": false}))["device"]["state"], "ACTIVE");
 
+    sent.report(&server, "a", 1);
     let hold = json!({"streamId": sent.camera.stream, "range": sent.range(1, 2)});
     let hold = mutate(&server, &manager, "placeHold", hold, "hold { id }")["hold"]["id"].clone();
     let retire = |delete: bool| {
@@ -279,6 +306,7 @@ fn a_device_is_changed_suspended_and_retired_with_its_footage() {
     server.graphql(Some(&manager), release, json!({"id": hold}));
     assert_eq!(retire(true)["device"]["state"], "RETIRED");
     assert_eq!(sent.clips(&server), []);
+    assert_eq!(sent.events(&server), [0i64; 0]);
     let timeline = sent.timeline(&server);
     assert_eq!(timeline["segments"]["nodes"], json!([]));
     assert_eq!(timeline["coverage"]["gaps"][0]["reason"], "DELETED", "{timeline}");

@@ -18,6 +18,7 @@ pub async fn check(catalog: &dyn Catalog) {
     events_are_counted(catalog).await;
     events_are_seen_by_each_for_itself(catalog).await;
     events_expire(catalog).await;
+    events_of_a_span_are_deleted(catalog).await;
     firmware_is_noted(catalog).await;
     known_gaps_are_kept(catalog).await;
 }
@@ -228,6 +229,42 @@ async fn events_expire(catalog: &dyn Catalog) {
     assert_eq!(catalog.events_by_id(&[a]).await.expect("events_by_id"), [None]);
     assert_eq!(expire(4, &[], 10).await, 2);
     assert!(!catalog.eventful_devices().await.expect("eventful_devices").contains(&device));
+}
+
+async fn events_of_a_span_are_deleted(catalog: &dyn Catalog) {
+    let (device, other) = (DeviceId::new(NOW), DeviceId::new(NOW));
+    // One lasts into the span, and the last begins in another five minutes.
+    let lasts = NewEvent { end: Some(at(5_000)), ..new_event("before", -1) };
+    let picture = Picture { jpeg: Bytes::from_static(b"a JPEG"), width: 2, height: 1 };
+    let pictured = NewEvent { picture: Some(picture), ..new_event("first", 0) };
+    let events = [
+        lasts,
+        pictured,
+        new_event("held", 4_000),
+        new_event("last", 599_999),
+        new_event("after", 600_000),
+    ];
+    report(catalog, device, &events).await;
+    report(catalog, other, &events).await;
+    catalog.report_events(device, &[new_event("newer", 1_000)], at(9)).await.expect("report");
+    let first = EventId::of(device, at(0), "first");
+    catalog.mark_seen(Watcher([1; 16]), &[first], true).await.expect("mark_seen");
+    let delete = async |span, spare: &[TimeRange], limit| {
+        catalog.delete_events(device, span, at(9), spare, limit).await.expect("delete_events")
+    };
+    let span = range(0, 600_000);
+    assert_eq!(delete(range(600_001, 700_000), &[], 10).await, 0);
+    assert_eq!(delete(span, &[range(4_000, 4_001)], 1).await, 1);
+    assert_eq!(delete(span, &[range(4_000, 4_001)], 10).await, 1);
+    assert_eq!(names(catalog, device, &ALL).await, ["before", "newer", "held", "after"]);
+    assert_eq!(catalog.event_picture(first).await.expect("event_picture"), None);
+    assert_eq!(catalog.seen(Watcher([1; 16]), &[first]).await.expect("seen"), [false]);
+    assert_eq!(names(catalog, other, &ALL).await.len(), 5);
+    assert_eq!(delete(TimeRange::ALL, &[], 10).await, 3);
+    assert_eq!(names(catalog, device, &ALL).await, ["newer"]);
+    // What is reported once more is an event of its own.
+    let again = report(catalog, device, &[new_event("first", 0)]).await;
+    assert!(matches!(again[..], [Reported::Stored(_)]), "{again:?}");
 }
 
 async fn firmware_is_noted(catalog: &dyn Catalog) {

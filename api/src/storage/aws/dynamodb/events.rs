@@ -9,7 +9,7 @@ use super::tables::SORT;
 use super::window::number_at;
 use crate::event::{Event, EventId, NewEvent, Watcher};
 use crate::id::DeviceId;
-use crate::segment::TimeRange;
+use crate::segment::{TimeRange, WINDOW_MS};
 use crate::storage::{EventPage, EventQuery, Reported, Result, StorageError, TimeOrder};
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -262,21 +262,34 @@ pub async fn expire(
     limit: usize,
 ) -> Result<usize> {
     // As with segments: an event begins at most two minutes after it is reported.
-    let last = number_at(before).saturating_add(1);
-    let places = keys::events_between(device, 0, last, TimeOrder::OldestFirst);
+    let range = TimeRange { start: TimeRange::ALL.start, end: before.plus_millis(WINDOW_MS) };
+    delete(store, device, range, before, spare, limit).await
+}
+
+pub async fn delete(
+    store: &Store,
+    device: DeviceId,
+    range: TimeRange,
+    before: Timestamp,
+    spare: &[TimeRange],
+    limit: usize,
+) -> Result<usize> {
+    let (first, last) = (number_at(range.start), number_at(range.end));
+    let places = keys::events_between(device, first, last, TimeOrder::OldestFirst);
     let mut start = None;
     let mut gone = 0;
     loop {
         let (items, next) = store.page(&places, limit.saturating_add(READ_AHEAD), start).await?;
         for item in items {
             let event: Event = record(&item)?;
-            if event.ingested_at >= before || spare.iter().any(|span| span.contains(event.start)) {
+            let is_spared = spare.iter().any(|span| span.contains(event.start));
+            if !range.contains(event.start) || event.ingested_at >= before || is_spared {
                 continue;
             }
             if gone >= limit {
                 return Ok(gone);
             }
-            delete(store, event.id).await?;
+            remove(store, event.id).await?;
             gone += 1;
         }
         start = next;
@@ -287,7 +300,7 @@ pub async fn expire(
 }
 
 /// The event last: while it is there, what is left of it is found again.
-async fn delete(store: &Store, id: EventId) -> Result<()> {
+async fn remove(store: &Store, id: EventId) -> Result<()> {
     let table = &store.tables.core;
     for mark in store.list(&Places::all(keys::watchers_of(id)), usize::MAX).await? {
         let key =

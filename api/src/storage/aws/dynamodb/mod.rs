@@ -367,6 +367,17 @@ impl Catalog for DynamoCatalog {
         events::expire(&self.store, device, before, spare, limit).await
     }
 
+    async fn delete_events(
+        &self,
+        device: DeviceId,
+        range: TimeRange,
+        before: Timestamp,
+        spare: &[TimeRange],
+        limit: usize,
+    ) -> Result<usize> {
+        events::delete(&self.store, device, range, before, spare, limit).await
+    }
+
     async fn eventful_devices(&self) -> Result<Vec<DeviceId>> {
         events::devices(&self.store).await
     }

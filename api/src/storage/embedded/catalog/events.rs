@@ -226,7 +226,40 @@ pub fn expire(
         let found = event(tables, txn, id)?;
         due.extend(found.filter(|event| !spare.iter().any(|span| span.contains(event.start))));
     }
-    for Event { id, start, ingested_at, .. } in &due {
+    remove(tables, txn, &due)
+}
+
+pub fn delete(
+    tables: &Tables,
+    txn: &mut RwTxn,
+    device: DeviceId,
+    range: TimeRange,
+    before: Timestamp,
+    spare: &[TimeRange],
+    limit: usize,
+) -> Result<usize> {
+    let prefix = device.0.to_be_bytes();
+    let from = key(&[&prefix, &time_key(range.start.as_millis())]);
+    let to = key(&[&prefix, &time_key(range.end.as_millis())]);
+    let mut due = Vec::new();
+    if from < to {
+        let bounds = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
+        for entry in tables.event_starts.range(txn, &bounds)? {
+            let (start, id) = decode_at_key(entry?.0)?;
+            if due.len() >= limit {
+                break;
+            }
+            if !spare.iter().any(|span| span.contains(start)) {
+                due.extend(event(tables, txn, id)?.filter(|event| event.ingested_at < before));
+            }
+        }
+    }
+    remove(tables, txn, &due)
+}
+
+/// Takes events out, with all that hangs on them; answers how many.
+fn remove(tables: &Tables, txn: &mut RwTxn, due: &[Event]) -> Result<usize> {
+    for Event { id, start, ingested_at, .. } in due {
         let key = event_key(*id);
         for mark in first_keys(txn, tables.seen, &key, MAX_WATCHERS)? {
             tables.seen.delete(txn, &mark)?;

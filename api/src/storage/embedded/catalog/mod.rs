@@ -454,6 +454,21 @@ impl Catalog for EmbeddedCatalog {
         self.writer.write(expire).await
     }
 
+    async fn delete_events(
+        &self,
+        device: DeviceId,
+        range: TimeRange,
+        before: Timestamp,
+        spare: &[TimeRange],
+        limit: usize,
+    ) -> Result<usize> {
+        let spare = spare.to_vec();
+        let delete = move |tables: &Tables, txn: &mut heed::RwTxn| {
+            events::delete(tables, txn, device, range, before, &spare, limit)
+        };
+        self.writer.write(delete).await
+    }
+
     async fn eventful_devices(&self) -> Result<Vec<DeviceId>> {
         self.read(events::devices)
     }
