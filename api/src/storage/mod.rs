@@ -20,6 +20,7 @@ use crate::keeping::{Deletion, Hold, Keeping, KnownGap};
 use crate::media_stream::MediaSettings;
 use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
 use async_trait::async_trait;
+use aws::kinesis_video::KinesisArchive;
 use bytes::Bytes;
 use embedded::archive::EmbeddedArchive;
 use lookback_wire::{FragmentNumber, Payload, Timestamp};
@@ -683,9 +684,9 @@ pub struct FragmentPage {
 /// - Throttling and silence are [`StorageError::Unavailable`], after the backend's own retries.
 #[async_trait]
 pub trait Archive: Send + Sync + std::fmt::Debug {
-    /// Makes a place for the stream's media, which is kept for at least `keep_hours` after it
-    /// arrives.
-    async fn prepare(&self, stream: &Stream, keep_hours: u32) -> Result<()>;
+    /// Makes a place for the stream's media, which is kept for `keep_hours` after it arrives.
+    /// Refused as taken where the name of the media stream is another stream's in that place.
+    async fn prepare(&self, stream: &Stream, keep_hours: u32) -> Result<(), CreateError>;
     async fn list(&self, stream: &Stream, query: &ListQuery) -> Result<FragmentPage>;
     /// Bytes of media that there is room for.
     async fn room(&self) -> Result<u64>;
@@ -699,6 +700,8 @@ pub trait Archive: Send + Sync + std::fmt::Debug {
 pub enum Media {
     /// In files of this machine.
     Local(Arc<EmbeddedArchive>),
+    /// In Kinesis Video Streams.
+    Remote(Arc<KinesisArchive>),
 }
 
 /// Both halves of a backend, as handed to the rest of the service.
@@ -712,6 +715,7 @@ impl Storage {
     pub fn archive(&self) -> &dyn Archive {
         match &self.media {
             Media::Local(archive) => archive.as_ref(),
+            Media::Remote(archive) => archive.as_ref(),
         }
     }
 
@@ -719,6 +723,7 @@ impl Storage {
     pub fn local(&self) -> Result<&Arc<EmbeddedArchive>> {
         match &self.media {
             Media::Local(archive) => Ok(archive),
+            Media::Remote(_) => Err(StorageError::NotSupported("its media lies elsewhere")),
         }
     }
 }

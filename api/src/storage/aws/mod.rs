@@ -1,6 +1,7 @@
-//! The AWS backend: DynamoDB for records. Only what is in here names the SDK.
+//! The AWS backend: DynamoDB for records, Kinesis Video Streams for media. Only what is in here names the SDK.
 
 pub mod dynamodb;
+pub mod kinesis_video;
 pub mod upload;
 
 use aws_config::retry::RetryConfig;

@@ -36,8 +36,8 @@ use crate::device::Stream;
 use crate::id::StreamId;
 use crate::segment::TimeRange;
 use crate::storage::{
-    Appended, Archive, ChunkFile, FragmentPage, FragmentQuery, FragmentRecord, InitId, ListQuery,
-    Location, NewFragment, Removed, Result, Run, StorageError, first_number_at,
+    Appended, Archive, ChunkFile, CreateError, FragmentPage, FragmentQuery, FragmentRecord, InitId,
+    ListQuery, Location, NewFragment, Removed, Result, Run, StorageError, first_number_at,
 };
 use async_trait::async_trait;
 use buffers::Buffers;
@@ -628,7 +628,7 @@ impl EmbeddedArchive {
 #[async_trait]
 impl Archive for EmbeddedArchive {
     /// A stream's place is made with its first fragment, and the sweep asks the plan itself.
-    async fn prepare(&self, _stream: &Stream, _keep_hours: u32) -> Result<()> {
+    async fn prepare(&self, _stream: &Stream, _keep_hours: u32) -> Result<(), CreateError> {
         Ok(())
     }
 

@@ -1,0 +1,70 @@
+//! Media in Kinesis Video Streams: a video stream for each of a device's streams, made when the
+//! device is registered. Cameras upload to it themselves; players are sent to it, and what it does
+//! not make is made of the fragments that it hands out.
+
+mod archived;
+mod control;
+mod endpoints;
+mod fault;
+mod rates;
+
+pub use archived::{Clip, Container, MediaBytes, Picture, Playing};
+pub use fault::Refused;
+
+use super::{AwsOptions, sdk_config};
+use crate::clock::Clock;
+use crate::device::Stream;
+use crate::storage::{Archive, CreateError, FragmentPage, ListQuery, Result};
+use async_trait::async_trait;
+use aws_sdk_kinesisvideo::Client;
+use endpoints::Endpoints;
+use rates::Rates;
+use std::sync::Arc;
+
+/// The archive in one AWS account and region.
+#[derive(Debug)]
+pub struct KinesisArchive {
+    control: Client,
+    endpoints: Endpoints,
+    rates: Rates,
+}
+
+impl KinesisArchive {
+    /// Asks for nothing yet.
+    pub async fn new(options: &AwsOptions, clock: Arc<Clock>) -> Self {
+        let sdk = sdk_config(options).await;
+        let mut config =
+            aws_sdk_kinesisvideo::config::Builder::from(&sdk).retry_classifier(fault::Throttling);
+        if let Some(url) = &options.kinesis_endpoint_url {
+            config = config.endpoint_url(url);
+        }
+        Self {
+            control: Client::from_conf(config.build()),
+            endpoints: Endpoints::new(sdk, clock.clone()),
+            rates: Rates::new(clock),
+        }
+    }
+}
+
+#[async_trait]
+impl Archive for KinesisArchive {
+    async fn prepare(&self, stream: &Stream, keep_hours: u32) -> Result<(), CreateError> {
+        self.prepare_stream(stream, keep_hours).await
+    }
+
+    async fn list(&self, stream: &Stream, query: &ListQuery) -> Result<FragmentPage> {
+        match self.list_fragments(stream, query).await {
+            Err(Refused::NoMedia) => Ok(FragmentPage::default()),
+            listed => listed.map_err(Refused::into_storage_error),
+        }
+    }
+
+    /// Kinesis Video Streams has no end.
+    async fn room(&self) -> Result<u64> {
+        Ok(u64::MAX)
+    }
+
+    async fn close(&self) -> Result<()> {
+        Ok(())
+    }
+}
