@@ -1,8 +1,12 @@
 //! The service's clock, handed to whatever needs to know the time.
 
 use lookback_wire::Timestamp;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// What [`Clock::steady`] counts from.
+static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Where the time comes from: the system, or a test.
 #[derive(Debug)]
@@ -24,6 +28,16 @@ impl Clock {
                 Timestamp::from_millis(since.as_millis() as i64)
             }
             Self::Manual(millis) => Timestamp::from_millis(millis.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Time that only goes forward, whatever the system's clock is set to; from no point in particular.
+    pub fn steady(&self) -> Duration {
+        match self {
+            Self::System => BEGINNING.elapsed(),
+            Self::Manual(_) => {
+                Duration::from_millis(u64::try_from(self.now().as_millis()).unwrap_or(0))
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 use crate::storage::aws::AwsOptions;
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -33,6 +34,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     pub log: Log,
     pub limits: Limits,
+    pub rates: Rates,
+    pub documents: Documents,
     pub playback: Playback,
     pub kinesis: Kinesis,
     /// Where the backend `aws` is; nothing else asks for it.
@@ -69,11 +72,85 @@ pub enum LogFormat {
     Json,
 }
 
-/// What one caller may ask for at once.
+/// What one request may ask for; whatever is over a limit is refused whole. What the contract itself
+/// says a number of, such as the days of a calendar, is not here.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     pub graphql_body_bytes: usize,
+    /// Of a GraphQL document; the largest that the viewer sends has 1,500.
+    pub document_chars: usize,
+    /// Lexical ones: parsing and validation are paid by them.
+    pub document_tokens: usize,
+    /// Fragment spreads and inline fragments of a document: validation compares all with all.
+    pub fragments: usize,
+    /// Fields within fields.
+    pub depth: usize,
+    /// Objects that an answer may hold, page sizes multiplied in, and more for what reads much.
+    pub cost: usize,
+    pub aliases: usize,
+    /// Of an operation; and five in one place.
+    pub directives: usize,
+    /// Fields at the root of a query.
+    pub query_roots: usize,
+    /// Fields at the root of a mutation, each another one.
+    pub mutation_roots: usize,
+    /// Longest page of devices and the like.
+    pub page_items: usize,
+    /// Longest page of clips and segments.
+    pub timeline_page_items: usize,
+    /// Longest range of one `clips`, `segments` or `coverage`.
+    pub query_range_days: u32,
+    /// What is not answered by then has gone wrong.
+    pub timeout_seconds: u32,
+    /// The same for what cameras send: they try again, and hold it meanwhile.
+    pub ingest_timeout_seconds: u32,
+}
+
+/// How often one caller may ask. A request over a rate is refused whole and told when to come again.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rates {
+    pub enabled: bool,
+    /// Of a user: points of its documents' cost.
+    pub user_points: Rate,
+    pub device_calls: Rate,
+    /// Of an address from which somebody calls without a token.
+    pub anonymous_calls: Rate,
+    /// Of a caller, beyond their cost: on some backends each is a call that is charged for.
+    pub playback_sessions: Rate,
+    /// Snapshots and rows of thumbnails; otherwise the same.
+    pub pictures: Rate,
+}
+
+/// GraphQL documents that are known beforehand.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Documents {
+    /// A JSON file of their texts by their SHA-256.
+    pub manifest: Option<PathBuf>,
+    /// Whether nothing else is run, for anybody but administrators, who explore, and devices, whose
+    /// firmware is not changed for it.
+    pub required: bool,
+}
+
+/// So many in a second, after so many at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    pub per_second: NonZeroU32,
+    pub burst: NonZeroU32,
+}
+
+impl Rate {
+    /// None below one each.
+    const fn new(per_second: u32, burst: u32) -> Self {
+        let (Some(per_second), Some(burst)) = (NonZeroU32::new(per_second), NonZeroU32::new(burst))
+        else {
+            return Self { per_second: NonZeroU32::MIN, burst: NonZeroU32::MIN };
+        };
+        Self { per_second, burst }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -128,6 +205,8 @@ impl Default for Config {
             tls: None,
             log: Log::default(),
             limits: Limits::default(),
+            rates: Rates::default(),
+            documents: Documents::default(),
             playback: Playback::default(),
             kinesis: Kinesis::default(),
             aws: AwsOptions::default(),
@@ -144,8 +223,38 @@ impl Default for Log {
 
 impl Default for Limits {
     fn default() -> Self {
-        // 100 announced segments are about 40 KiB.
-        Self { graphql_body_bytes: 512 * 1024 }
+        Self {
+            // 100 announced segments are about 40 KiB.
+            graphql_body_bytes: 512 * 1024,
+            document_chars: 15_000,
+            document_tokens: 2_000,
+            fragments: 50,
+            depth: 12,
+            cost: 5_000,
+            aliases: 15,
+            directives: 50,
+            query_roots: 20,
+            mutation_roots: 5,
+            page_items: 100,
+            timeline_page_items: 500,
+            query_range_days: 31,
+            timeout_seconds: 10,
+            ingest_timeout_seconds: 5,
+        }
+    }
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            user_points: Rate::new(100, 2_000),
+            device_calls: Rate::new(2, 20),
+            anonymous_calls: Rate::new(1, 20),
+            playback_sessions: Rate::new(2, 40),
+            // A page of 100 devices, each with its picture, and the same again.
+            pictures: Rate::new(10, 200),
+        }
     }
 }
 
@@ -219,7 +328,7 @@ impl Config {
             // What the archive keeps of one fragment.
             ("kinesis.max_tracks", max_tracks as u64, 1, 3),
         ];
-        for (key, value, least, most) in bounds {
+        for (key, value, least, most) in bounds.into_iter().chain(self.limits.bounds()) {
             if !(least..=most).contains(&value) {
                 return Err(ConfigError::Number { key, value, least, most });
             }
@@ -236,6 +345,32 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+impl Limits {
+    /// Each limit with the least that the service and its viewer work with, and the most that it can
+    /// answer for.
+    fn bounds(&self) -> [(&'static str, u64, u64, u64); 15] {
+        [
+            ("limits.graphql_body_bytes", self.graphql_body_bytes as u64, 64 << 10, 16 << 20),
+            ("limits.document_chars", self.document_chars as u64, 5_000, 1 << 20),
+            ("limits.document_tokens", self.document_tokens as u64, 1_000, 100_000),
+            ("limits.fragments", self.fragments as u64, 20, 1_000),
+            // The library goes 32 selections down.
+            ("limits.depth", self.depth as u64, 10, 30),
+            ("limits.cost", self.cost as u64, 1_000, 1_000_000),
+            ("limits.aliases", self.aliases as u64, 10, 1_000),
+            ("limits.directives", self.directives as u64, 5, 1_000),
+            ("limits.query_roots", self.query_roots as u64, 5, 100),
+            ("limits.mutation_roots", self.mutation_roots as u64, 1, 20),
+            // No page is shorter than one whose length is not said.
+            ("limits.page_items", self.page_items as u64, 50, 1_000),
+            ("limits.timeline_page_items", self.timeline_page_items as u64, 50, 5_000),
+            ("limits.query_range_days", self.query_range_days.into(), 1, 366),
+            ("limits.timeout_seconds", self.timeout_seconds.into(), 1, 300),
+            ("limits.ingest_timeout_seconds", self.ingest_timeout_seconds.into(), 1, 300),
+        ]
     }
 }
 
@@ -352,10 +487,18 @@ mod tests {
             "[aws]\ntable = 't'",
             "[tls]\ncert = 'c'\nkey = 'k'\npassword = 'p'",
             "[log]\nx = 1",
+            "[rates.device_calls]\nper_second = 1\nburst = 1\nper_minute = 1",
         ] {
             let refused = toml::from_str::<Config>(text).unwrap_err().to_string();
             assert!(refused.contains("unknown field"), "{text}: {refused}");
         }
+        let rate = |per_second: u32| {
+            toml::from_str::<Config>(&format!(
+                "[rates]\nuser_points = {{ per_second = {per_second}, burst = 7 }}"
+            ))
+        };
+        assert!(rate(0).is_err());
+        assert_eq!(rate(3).unwrap().rates.user_points, Rate::new(3, 7));
     }
 
     #[test]
@@ -379,6 +522,10 @@ mod tests {
             c.tls = tls();
         }));
         assert!(!with(&|c| c.workers = Some(0)));
+        assert!(with(&|c| c.limits.cost = 1_000));
+        assert!(!with(&|c| c.limits.cost = 999));
+        assert!(!with(&|c| c.limits.depth = 31));
+        assert!(!with(&|c| c.limits.timeout_seconds = 0));
         assert!(with(&|c| c.kinesis.max_tracks = 1));
         assert!(!with(&|c| c.kinesis.max_tracks = 4));
         assert!(!with(&|c| c.kinesis.max_fragment_seconds = 0));

@@ -4,10 +4,12 @@ use crate::access_key::AccessKeys;
 use crate::arriving::Arriving;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::documents::Documents;
 use crate::ingest::{Unkept, Uploads};
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::playback::Playback;
+use crate::rates::Rates;
 use crate::retention::Retention;
 use crate::sign_in::SignIns;
 use crate::storage::Storage;
@@ -30,6 +32,8 @@ pub struct Service {
     pub unkept: Unkept,
     pub arriving: Arc<Arriving>,
     pub throttle: Throttle,
+    pub rates: Rates,
+    pub documents: Documents,
     pub playback: Playback,
     pub retention: Arc<Retention>,
     pub metrics: Metrics,

@@ -5,12 +5,14 @@ use crate::access_key::AccessKeys;
 use crate::arriving::Arriving;
 use crate::clock::Clock;
 use crate::config::{Backend, Config, LogFormat, Network, Tls};
+use crate::documents::Documents;
 use crate::http::{self, Certificates};
 use crate::ingest::{Unkept, Uploads};
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::playback::Playback;
 use crate::playback::picture::Pictures;
+use crate::rates::Rates;
 use crate::retention::Retention;
 use crate::service::Service;
 use crate::sign_in::{self, DEFAULT_ACCOUNT, SignIns};
@@ -200,6 +202,8 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
         pictures,
     );
     let throttle = Throttle::new(config.kinesis.quotas);
+    let rates = Rates::new(&config.rates, &clock);
+    let documents = Documents::open(&config.documents)?;
     let access_keys = AccessKeys::new(&keys);
     let retention = Arc::new(Retention::new(storage.clone(), clock.clone()));
     let unkept = Unkept::new(config.kinesis.max_unkept_bytes);
@@ -215,6 +219,8 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
         unkept,
         arriving,
         throttle,
+        rates,
+        documents,
         playback,
         retention: retention.clone(),
         metrics: Metrics::default(),

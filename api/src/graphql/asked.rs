@@ -6,9 +6,11 @@ use super::user_error::{UserError, UserErrorCode};
 use crate::access::{Action, Decision, Principal, Target, decide};
 use crate::account::RetentionPlan;
 use crate::audit::{self, AuditAction, Deed};
+use crate::config::Limits;
 use crate::device::{Device, Stream};
 use crate::event::{Event, EventId};
 use crate::id::{DeviceId, PlanId, StreamId};
+use crate::rates::Caller;
 use crate::service::Service;
 use async_graphql::{Context, ID};
 use lookback_wire::Timestamp;
@@ -34,6 +36,15 @@ pub fn asked<'a>(ctx: &Context<'a>) -> Result<&'a Asked, Fault> {
 impl Asked {
     pub fn now(&self) -> Timestamp {
         self.service.clock.now()
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.service.config.limits
+    }
+
+    /// By whom the request is counted.
+    pub fn caller(&self) -> Caller {
+        Caller::of(self.principal.as_ref(), self.address)
     }
 
     /// The caller, where the field needs one.

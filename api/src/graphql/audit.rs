@@ -2,7 +2,7 @@
 
 use super::asked::Asked;
 use super::fault::Fault;
-use super::pagination::{Cursor, MAX_PAGE, Page, connection, page_size};
+use super::pagination::{Cursor, Page, connection, page_size};
 use super::scalar::DateTime;
 use super::time_range::TimeRangeInput;
 use crate::audit;
@@ -68,7 +68,7 @@ pub async fn list(
     let Some(caller) = asked.administrator()? else { return Ok(None) };
     let refused = || Fault::BadInput("range.end must be after range.start".into());
     let range = range.span().ok_or_else(refused)?;
-    let limit = page_size(first, DEFAULT_PAGE, MAX_PAGE)?;
+    let limit = page_size(first, DEFAULT_PAGE, asked.limits().page_items)?;
     let after = Cursor::read(after, |cursor| match cursor {
         Cursor::AuditEntry(id) => Some(id),
         _ => None,

@@ -2,7 +2,7 @@
 
 use super::asked::Asked;
 use super::fault::Fault;
-use super::time_range::{MAX_QUERY_RANGE_S, TimeRange, TimeRangeInput};
+use super::time_range::{DAY_MS, TimeRange, TimeRangeInput};
 use super::user_error::{UserError, UserErrorCode};
 use crate::audit::AuditAction;
 use crate::retention::DeleteError;
@@ -42,8 +42,9 @@ pub async fn delete(
         let message = "range.end must be after range.start";
         return Ok(DeleteFootagePayload::refused(UserErrorCode::Invalid, message));
     };
-    if range.millis() > MAX_QUERY_RANGE_S * 1000 {
-        let message = format!("range is longer than {} days", MAX_QUERY_RANGE_S / 86_400);
+    let days = asked.limits().query_range_days;
+    if range.millis() > i64::from(days) * DAY_MS {
+        let message = format!("range is longer than {days} days");
         return Ok(DeleteFootagePayload::refused(UserErrorCode::Invalid, message));
     }
     match asked.service.retention.delete(stream.id, range).await {

@@ -1,6 +1,7 @@
 //! What a document may ask for: measured before it is parsed, and again before it is validated,
 //! since both cost more than linear time.
 
+use crate::config::Limits;
 use async_graphql::parser::types::{
     Directive, ExecutableDocument, Field, OperationDefinition, OperationType, Selection,
     SelectionSet,
@@ -8,29 +9,18 @@ use async_graphql::parser::types::{
 use async_graphql::{Name, Pos, Positioned, ServerError, Value, Variables};
 use std::collections::HashMap;
 
-/// Characters of a document; the largest that the viewer sends has 1,500.
-pub const MAX_CHARS: usize = 15_000;
-/// Lexical tokens of a document: parsing and validation are paid by them.
-pub const MAX_TOKENS: usize = 2_000;
 /// Brackets of any kind within each other: the parser goes one call deeper for each.
-pub const MAX_NESTING: usize = 64;
-/// Fields within fields.
-pub const MAX_DEPTH: usize = 12;
+const MAX_NESTING: usize = 64;
 /// The introspection query that tools send is 15 deep.
-pub const MAX_INTROSPECTION_DEPTH: usize = 16;
-/// See [`Weight::cost`].
-pub const MAX_COST: usize = 5_000;
+const MAX_INTROSPECTION_DEPTH: usize = 16;
 /// Fields once fragments are written out: a few tokens could else double them 30 times over.
-pub const MAX_FIELDS: usize = 4_000;
-pub const MAX_ALIASES: usize = 15;
-pub const MAX_DIRECTIVES: usize = 50;
-pub const MAX_DIRECTIVES_A_FIELD: usize = 5;
-/// Fields at the root of a query.
-pub const MAX_QUERY_ROOTS: usize = 20;
-/// Fields at the root of a mutation, each another one.
-pub const MAX_MUTATION_ROOTS: usize = 5;
+const MAX_FIELDS: usize = 4_000;
+const MAX_DIRECTIVES_A_FIELD: usize = 5;
 /// Each one is a signed URL, and on some backends a call that is charged for.
-pub const MAX_PLAYBACK_SESSIONS: usize = 4;
+const MAX_PLAYBACK_SESSIONS: usize = 4;
+
+/// A page beyond it is refused anyway.
+const MAX_COUNTED: usize = 10_000;
 
 /// Connections, and how long their page is unless said otherwise.
 const PAGES: [(&str, usize); 6] = [
@@ -63,19 +53,17 @@ pub fn coded(code: &'static str, mut error: ServerError) -> ServerError {
 }
 
 /// Measures a document's text.
-pub fn check_text(text: &str) -> Result<(), ServerError> {
+pub fn check_text(text: &str, limits: &Limits) -> Result<(), ServerError> {
+    let Limits { document_chars: max_chars, document_tokens: max_tokens, .. } = *limits;
     // Bytes bound characters from above, and counting those of a short text is cheap.
-    if text.len() > MAX_CHARS && text.chars().count() > MAX_CHARS {
-        return Err(over(
-            "TOKEN_LIMIT",
-            None,
-            format!("the document has more than {MAX_CHARS} characters"),
-        ));
+    if text.len() > max_chars && text.chars().count() > max_chars {
+        let message = format!("the document has more than {max_chars} characters");
+        return Err(over("TOKEN_LIMIT", None, message));
     }
     let mut nesting = 0usize;
     for (count, token) in Tokens(text.as_bytes()).enumerate() {
-        if count >= MAX_TOKENS {
-            let message = format!("the document has more than {MAX_TOKENS} tokens");
+        if count >= max_tokens {
+            let message = format!("the document has more than {max_tokens} tokens");
             return Err(over("TOKEN_LIMIT", None, message));
         }
         match token {
@@ -164,14 +152,42 @@ pub struct Weight {
     pub cost: usize,
 }
 
-/// Measures a parsed document; `operation_name` tells which operation is to run.
-pub fn check(
-    document: &ExecutableDocument,
+/// The operation of a document that is to run.
+#[derive(Debug)]
+pub struct Measured<'a> {
+    pub kind: OperationType,
+    /// Names of the fields at its root.
+    pub roots: Vec<&'a str>,
+    /// See [`Weight::cost`].
+    pub cost: usize,
+}
+
+impl Default for Measured<'_> {
+    fn default() -> Self {
+        Self { kind: OperationType::Query, roots: Vec::new(), cost: 0 }
+    }
+}
+
+/// Measures a parsed document; `operation_name` tells which operation is to run. where that
+/// fits none, validation says so.
+pub fn check<'a>(
+    document: &'a ExecutableDocument,
     operation_name: Option<&str>,
-    variables: &Variables,
-) -> Result<(), ServerError> {
+    variables: &'a Variables,
+    limits: &Limits,
+) -> Result<Measured<'a>, ServerError> {
     let mut fields = 0usize;
+    let mut fragments = 0usize;
+    let mut measured = Measured::default();
+    for fragment in document.fragments.values() {
+        fragments = fragments.saturating_add(count_fragments(&fragment.node.selection_set));
+    }
     for (name, operation) in document.operations.iter() {
+        fragments = fragments.saturating_add(count_fragments(&operation.node.selection_set));
+        if fragments > limits.fragments {
+            let message = format!("the document has more than {} fragments", limits.fragments);
+            return Err(over("COST_LIMIT", Some(operation.pos), message));
+        }
         let mut scale =
             Scale { document, variables, operation: &operation.node, fragments: HashMap::new() };
         let weight = scale.selections(&operation.node.selection_set)?;
@@ -184,25 +200,42 @@ pub fn check(
         if operation_name.is_none() || name.map(Name::as_str) == operation_name {
             let mut roots = Vec::new();
             scale.roots(&operation.node.selection_set, &mut roots);
-            check_roots(operation, &roots)?;
-            check_weight(operation, weight, &roots)?;
+            check_roots(operation, &roots, limits)?;
+            check_weight(operation, weight, &roots, limits)?;
+            measured = Measured {
+                kind: operation.node.ty,
+                roots: roots.iter().map(|field| field.name.node.as_str()).collect(),
+                cost: weight.cost,
+            };
         }
     }
-    Ok(())
+    Ok(measured)
+}
+
+/// Fragment spreads and inline fragments, as they are written.
+fn count_fragments(set: &Positioned<SelectionSet>) -> usize {
+    let count = |selection: &Positioned<Selection>| match &selection.node {
+        Selection::Field(field) => count_fragments(&field.node.selection_set),
+        Selection::InlineFragment(inline) => 1 + count_fragments(&inline.node.selection_set),
+        Selection::FragmentSpread(_) => 1,
+    };
+    set.node.items.iter().map(count).sum()
 }
 
 fn check_weight(
     operation: &Positioned<OperationDefinition>,
     weight: Weight,
     roots: &[&Field],
+    limits: &Limits,
 ) -> Result<(), ServerError> {
     let introspects = roots.iter().all(|field| field.name.node.starts_with("__"));
-    let max_depth = if introspects { MAX_INTROSPECTION_DEPTH } else { MAX_DEPTH };
+    let max_depth =
+        if introspects { MAX_INTROSPECTION_DEPTH.max(limits.depth) } else { limits.depth };
     for (value, max, code, what) in [
         (weight.depth, max_depth, "DEPTH_LIMIT", "deep"),
-        (weight.cost, MAX_COST, "COST_LIMIT", "in cost"),
-        (weight.aliases, MAX_ALIASES, "ALIAS_LIMIT", "aliases"),
-        (weight.directives, MAX_DIRECTIVES, "COST_LIMIT", "directives"),
+        (weight.cost, limits.cost, "COST_LIMIT", "in cost"),
+        (weight.aliases, limits.aliases, "ALIAS_LIMIT", "aliases"),
+        (weight.directives, limits.directives, "COST_LIMIT", "directives"),
     ] {
         if value > max {
             let message = format!("the operation is {value} {what}; at most {max} are allowed");
@@ -215,9 +248,10 @@ fn check_weight(
 fn check_roots(
     operation: &Positioned<OperationDefinition>,
     roots: &[&Field],
+    limits: &Limits,
 ) -> Result<(), ServerError> {
     let mutates = operation.node.ty == OperationType::Mutation;
-    let max = if mutates { MAX_MUTATION_ROOTS } else { MAX_QUERY_ROOTS };
+    let max = if mutates { limits.mutation_roots } else { limits.query_roots };
     if roots.len() > max {
         let message = format!("the operation has more than {max} fields at its root");
         return Err(over("COST_LIMIT", Some(operation.pos), message));
@@ -313,7 +347,7 @@ impl<'a> Scale<'a> {
         if let Some(&(_, default)) = PAGES.iter().find(|(page, _)| *page == name) {
             return match self.argument(field, "first") {
                 Some(Value::Number(first)) => {
-                    first.as_u64().map_or(default, |first| first.min(MAX_COST as u64) as usize)
+                    first.as_u64().map_or(default, |first| first.min(MAX_COUNTED as u64) as usize)
                 }
                 _ => default,
             };
@@ -370,9 +404,10 @@ mod tests {
     /// The code that a document is refused with.
     fn refusal(text: &str, variables: serde_json::Value) -> Option<String> {
         let run = || {
-            check_text(text)?;
+            let limits = Limits::default();
+            check_text(text, &limits)?;
             let document = parse_query(text).map_err(ServerError::from)?;
-            check(&document, None, &Variables::from_json(variables))
+            check(&document, None, &Variables::from_json(variables), &limits).map(|_| ())
         };
         let code = |error: ServerError| match error.extensions.as_ref().and_then(|e| e.get("code"))
         {
@@ -406,7 +441,7 @@ mod tests {
             (format!("{{ __schema {} }}", nested(15)), None),
             (format!("{{ __schema {} }}", nested(16)), Some("DEPTH_LIMIT")),
             (format!("{{ a __schema {} }}", nested(12)), Some("DEPTH_LIMIT")),
-            (format!("{{ a }} #{}", "x".repeat(MAX_CHARS)), Some("TOKEN_LIMIT")),
+            (format!("{{ a }} #{}", "x".repeat(15_000)), Some("TOKEN_LIMIT")),
             (format!("{{ a(x: \"{}\") }}", "é".repeat(14_900)), None),
             (format!("{{ {} }}", "a ".repeat(1_999)), Some("TOKEN_LIMIT")),
             (format!("{{ x {{ {} }} }}", "a ".repeat(1_990)), None),
@@ -424,6 +459,8 @@ mod tests {
             (format!("{{ a {} }}", "@x ".repeat(6)), Some("COST_LIMIT")),
             (format!("{{ x {{ {} }} }}", "a @x @y @z ".repeat(17)), Some("COST_LIMIT")),
             (doubling, Some("COST_LIMIT")),
+            (format!("{{ {} }}", "...{ a } ".repeat(51)), Some("COST_LIMIT")),
+            (format!("{{ x {{ {} }} }}", "...{ a } ".repeat(50)), None),
             ("fragment f on Query { ...f } { ...f }".into(), Some("GRAPHQL_VALIDATION_FAILED")),
         ] {
             check_refusal(&text, expected);

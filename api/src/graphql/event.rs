@@ -5,7 +5,7 @@ use super::clip::Clip;
 use super::device::Device;
 use super::fault::{Fault, Maybe};
 use super::image::{self, Image};
-use super::pagination::{Cursor, MAX_PAGE, Page, connection, page_size};
+use super::pagination::{Cursor, Page, connection, page_size};
 use super::scalar::{DateTime, JsonObject};
 use super::time_range::TimeRangeInput;
 use crate::event::{self, EventId, EventTypes, Watcher};
@@ -196,7 +196,7 @@ pub async fn list(
     devices: &[DeviceId],
     page: EventsAsked,
 ) -> Result<EventConnection, Fault> {
-    let limit = page_size(page.first, DEFAULT_PAGE, MAX_PAGE)?;
+    let limit = page_size(page.first, DEFAULT_PAGE, asked.limits().page_items)?;
     let after = Cursor::read(page.after, |cursor| match cursor {
         Cursor::Event(start, id) => Some((start, id)),
         _ => None,

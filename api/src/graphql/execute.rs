@@ -1,15 +1,20 @@
-//! Runs a request: measures it, parses it, hands it to the schema, and says how it ended.
+//! Runs a request: measures it, parses it, counts it against its caller's rate, hands it to the
+//! schema, and says how it ended.
 
 use super::asked::Asked;
-use super::document::{self, coded};
+use super::document::{self, Measured, coded};
 use super::{SCHEMA, fault::Fault};
+use crate::documents::DocumentId;
+use crate::rates::{Caller, TooOften};
 use async_graphql::parser::parse_query;
 use async_graphql::parser::types::{ExecutableDocument, OperationType};
 use async_graphql::{Error, Pos, Response, ServerError, Value, Variables};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Longer than any question takes; what is not answered by then has gone wrong.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// What cameras send of themselves, again and again.
+const INGEST: [&str; 3] = ["ingestSegments", "ingestEvents", "reportHeartbeat"];
+/// How the library begins to name what an unknown name may have meant.
+const SUGGESTION: &str = " Did you mean ";
 /// Errors in an answer: a document of 2,000 tokens can have as many mistakes.
 const MAX_ERRORS: usize = 20;
 
@@ -17,6 +22,8 @@ const MAX_ERRORS: usize = 20;
 #[derive(Debug, Default)]
 pub struct Request {
     pub query: String,
+    /// In place of `query`, the name of a trusted document.
+    pub document_id: Option<String>,
     pub operation_name: Option<String>,
     pub variables: Variables,
 }
@@ -26,6 +33,8 @@ pub struct Request {
 pub enum Outcome {
     /// It did not get as far as running (GraphQL, September 2025, §7.1.3): the answer has no data.
     Refused(Response),
+    /// The same, for its caller asks too often.
+    TooOften(Response, TooOften),
     /// It ran; parts of it may have failed.
     Ran(Response),
 }
@@ -42,49 +51,138 @@ pub struct Prepared {
     request: Request,
     document: ExecutableDocument,
     pub mutates: bool,
+    ingests: bool,
+    cost: usize,
 }
 
-/// Reads a request, as far as that needs no schema.
-pub fn prepare(request: Request) -> Result<Prepared, ServerError> {
-    document::check_text(&request.query)?;
+/// Reads a request, as far as that needs no schema, and counts it.
+pub fn prepare(request: Request, asked: &Asked) -> Result<Prepared, Outcome> {
+    let prepared = read(request, asked);
+    // One that is refused has been read all the same.
+    let points = prepared.as_ref().map_or(1, |prepared| prepared.cost);
+    match asked.service.rates.call(&asked.caller(), points) {
+        Ok(()) => Ok(prepared?),
+        Err(too_often) => {
+            let error = Error::from(Fault::from(too_often)).into_server_error(Pos::default());
+            Err(Outcome::TooOften(Response::from_errors(vec![error]), too_often))
+        }
+    }
+}
+
+fn read(mut request: Request, asked: &Asked) -> Result<Prepared, ServerError> {
+    let limits = asked.limits();
+    find_trusted(&mut request, asked)?;
+    document::check_text(&request.query, limits)?;
     let document =
         parse_query(&request.query).map_err(|error| coded("GRAPHQL_PARSE_FAILED", error.into()))?;
     let name = request.operation_name.as_deref();
-    document::check(&document, name, &request.variables)?;
-    let mutates = document
-        .operations
-        .iter()
-        .filter(|(own_name, _)| name.is_none() || own_name.map(|own| own.as_str()) == name)
-        .any(|(_, operation)| operation.node.ty == OperationType::Mutation);
-    Ok(Prepared { request, document, mutates })
+    let Measured { kind, roots, cost } =
+        document::check(&document, name, &request.variables, limits)?;
+    if asked.principal.is_none() && roots.iter().any(|root| matches!(*root, "__schema" | "__type"))
+    {
+        let message = "introspection needs a token";
+        return Err(coded("UNAUTHENTICATED", ServerError::new(message, None)));
+    }
+    let mutates = kind == OperationType::Mutation;
+    let ingests = mutates && roots.iter().all(|root| INGEST.contains(root));
+    Ok(Prepared { request, document, mutates, ingests, cost })
+}
+
+/// Puts the text of a trusted document in its place, where one is named or none but those is run.
+fn find_trusted(request: &mut Request, asked: &Asked) -> Result<(), ServerError> {
+    let documents = &asked.service.documents;
+    if let Some(name) = &request.document_id {
+        let text = name.parse().ok().and_then(|id: DocumentId| documents.text(id));
+        let unknown = || {
+            let message = "there is no such trusted document";
+            coded("DOCUMENT_NOT_FOUND", ServerError::new(message, None))
+        };
+        request.query = text.ok_or_else(unknown)?.to_owned();
+    } else if documents.are_required()
+        && !matches!(asked.caller(), Caller::Device(_))
+        && !matches!(asked.administrator(), Ok(Some(_)))
+        && documents.text(DocumentId::of(&request.query)).is_none()
+    {
+        let message = "only trusted documents are run for this caller";
+        return Err(coded("DOCUMENT_REQUIRED", ServerError::new(message, None)));
+    }
+    Ok(())
 }
 
 /// Runs a prepared request. A mutation goes on where the answer is waited for no longer.
 pub async fn execute(prepared: Prepared, asked: Asked) -> Outcome {
-    let Prepared { request, document, mutates } = prepared;
+    let Prepared { request, document, mutates, ingests, cost } = prepared;
+    let limits = asked.limits();
+    let timeout_s = if ingests { limits.ingest_timeout_seconds } else { limits.timeout_seconds };
+    let timeout = Duration::from_secs(timeout_s.into());
+    let is_known = asked.principal.is_some();
+    let log = tracing::enabled!(tracing::Level::DEBUG).then(|| Line::new(&request, cost, &asked));
     let mut run = async_graphql::Request::new(request.query).variables(request.variables);
     run.operation_name = request.operation_name;
     run.set_parsed_query(document);
     let running = SCHEMA.execute(run.data(asked));
     let answer = if mutates {
         let running = tokio::spawn(running);
-        tokio::time::timeout(TIMEOUT, running).await.map(|joined| {
+        tokio::time::timeout(timeout, running).await.map(|joined| {
             joined.unwrap_or_else(|panic| {
                 let error = Error::from(Fault::internal(panic));
                 Response::from_errors(vec![error.into_server_error(Pos::default())])
             })
         })
     } else {
-        tokio::time::timeout(TIMEOUT, running).await
+        tokio::time::timeout(timeout, running).await
     };
-    finish(answer.unwrap_or_else(|_| {
-        let message = format!("not answered within {} s", TIMEOUT.as_secs());
+    let answer = answer.unwrap_or_else(|_| {
+        let retry = if ingests { "; send it again" } else { "" };
+        let message = format!("not answered within {timeout_s} s{retry}");
         Response::from_errors(vec![coded("TIMEOUT", ServerError::new(message, None))])
-    }))
+    });
+    if let Some(line) = log {
+        line.write(&answer);
+    }
+    finish(answer, is_known)
+}
+
+/// What the log says of a request: neither its variables nor its document, which may hold secrets.
+struct Line {
+    operation: String,
+    document: DocumentId,
+    cost: usize,
+    caller: String,
+    started: Instant,
+}
+
+impl Line {
+    fn new(request: &Request, cost: usize, asked: &Asked) -> Self {
+        let principal = asked.principal.as_ref();
+        Self {
+            operation: request.operation_name.clone().unwrap_or_default(),
+            document: DocumentId::of(&request.query),
+            cost,
+            caller: principal.map(|caller| caller.subject.id()).unwrap_or_default(),
+            started: Instant::now(),
+        }
+    }
+
+    fn write(self, answer: &Response) {
+        let Self { operation, document, cost, caller, started } = self;
+        let millis = started.elapsed().as_millis() as u64;
+        let errors = answer.errors.len();
+        // The name is as it was sent, and may hold what ends a line.
+        tracing::debug!(?operation, %document, cost, caller, millis, errors, "operation");
+    }
 }
 
 /// Gives errors of the library a code, cuts a flood of them, and tells how the request ended.
-fn finish(mut response: Response) -> Outcome {
+fn finish(mut response: Response, is_known: bool) -> Outcome {
+    if !is_known {
+        // Name by name, suggestions tell what introspection does not.
+        for error in &mut response.errors {
+            if let Some(at) = error.message.find(SUGGESTION) {
+                error.message.truncate(at);
+            }
+        }
+    }
     // What a resolver failed with has a code, and what failed while running has a place in the
     // answer; validation's errors have neither.
     let ran = response.errors.iter().all(|error| is_coded(error) || !error.path.is_empty());

@@ -1,6 +1,7 @@
 //! Why a field or a whole request failed, as entries of `errors` with an `extensions.code`. What a
 //! caller did wrong in a mutation's input is no fault: that is `UserError`.
 
+use crate::rates::TooOften;
 use crate::storage::StorageError;
 use async_graphql::{Error, ErrorExtensions};
 use lookback_wire::Timestamp;
@@ -18,6 +19,8 @@ pub enum Fault {
     PageLimit { cap: usize },
     /// The backend has no such thing: what.
     NotSupported(&'static str),
+    /// The caller asks for this too often.
+    RateLimited { retry_after_s: u64 },
     /// It may work later; the cause is in the log under this trace.
     Unavailable { trace: String },
     /// Ours; the cause is in the log under this trace.
@@ -36,6 +39,7 @@ impl Fault {
             Self::BadInput(_) => "BAD_USER_INPUT",
             Self::PageLimit { .. } => "PAGE_LIMIT",
             Self::NotSupported(_) => "NOT_SUPPORTED",
+            Self::RateLimited { .. } => "RATE_LIMITED",
             Self::Unavailable { .. } => "BACKEND_UNAVAILABLE",
             Self::Internal { .. } => "INTERNAL",
         }
@@ -55,6 +59,9 @@ impl Fault {
             Self::BadInput(what) => what.clone(),
             Self::PageLimit { cap } => format!("first must be 1 to {cap}"),
             Self::NotSupported(what) => format!("not supported by this backend: {what}"),
+            Self::RateLimited { retry_after_s } => {
+                format!("too often; try again in {retry_after_s} s")
+            }
             Self::Unavailable { .. } => "the backend did not answer; try again".into(),
             Self::Internal { .. } => "internal error".into(),
         }
@@ -80,12 +87,24 @@ impl From<StorageError> for Fault {
     }
 }
 
+impl From<TooOften> for Fault {
+    fn from(TooOften { retry_after_s }: TooOften) -> Self {
+        Self::RateLimited { retry_after_s }
+    }
+}
+
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
         Error::new(fault.message()).extend_with(|_, extensions| {
             extensions.set("code", fault.code());
-            if let Fault::Unavailable { trace } | Fault::Internal { trace } = &fault {
-                extensions.set("traceId", trace.as_str());
+            match &fault {
+                Fault::Unavailable { trace } | Fault::Internal { trace } => {
+                    extensions.set("traceId", trace.as_str());
+                }
+                Fault::RateLimited { retry_after_s } => {
+                    extensions.set("retryAfterSeconds", *retry_after_s);
+                }
+                _ => {}
             }
         })
     }

@@ -55,6 +55,7 @@ pub async fn snapshot(
 ) -> Result<ImageResult, Fault> {
     let asked = asked(ctx)?;
     let max_width = width(max_width, DEFAULT_SNAPSHOT_WIDTH)?;
+    asked.service.rates.picture(&asked.caller())?;
     let playback = &asked.service.playback;
     let at = at.map(|DateTime(at)| at);
     match playback.snapshot(asked.principal()?, stream, at, max_width).await {
@@ -80,6 +81,7 @@ pub async fn thumbnails(
         .filter(|count| (1..=MAX_THUMBNAILS).contains(count))
         .ok_or_else(|| Fault::BadInput(format!("count must be 1 to {MAX_THUMBNAILS}")))?;
     let max_width = width(max_width, DEFAULT_THUMBNAIL_WIDTH)?;
+    asked.service.rates.picture(&asked.caller())?;
     let playback = &asked.service.playback;
     let links = playback.thumbnails(asked.principal()?, stream, range, count, max_width).await?;
     Ok(links.into_iter().map(|link| Image::of(asked, link)).collect())

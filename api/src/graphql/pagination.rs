@@ -10,10 +10,6 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lookback_wire::Timestamp;
 
-/// Longest page of devices and the like.
-pub const MAX_PAGE: usize = 100;
-/// Longest page of clips and segments.
-pub const MAX_TIMELINE_PAGE: usize = 500;
 /// A name of 128 characters of 4 bytes with its identifier, in base 64, and some room.
 const MAX_CURSOR_CHARS: usize = 1024;
 

@@ -107,6 +107,7 @@ pub async fn session(
     let request = input.request()?;
     let Ok(id) = input.stream_id.parse::<StreamId>() else { return Ok(None) };
     let Some(stream) = asked.stream(id).await? else { return Ok(None) };
+    asked.service.rates.playback_session(&asked.caller())?;
     Ok(Some(match asked.service.playback.session(caller, &stream, request).await {
         Ok(session) => {
             let action = match session.protocol {

@@ -6,7 +6,7 @@ use super::device::{Device, DeviceConnection, DeviceFilter, DeviceRef, DeviceSta
 use super::event::{self, EventConnection, EventFilter, EventsAsked};
 use super::fault::{Fault, Maybe};
 use super::node::{self, Node};
-use super::pagination::{Cursor, MAX_PAGE, Page, page_size};
+use super::pagination::{Cursor, Page, page_size};
 use super::playback::{self, PlaybackSessionInput, PlaybackSessionResult};
 use super::service::ServiceInfo;
 use super::time_range::TimeRangeInput;
@@ -179,7 +179,7 @@ async fn find_devices(
     after: Option<String>,
 ) -> Result<DeviceConnection, Fault> {
     let caller = asked.principal()?;
-    let limit = page_size(first, DEFAULT_PAGE, MAX_PAGE)?;
+    let limit = page_size(first, DEFAULT_PAGE, asked.limits().page_items)?;
     let after = Cursor::read(after, |cursor| match cursor {
         Cursor::Device(name, id) => Some((name, id)),
         _ => None,

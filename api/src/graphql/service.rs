@@ -1,11 +1,10 @@
 //! `ServiceInfo`: the deployment, and the limits in force.
 
 use super::asked::Asked;
-use super::document::{MAX_COST, MAX_DEPTH};
-use super::pagination::{MAX_PAGE, MAX_TIMELINE_PAGE};
 use super::playback::PlaybackProtocol;
 use super::scalar::DateTime;
-use super::time_range::{MAX_QUERY_RANGE_S, seconds};
+use super::time_range::seconds;
+use crate::config::Limits;
 use crate::ingest::announce;
 use crate::playback::session;
 use async_graphql::SimpleObject;
@@ -33,7 +32,7 @@ impl ServiceInfo {
                 PlaybackProtocol::Dash,
                 PlaybackProtocol::Mp4,
             ],
-            limits: ServiceLimits::in_force(),
+            limits: ServiceLimits::of(asked.limits()),
         }
     }
 }
@@ -57,18 +56,18 @@ pub struct ServiceLimits {
 }
 
 impl ServiceLimits {
-    fn in_force() -> Self {
+    fn of(limits: &Limits) -> Self {
         Self {
-            max_page_size: MAX_PAGE,
-            max_timeline_page_size: MAX_TIMELINE_PAGE,
+            max_page_size: limits.page_items,
+            max_timeline_page_size: limits.timeline_page_items,
             max_ingest_batch: announce::MAX_BATCH,
             min_segment_seconds: seconds(announce::MIN_SEGMENT_MS),
             max_segment_seconds: seconds(announce::MAX_SEGMENT_MS),
             max_clock_ahead_seconds: announce::MAX_CLOCK_AHEAD_MS / 1000,
-            max_query_range_seconds: MAX_QUERY_RANGE_S,
+            max_query_range_seconds: i64::from(limits.query_range_days) * 86_400,
             max_playback_range_seconds: session::MAX_RANGE_MS / 1000,
-            max_depth: MAX_DEPTH,
-            max_complexity: MAX_COST,
+            max_depth: limits.depth,
+            max_complexity: limits.cost,
         }
     }
 }

@@ -8,7 +8,7 @@ use super::device::{Device, time_zone};
 use super::fault::{Fault, Maybe};
 use super::hold::Hold;
 use super::image::{self, Image, ImageResult};
-use super::pagination::{Cursor, MAX_TIMELINE_PAGE, Page, page_size};
+use super::pagination::{Cursor, Page, page_size};
 use super::scalar::{DateTime, LocalDate, TimeZone};
 use super::segment::{RecordingTrigger, Segment, SegmentConnection};
 use super::time_range::{TimeOrder, TimeRangeInput};
@@ -140,7 +140,7 @@ impl Stream {
         #[graphql(default = 12)] count: Option<i32>,
         #[graphql(default = 320)] max_width: Option<i32>,
     ) -> Maybe<Vec<Image>> {
-        Some(match range.check() {
+        Some(match asked(ctx).and_then(|asked| range.check(asked.limits())) {
             Ok(range) => image::thumbnails(ctx, &self.0, range, count, max_width).await,
             Err(fault) => Err(fault),
         })
@@ -158,7 +158,9 @@ impl Stream {
         ctx: &Context<'_>,
         range: TimeRangeInput,
     ) -> Result<Vec<Hold>, Fault> {
-        let holds = asked(ctx)?.service.retention.holds(self.0.id, range.check()?).await?;
+        let asked = asked(ctx)?;
+        let range = range.check(asked.limits())?;
+        let holds = asked.service.retention.holds(self.0.id, range).await?;
         Ok(holds.into_iter().map(Hold).collect())
     }
 
@@ -190,12 +192,12 @@ impl Stream {
             _ => None,
         })?;
         let query = ClipQuery {
-            range: range.check()?,
+            range: range.check(asked.limits())?,
             max_gap_ms: gap_ms(max_gap_seconds)?,
             triggers: triggers.map(|all| all.into_iter().map(Into::into).collect()),
             order: order.into(),
             after,
-            limit: page_size(first, DEFAULT_TIMELINE_PAGE, MAX_TIMELINE_PAGE)?,
+            limit: page_size(first, DEFAULT_TIMELINE_PAGE, asked.limits().timeline_page_items)?,
         };
         let storage = &asked.service.storage;
         let found = timeline::clips(storage, self.0.id, &query, asked.now()).await?;
@@ -224,10 +226,14 @@ impl Stream {
             _ => None,
         })?;
         let has_previous = after.is_some();
-        let limit = page_size(first, DEFAULT_TIMELINE_PAGE, MAX_TIMELINE_PAGE)?;
+        let limit = page_size(first, DEFAULT_TIMELINE_PAGE, asked.limits().timeline_page_items)?;
         // One more, to know whether there is a next page.
-        let query =
-            SegmentQuery { range: range.check()?, order: order.into(), after, limit: limit + 1 };
+        let query = SegmentQuery {
+            range: range.check(asked.limits())?,
+            order: order.into(),
+            after,
+            limit: limit + 1,
+        };
         let mut found = asked.service.storage.catalog.segments(self.0.id, &query).await?;
         let more = found.len() > limit;
         found.truncate(limit);
@@ -247,7 +253,7 @@ impl Stream {
         max_gap_seconds: Option<f64>,
     ) -> Result<Coverage, Fault> {
         let asked = asked(ctx)?;
-        let range = range.check()?;
+        let range = range.check(asked.limits())?;
         let max_gap_ms = gap_ms(max_gap_seconds)?;
         let bucket_ms = i64::from(bucket_seconds.unwrap_or(DEFAULT_BUCKET_S)) * 1000;
         if bucket_ms < 1 {

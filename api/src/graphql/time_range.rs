@@ -2,11 +2,11 @@
 
 use super::fault::Fault;
 use super::scalar::DateTime;
+use crate::config::Limits;
 use crate::{segment, storage};
 use async_graphql::{Enum, InputObject, SimpleObject};
 
-/// Longest range of one `clips`, `segments` or `coverage`.
-pub const MAX_QUERY_RANGE_S: i64 = 31 * 86_400;
+pub const DAY_MS: i64 = 86_400_000;
 
 /// A half-open span of time.
 #[derive(Clone, Copy, Debug, SimpleObject)]
@@ -45,12 +45,12 @@ impl TimeRangeInput {
     }
 
     /// The span, where it is one and no longer than one question may be about.
-    pub fn check(self) -> Result<segment::TimeRange, Fault> {
+    pub fn check(self, limits: &Limits) -> Result<segment::TimeRange, Fault> {
         let range = self
             .span()
             .ok_or_else(|| Fault::BadInput("range.end must be after range.start".into()))?;
-        if range.millis() > MAX_QUERY_RANGE_S * 1000 {
-            let days = MAX_QUERY_RANGE_S / 86_400;
+        let days = limits.query_range_days;
+        if range.millis() > i64::from(days) * DAY_MS {
             return Err(Fault::BadInput(format!("range is longer than {days} days")));
         }
         Ok(range)

@@ -2,7 +2,7 @@
 
 use super::asked::{Asked, asked};
 use super::fault::{Fault, Maybe};
-use super::pagination::{Cursor, MAX_PAGE, Page, connection, page_size};
+use super::pagination::{Cursor, Page, connection, page_size};
 use super::viewer::Role;
 use crate::access::{Action, Decision, Target};
 use crate::account;
@@ -89,7 +89,7 @@ pub async fn list(
     after: Option<String>,
 ) -> Result<Option<UserConnection>, Fault> {
     let Some(caller) = asked.administrator()? else { return Ok(None) };
-    let limit = page_size(first, DEFAULT_PAGE, MAX_PAGE)?;
+    let limit = page_size(first, DEFAULT_PAGE, asked.limits().page_items)?;
     let after = Cursor::read(after, |cursor| match cursor {
         Cursor::User(name) => Some(name),
         _ => None,

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 /// Longer than anything that a test waits for takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,7 +38,11 @@ pub struct Server {
     pub address: SocketAddr,
     process: Child,
     data_dir: TempDir,
+    _config: NamedTempFile,
 }
+
+/// Tests ask more often than cameras and people do.
+pub const NO_RATES: &str = "[rates]\nenabled = false\n";
 
 impl Server {
     pub fn start() -> Self {
@@ -62,13 +66,14 @@ impl Server {
         flags: &[&str],
         data_dir: TempDir,
     ) -> Result<Self, ExitStatus> {
-        let mut process = lookback()
-            .args(["serve", "--listen", &listen.to_string(), "--data-dir"])
-            .arg(data_dir.path())
-            .args(flags)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let config = NamedTempFile::new().unwrap();
+        std::fs::write(config.path(), NO_RATES).unwrap();
+        let mut command = lookback();
+        command.args(["serve", "--listen", &listen.to_string(), "--data-dir"]).arg(data_dir.path());
+        if !flags.contains(&"--config") {
+            command.arg("--config").arg(config.path());
+        }
+        let mut process = command.args(flags).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         let stdout = process.stdout.as_mut().unwrap();
         BufReader::new(stdout).read_line(&mut line).unwrap();
@@ -83,7 +88,7 @@ impl Server {
             .1
             .parse()
             .unwrap();
-        Ok(Self { address, process, data_dir })
+        Ok(Self { address, process, data_dir, _config: config })
     }
 
     pub fn data_dir(&self) -> &Path {

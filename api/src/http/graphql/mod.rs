@@ -6,6 +6,7 @@ use super::caller::{self, Unauthorized};
 use crate::access::Principal;
 use crate::graphql::loader::Loaders;
 use crate::graphql::{Asked, Outcome, Prepared, Request, execute, prepare};
+use crate::rates::TooOften;
 use crate::service::Service;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
@@ -160,12 +161,12 @@ async fn run(
     asked: Asked,
     check: impl FnOnce(&Prepared) -> Result<(), Refusal>,
 ) -> Result<Outcome, Refusal> {
-    match prepare(request) {
+    match prepare(request, &asked) {
         Ok(prepared) => {
             check(&prepared)?;
             Ok(execute(prepared, asked).await)
         }
-        Err(refused) => Ok(refused.into()),
+        Err(refused) => Ok(refused),
     }
 }
 
@@ -219,8 +220,13 @@ fn parse_parameters(query: &str) -> Result<Request, Refusal> {
 /// The request's parameters (§5); others than these are ignored.
 fn parameters_of(mut parameters: Map<String, Value>) -> Result<Request, Refusal> {
     let mut take = |name: &str| parameters.remove(name).unwrap_or_default();
-    let Value::String(query) = take("query") else {
-        return Err(Refusal::bad("query is missing or no string"));
+    let (query, document_id) = match (take("query"), take("documentId")) {
+        (Value::String(query), Value::Null) => (query, None),
+        (Value::Null, Value::String(id)) => (String::new(), Some(id)),
+        (Value::String(_), Value::String(_)) => {
+            return Err(Refusal::bad("query and documentId exclude each other"));
+        }
+        _ => return Err(Refusal::bad("query or documentId is missing or no string")),
     };
     let operation_name = match take("operationName") {
         Value::Null => None,
@@ -235,7 +241,7 @@ fn parameters_of(mut parameters: Map<String, Value>) -> Result<Request, Refusal>
     if !matches!(take("extensions"), Value::Null | Value::Object(_)) {
         return Err(Refusal::bad("extensions is no object"));
     }
-    Ok(Request { query, operation_name, variables })
+    Ok(Request { query, document_id, operation_name, variables })
 }
 
 fn respond(media_type: MediaType, answer: Result<Outcome, Refusal>) -> HttpResponse {
@@ -243,6 +249,9 @@ fn respond(media_type: MediaType, answer: Result<Outcome, Refusal>) -> HttpRespo
         Ok(Outcome::Ran(response)) => (StatusCode::OK, serde_json::to_vec(response)),
         Ok(Outcome::Refused(response)) => {
             (media_type.status_of_refused(), serde_json::to_vec(&without_data(response)))
+        }
+        Ok(Outcome::TooOften(response, _)) => {
+            (StatusCode::TOO_MANY_REQUESTS, serde_json::to_vec(&without_data(response)))
         }
         Err(Refusal { status, code, message }) => {
             let error = json!({"message": message, "extensions": {"code": code}});
@@ -253,6 +262,9 @@ fn respond(media_type: MediaType, answer: Result<Outcome, Refusal>) -> HttpRespo
     builder
         .insert_header((header::CONTENT_TYPE, media_type.content_type()))
         .insert_header((header::CACHE_CONTROL, "no-store"));
+    if let Ok(Outcome::TooOften(_, TooOften { retry_after_s })) = &answer {
+        builder.insert_header((header::RETRY_AFTER, *retry_after_s));
+    }
     match status {
         StatusCode::UNAUTHORIZED => {
             builder.insert_header((header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\""));
@@ -338,6 +350,11 @@ mod tests {
             (r#"{"query":"{ a }","operationName":null,"variables":null,"extensions":null}"#, true),
             (r#"{"query":"{ a }","operationName":"A","variables":{},"extensions":{}}"#, true),
             (r#"{"query":"{ a }","other":1}"#, true),
+            (r#"{"documentId":"sha256:0"}"#, true),
+            (r#"{"query":null,"documentId":"sha256:0"}"#, true),
+            (r#"{"query":"{ a }","documentId":"sha256:0"}"#, false),
+            (r#"{"query":"{ a }","documentId":1}"#, false),
+            (r#"{"documentId":1}"#, false),
             (r#"{"query":null}"#, false),
             (r#"{"query":1}"#, false),
             (r#"{}"#, false),
@@ -357,6 +374,7 @@ mod tests {
             ("query=%7Ba%7D&variables=%7B%22a%22%3A1%7D&operationName=A", true),
             ("query=%7Ba%7D&variables=", true),
             ("query=%7Ba%7D&variables=1", false),
+            ("documentId=sha256:0", true),
             ("query=%7Ba%7D&variables=%7B", false),
             ("", false),
         ] {
