@@ -6,10 +6,11 @@ use super::event::{self, EventConnection, EventFilter, EventsAsked};
 use super::fault::{Fault, Maybe};
 use super::pagination::connection;
 use super::plan::RetentionPlan;
-use super::scalar::{DateTime, TimeZone};
+use super::scalar::{DateTime, LocalDate, TimeZone};
 use super::share::{self, DeviceShare};
 use super::stream::Stream;
 use super::time_range::{TimeOrder, TimeRangeInput, seconds};
+use super::usage::Usage;
 use crate::access::{self, Action, Subject};
 use crate::device;
 use crate::ingest::announce;
@@ -102,6 +103,14 @@ impl Device {
 
     async fn retention_plan(&self, ctx: &Context<'_>) -> Result<RetentionPlan, Fault> {
         asked(ctx)?.plan_of(&self.0).await.map(RetentionPlan)
+    }
+
+    /// What it used on UTC days, both included; at most 31.
+    async fn usage(&self, ctx: &Context<'_>, from: LocalDate, to: LocalDate) -> Maybe<Usage> {
+        Some(match asked(ctx) {
+            Ok(asked) => Usage::of(asked, self.0.id, from, to).await,
+            Err(fault) => Err(fault),
+        })
     }
 
     async fn events(

@@ -32,10 +32,11 @@ const PAGES: [(&str, usize); 6] = [
     ("auditLog", 50),
 ];
 /// Fields that read much for one small answer.
-const HEAVY: [(&str, usize); 6] = [
+const HEAVY: [(&str, usize); 7] = [
     ("shares", 10),
     ("coverage", 10),
     ("calendar", 20),
+    ("usage", 20),
     ("playbackSession", 10),
     ("snapshot", 5),
     ("thumbnails", 20),

@@ -37,6 +37,7 @@ pub mod time_range;
 pub mod update_device;
 pub mod update_user;
 pub mod upload_grant;
+pub mod usage;
 pub mod user;
 pub mod user_error;
 pub mod viewer;

@@ -174,7 +174,10 @@ pub async fn receive<E: Display>(
                 match &result {
                     Ok(stored) => {
                         match stored {
-                            Appended::Stored(_) => feed.kept(number),
+                            Appended::Stored(_) => {
+                                feed.kept(number);
+                                note_arrived(service, grant, len).await;
+                            }
                             Appended::Duplicate(_) => feed.cut(number),
                         }
                         service.uploads.note_room();
@@ -247,6 +250,15 @@ async fn note_seen(service: &Service, grant: &Grant, upload: &Upload) {
     );
     if let Err(error) = seen.await {
         tracing::warn!(device = %grant.device, %error, "that a device was heard of is not noted");
+    }
+}
+
+/// Counts what arrived.
+async fn note_arrived(service: &Service, grant: &Grant, bytes: u64) {
+    let now = service.clock.now();
+    let noted = service.storage.catalog.note_arrived(grant.stream, now, bytes).await;
+    if let Err(error) = noted {
+        tracing::warn!(stream = %grant.stream, %error, "what arrived is not counted");
     }
 }
 

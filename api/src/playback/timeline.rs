@@ -5,7 +5,7 @@ use crate::device::Stream;
 use crate::id::StreamId;
 use crate::keeping::{KnownGap, KnownReason};
 use crate::segment::{RecordingTrigger, Segment, TimeRange};
-use crate::storage::{Result, Run, SegmentQuery, Storage, TimeOrder};
+use crate::storage::{FragmentQuery, RangeBy, Result, Run, SegmentQuery, Storage, TimeOrder};
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Offset, TimeZone, Utc};
 use chrono_tz::Tz;
 use lookback_wire::Timestamp;
@@ -16,6 +16,8 @@ use std::collections::BTreeSet;
 const GROWING_MS: i64 = 30_000;
 /// Runs read at a time; a day of a camera that reconnects every minute has 1,440.
 const RUNS_A_READ: usize = 2_000;
+/// Fragments read at a time.
+const FRAGMENTS_A_READ: usize = 10_000;
 /// Announcements read at a time.
 const SEGMENTS_A_READ: usize = 1_000;
 /// Runs and announcements that one page of clips may cost; beyond, it comes short.
@@ -434,6 +436,55 @@ impl Filling {
         self.gap_to(self.coverage.range.end);
         self.coverage
     }
+}
+
+/// What is kept of what was recorded in a span.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Of the fragments that begin in it.
+    pub bytes: u64,
+    /// Footage in it, in milliseconds.
+    pub media_ms: i64,
+}
+
+/// What is kept of what was recorded in `range`.
+pub async fn kept(storage: &Storage, stream: StreamId, range: TimeRange) -> Result<Kept> {
+    let mut kept = Kept::default();
+    let mut reader = Reader::new(storage, stream, range, TimeOrder::OldestFirst, range.millis());
+    while let Some((_, runs)) = reader.next().await? {
+        for run in runs {
+            let Some(inside) = run.range.intersection(&range) else { continue };
+            let bytes = if inside == run.range {
+                run.bytes
+            } else {
+                bytes_beginning_in(storage, stream, inside).await?
+            };
+            kept.bytes = kept.bytes.saturating_add(bytes);
+            kept.media_ms = kept.media_ms.saturating_add(inside.millis());
+        }
+    }
+    Ok(kept)
+}
+
+async fn bytes_beginning_in(storage: &Storage, stream: StreamId, span: TimeRange) -> Result<u64> {
+    let mut bytes = 0u64;
+    let mut rest = Some(span);
+    while let Some(range) = rest {
+        let query = FragmentQuery {
+            by: RangeBy::Timeline,
+            range,
+            order: TimeOrder::OldestFirst,
+            limit: FRAGMENTS_A_READ,
+        };
+        let found = storage.local()?.fragments(stream, &query).await?;
+        let inside = found.iter().filter(|fragment| range.contains(fragment.start));
+        bytes =
+            inside.fold(bytes, |sum, fragment| sum.saturating_add(fragment.location.len.into()));
+        let last = found.last().filter(|_| found.len() >= FRAGMENTS_A_READ);
+        rest = last.and_then(|last| TimeRange::new(last.start.plus_millis(1), span.end));
+        tokio::task::yield_now().await;
+    }
+    Ok(bytes)
 }
 
 /// Why there is no footage; see the contract's `GapReason`.

@@ -471,6 +471,7 @@ pub async fn check_catalog(catalog: &dyn Catalog) {
     names_in_use_are_refused(catalog).await;
     devices_are_paged_by_name(catalog).await;
     devices_are_seen(catalog).await;
+    arrivals_are_counted_by_day(catalog).await;
     credentials_are_kept(catalog).await;
     media_settings_change_one_by_one(catalog).await;
     media_streams_are_paged_by_name(catalog).await;
@@ -923,6 +924,32 @@ async fn devices_are_seen(catalog: &dyn Catalog) {
     catalog.note_seen(DeviceId::new(NOW), NOW, None).await.expect("an unknown device is no fault");
     catalog.close().await.expect("close");
     assert_eq!(device().await.last_seen_at, Some(at(10)));
+}
+
+async fn arrivals_are_counted_by_day(catalog: &dyn Catalog) {
+    let (stream, other) = (StreamId::new(NOW), StreamId::new(NOW));
+    let today = utc_day(NOW);
+    let midnight = start_of_utc_day(today + 1);
+    for (stream, at, bytes) in [
+        (stream, midnight.plus_millis(-1), 1),
+        (other, NOW, 2),
+        (stream, midnight, 4),
+        (stream, midnight.plus_millis(-1), 8),
+        (stream, midnight.plus_millis(4 * 3_600_000), 16),
+        (stream, start_of_utc_day(today + 3), 32),
+    ] {
+        catalog.note_arrived(stream, at, bytes).await.expect("note_arrived");
+    }
+    for (first, last, expected) in [
+        (today, today, [9, 2]),
+        (today, today + 1, [29, 2]),
+        (today + 2, today + 2, [0, 0]),
+        (today - 9, today + 9, [61, 2]),
+        (today + 1, today, [0, 0]),
+    ] {
+        let found = catalog.arrived_bytes(&[stream, other], first, last).await;
+        assert_eq!(found.expect("arrived_bytes"), expected, "{first} to {last}");
+    }
 }
 
 async fn credentials_are_kept(catalog: &dyn Catalog) {

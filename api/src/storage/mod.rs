@@ -88,6 +88,21 @@ pub struct Registered {
     pub credential: DeviceCredential,
 }
 
+/// UTC days for which the catalog counts what arrived, before it forgets the oldest.
+pub const ARRIVALS_KEPT_DAYS: i64 = 400;
+
+const DAY_MS: i64 = 24 * 3_600_000;
+
+/// The number of the UTC day that has `at`, from 1970 on.
+pub fn utc_day(at: Timestamp) -> i64 {
+    at.as_millis().div_euclid(DAY_MS)
+}
+
+/// When a UTC day begins.
+pub fn start_of_utc_day(day: i64) -> Timestamp {
+    Timestamp::from_millis(day.saturating_mul(DAY_MS))
+}
+
 /// What became of one announced segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Announced {
@@ -269,6 +284,13 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
         at: Timestamp,
         clock_skew_ms: Option<i64>,
     ) -> Result<()>;
+
+    /// Counts media that arrived for a stream. Cheap, and as late on disk as
+    /// [`Catalog::note_seen`]; the count outlives the media, for [`ARRIVALS_KEPT_DAYS`].
+    async fn note_arrived(&self, stream: StreamId, at: Timestamp, bytes: u64) -> Result<()>;
+    /// The bytes that arrived for each stream on UTC days from `first` to `last`, both included, as
+    /// [`utc_day`] numbers them.
+    async fn arrived_bytes(&self, streams: &[StreamId], first: i64, last: i64) -> Result<Vec<u64>>;
 
     async fn streams_by_id(&self, ids: &[StreamId]) -> Result<Vec<Option<Stream>>>;
     /// Each device's, the main one first.

@@ -412,7 +412,8 @@ fn footage_shows_in_every_answer() {
           newest: clips(range: $range, order: NEWEST_FIRST, first: 1) { nodes { range { start } } pageInfo { hasNextPage } }
           segments(range: $range) { nodes { range { start } trigger size retainUntil ingestedAt } }
           coverage(range: $range, bucketSeconds: 30) { coveredSeconds totalCoveredSeconds gaps { range { start end } reason } }
-          calendar(from: $day, to: $day, timeZone: \"UTC\") { date range { durationSeconds } coveredSeconds } } }
+          calendar(from: $day, to: $day, timeZone: \"UTC\") { date range { durationSeconds } coveredSeconds }
+          device { usage(from: $day, to: $day) { range { start durationSeconds } storedBytes storedHours ingestedBytes } } } }
         playbackSession(input: {streamId: $id, start: $start, end: $end}) {
           ... on PlaybackSession { url mimeType range { start end } startOffsetSeconds gaps { range { start end } reason } codecs }
           ... on MediaUnavailable { code } }
@@ -460,6 +461,13 @@ fn footage_shows_in_every_answer() {
     assert_eq!(coverage["gaps"], gaps);
     assert_eq!(stream["calendar"][0]["date"], json!(day));
     assert_eq!(stream["calendar"][0]["range"]["durationSeconds"], 86_400.0);
+    let usage = &stream["device"]["usage"];
+    let size = |clip: &Value| clip["size"].as_str().unwrap().parse::<u64>().unwrap();
+    let stored: u64 = clips.iter().map(size).sum();
+    assert_eq!(usage["storedBytes"], json!(stored.to_string()));
+    assert_eq!(usage["ingestedBytes"], json!(stored.to_string()));
+    assert_eq!(usage["storedHours"], json!(15.0 / 3_600.0));
+    assert_eq!(usage["range"]["durationSeconds"], 86_400.0);
     let session = &answer["data"]["playbackSession"];
     let url = session["url"].as_str().unwrap_or_else(|| panic!("{session}"));
     let path = url.strip_prefix(&server.url()).unwrap();
@@ -491,6 +499,14 @@ fn footage_shows_in_every_answer() {
             "BAD_USER_INPUT",
         ),
         ("calendar(from: \"2026-01-01\", to: \"2027-01-02\") { date }", "BAD_USER_INPUT"),
+        (
+            "device { usage(from: \"2026-01-02\", to: \"2026-01-01\") { storedBytes } }",
+            "BAD_USER_INPUT",
+        ),
+        (
+            "device { usage(from: \"2026-01-01\", to: \"2026-02-01\") { storedBytes } }",
+            "BAD_USER_INPUT",
+        ),
     ] {
         let text = format!(
             "query($id: ID!, $start: DateTime, $end: DateTime) {{ node(id: $id) {{ id ... on Stream {{ {query} }} }} }}"

@@ -2,7 +2,7 @@
 
 use lookback_api::clock::Clock;
 use lookback_api::id::StreamId;
-use lookback_api::playback::timeline::{Clip, ClipQuery, clips, coverage};
+use lookback_api::playback::timeline::{Clip, ClipQuery, Kept, clips, coverage, kept};
 use lookback_api::segment::TimeRange;
 use lookback_api::storage::{InitId, NewFragment, Storage, TimeOrder, TrackSpan, embedded};
 use lookback_wire::{Payload, Timestamp};
@@ -93,4 +93,34 @@ async fn pages_show_every_clip_once_in_either_order() {
     let covered = coverage(&storage, stream, range, 10_000, 2_000).await.unwrap();
     assert!(covered.covered_ms.iter().all(|&ms| ms == 2_000));
     assert_eq!(covered.gaps, None, "more than are listed");
+}
+
+#[tokio::test]
+async fn what_is_kept_is_told_by_when_it_was_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = embedded::open(dir.path()).unwrap();
+    let stream = StreamId::new(Clock::System.now());
+    // Two runs: from 0 s to 5 s, of 5, 10, 15 ... bytes; from 9 s to 10 s, of 30 bytes.
+    for (second, times) in [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (9, 6)] {
+        let start = NOW.plus_millis(second * 1_000);
+        let mut fragment = NewFragment { start, ..fragment(&storage, stream, 0) };
+        fragment.body = Payload::new();
+        (0..times).for_each(|_| fragment.body.push(bytes::Bytes::from_static(b"frame")));
+        fragment.chunk_lens = vec![5 * times];
+        fragment.tracks[0].len = 5 * times;
+        storage.local().unwrap().append(fragment).await.unwrap();
+    }
+    for (from_ms, to_ms, bytes, media_ms) in [
+        (0, 10_000, 105, 6_000),
+        (-5_000, 1_000, 5, 1_000),
+        (1_000, 3_000, 25, 2_000),
+        (1_500, 3_500, 35, 2_000),
+        (3_000, 60_000, 75, 3_000),
+        (5_000, 9_000, 0, 0),
+        (9_500, 60_000, 0, 500),
+    ] {
+        let range = TimeRange { start: NOW.plus_millis(from_ms), end: NOW.plus_millis(to_ms) };
+        let found = kept(&storage, stream, range).await.unwrap();
+        assert_eq!(found, Kept { bytes, media_ms }, "{from_ms} to {to_ms}");
+    }
 }

@@ -1,7 +1,9 @@
 //! Records in DynamoDB. Every request is by key: nothing scans a table.
 
+mod arrivals;
 mod audit;
 mod changes;
+mod day;
 mod devices;
 mod events;
 #[cfg(test)]
@@ -38,6 +40,7 @@ use crate::storage::{
     Announced, AuditQuery, Catalog, CreateError, DeviceQuery, EventPage, EventQuery,
     MediaStreamQuery, Registered, Registration, Reported, Result, SegmentQuery, UserQuery,
 };
+use arrivals::Arrivals;
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use bytes::Bytes;
@@ -50,13 +53,15 @@ use tables::Tables;
 
 /// The catalog in tables of DynamoDB, which several servers share.
 ///
-/// It departs from the trait's contract in two ways. Announced segments that another server stored
+/// It departs from the trait's contract in three ways. Announced segments that another server stored
 /// are read up to about a second late; this server's own at once. When the last time that a device
-/// was heard of is known to other servers, and survives the end of this one, lags by five minutes.
+/// was heard of is known to other servers, and survives the end of this one, lags by five minutes;
+/// what arrived on a day, by an hour.
 #[derive(Debug)]
 pub struct DynamoCatalog {
     store: Store,
     sightings: Sightings,
+    arrivals: Arrivals,
     known: Known,
     eventful: Listed<DeviceId>,
 }
@@ -72,6 +77,7 @@ impl DynamoCatalog {
         Self {
             store: Store::new(client, Tables::new(table_prefix)),
             sightings: Sightings::default(),
+            arrivals: Arrivals::default(),
             known: Known::default(),
             eventful: Listed::default(),
         }
@@ -217,6 +223,14 @@ impl Catalog for DynamoCatalog {
         clock_skew_ms: Option<i64>,
     ) -> Result<()> {
         sightings::note(&self.store, &self.sightings, device, at, clock_skew_ms).await
+    }
+
+    async fn note_arrived(&self, stream: StreamId, at: Timestamp, bytes: u64) -> Result<()> {
+        arrivals::note(&self.store, &self.arrivals, stream, at, bytes).await
+    }
+
+    async fn arrived_bytes(&self, streams: &[StreamId], first: i64, last: i64) -> Result<Vec<u64>> {
+        arrivals::totals(&self.store, &self.arrivals, streams, first, last).await
     }
 
     async fn streams_by_id(&self, ids: &[StreamId]) -> Result<Vec<Option<Stream>>> {
@@ -436,7 +450,8 @@ impl Catalog for DynamoCatalog {
     }
 
     async fn close(&self) -> Result<()> {
-        sightings::flush(&self.store, &self.sightings).await
+        sightings::flush(&self.store, &self.sightings).await?;
+        arrivals::flush(&self.store, &self.arrivals).await
     }
 }
 

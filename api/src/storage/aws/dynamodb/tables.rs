@@ -1,7 +1,8 @@
 //! The tables: what they are called, their keys, and making them.
 //!
 //! `core` has one item for each record, small and often read. `timeline` has one item for each
-//! stream and five-minute window: see `window`. Both are billed on demand.
+//! stream and five-minute window, see `window`, and one for each stream and day, see `day`. Both are
+//! billed on demand.
 
 use super::store::{Store, fault};
 use crate::storage::{Result, StorageError};
@@ -20,7 +21,7 @@ pub const PARTITION: &str = "p";
 pub const SORT: &str = "s";
 /// The sort key of `timeline`.
 pub const WINDOW: &str = "w";
-/// When DynamoDB may delete an item of `core`, in seconds since the epoch.
+/// When DynamoDB may delete an item, in seconds since the epoch.
 pub const EXPIRES: &str = "x";
 
 /// How often a table that is being made is looked at, and for how long.
@@ -51,7 +52,10 @@ pub async fn create(store: &Store) -> Result<()> {
     for table in [&tables.core, &tables.timeline] {
         wait_until_active(store, table).await?;
     }
-    let_expire(store, &tables.core).await
+    for table in [&tables.core, &tables.timeline] {
+        let_expire(store, table).await?;
+    }
+    Ok(())
 }
 
 async fn create_one(

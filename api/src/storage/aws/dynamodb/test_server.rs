@@ -3,7 +3,7 @@
 
 use super::store::Store;
 use super::tables::{self, Tables};
-use super::{DynamoCatalog, Known, Listed, Sightings};
+use super::{Arrivals, DynamoCatalog, Known, Listed, Sightings};
 use crate::id::Ulid;
 use crate::storage::aws::TRIES;
 use aws_sdk_dynamodb::Client;
@@ -67,6 +67,7 @@ impl TestServer {
         DynamoCatalog {
             store,
             sightings: Sightings::default(),
+            arrivals: Arrivals::default(),
             known: Known::default(),
             eventful: Listed::default(),
         }

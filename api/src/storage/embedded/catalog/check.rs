@@ -308,6 +308,7 @@ impl Check<'_> {
                 check.orphan(table, key, format!("record {} of table {table}", hex(key)), of)
             })?;
         }
+        self.each_record("arrivals", |_, _, _: u64| Ok(()))?;
         self.each_record("known_gaps", |_, _, _: KnownGap| Ok(()))?;
         self.each_record("holds", |check, key, hold: Hold| {
             if streams.contains(&hold.stream) {

@@ -1,5 +1,6 @@
 //! Media streams: their settings, those that no device was registered with, and their end.
 
+use super::arrivals;
 use super::devices::{self, external_id_key};
 use super::sightings::Sightings;
 use super::tables::{Tables, get, key, put, text};
@@ -101,7 +102,7 @@ pub fn delete(
         devices::remove(tables, txn, sightings, stream.device)?;
     }
     tables.media_settings.delete(txn, &stream.id.0.to_be_bytes())?;
-    Ok(())
+    arrivals::forget(tables, txn, stream.id, i64::MAX)
 }
 
 pub fn page(

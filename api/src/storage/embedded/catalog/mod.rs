@@ -1,6 +1,7 @@
 //! Records in LMDB: reads on the caller's thread, writes by one thread that commits whatever has
 //! gathered in one transaction.
 
+mod arrivals;
 mod audit;
 pub mod check;
 mod devices;
@@ -29,8 +30,9 @@ use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
 use crate::storage::{
     Announced, AuditQuery, Catalog, CreateError, DeviceQuery, EventPage, EventQuery,
     MediaStreamQuery, Registered, Registration, Reported, Result, SegmentQuery, StorageError,
-    UserQuery,
+    UserQuery, utc_day,
 };
+use arrivals::Arrivals;
 use async_trait::async_trait;
 use bytes::Bytes;
 use heed::{CompactionOption, Env, RoTxn};
@@ -51,6 +53,7 @@ pub struct EmbeddedCatalog {
     env: Env,
     tables: Tables,
     sightings: Arc<Sightings>,
+    arrivals: Arc<Arrivals>,
     writer: Writer,
 }
 
@@ -58,8 +61,9 @@ impl EmbeddedCatalog {
     pub fn open(dir: &Path) -> Result<Self> {
         let (env, tables) = tables::open(dir, Durability::EachCommit)?;
         let sightings = Arc::new(Sightings::default());
-        let writer = Writer::start(env.clone(), tables, sightings.clone())?;
-        Ok(Self { env, tables, sightings, writer })
+        let arrivals = Arc::new(Arrivals::default());
+        let writer = Writer::start(env.clone(), tables, sightings.clone(), arrivals.clone())?;
+        Ok(Self { env, tables, sightings, arrivals, writer })
     }
 
     /// The archive that its records are about, where it ever had one.
@@ -263,6 +267,23 @@ impl Catalog for EmbeddedCatalog {
             self.sightings.note(device, at, clock_skew_ms, true);
         }
         Ok(())
+    }
+
+    async fn note_arrived(&self, stream: StreamId, at: Timestamp, bytes: u64) -> Result<()> {
+        let day = utc_day(at);
+        let stored = || self.read(|tables, txn| arrivals::stored(tables, txn, stream, day));
+        self.arrivals.note(stream, day, bytes, stored)
+    }
+
+    async fn arrived_bytes(&self, streams: &[StreamId], first: i64, last: i64) -> Result<Vec<u64>> {
+        let total = |stream, day| match self.arrivals.total(stream, day) {
+            Some(total) => Ok(total),
+            None => self.read(|tables, txn| arrivals::stored(tables, txn, stream, day)),
+        };
+        let of_stream = |stream: &StreamId| {
+            (first..=last).try_fold(0u64, |sum, day| Ok(sum.saturating_add(total(*stream, day)?)))
+        };
+        streams.iter().map(of_stream).collect()
     }
 
     async fn streams_by_id(&self, ids: &[StreamId]) -> Result<Vec<Option<Stream>>> {

@@ -80,6 +80,8 @@ tables! {
     streams,
     /// device, position, stream → nothing
     device_streams,
+    /// stream, UTC day → bytes that arrived on it
+    arrivals,
     /// account, media stream name → stream
     media_names,
     /// stream → MediaSettings

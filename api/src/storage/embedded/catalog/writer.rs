@@ -1,5 +1,6 @@
 //! The thread that writes: takes what has gathered, commits it at once, then answers all.
 
+use super::arrivals::Arrivals;
 use super::sightings::Sightings;
 use super::tables::Tables;
 use crate::storage::{Result, StorageError};
@@ -14,7 +15,7 @@ use tokio::sync::oneshot;
 const MAX_GROUP: usize = 256;
 /// Writes that may wait. Beyond this, callers wait.
 const QUEUE: usize = 1024;
-/// How far the records may lag behind what was heard of devices.
+/// How far the records may lag behind what was heard of devices and what arrived.
 const FLUSH_EVERY: Duration = Duration::from_secs(120);
 
 /// Answers the caller, once it is known whether the transaction is durable.
@@ -36,11 +37,16 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn start(env: Env, tables: Tables, sightings: Arc<Sightings>) -> Result<Self> {
+    pub fn start(
+        env: Env,
+        tables: Tables,
+        sightings: Arc<Sightings>,
+        arrivals: Arc<Arrivals>,
+    ) -> Result<Self> {
         let (commands, queue) = mpsc::sync_channel(QUEUE + 1);
         let thread = std::thread::Builder::new()
             .name("catalog-write".into())
-            .spawn(move || Thread { env, tables, sightings }.run(&queue))
+            .spawn(move || Thread { env, tables, sightings, arrivals }.run(&queue))
             .map_err(|error| StorageError::Unavailable(format!("no thread: {error}")))?;
         Ok(Self {
             commands: Some(commands),
@@ -110,6 +116,7 @@ struct Thread {
     env: Env,
     tables: Tables,
     sightings: Arc<Sightings>,
+    arrivals: Arc<Arrivals>,
 }
 
 impl Thread {
@@ -171,19 +178,21 @@ impl Thread {
     }
 
     fn flush(&self) -> Result<()> {
-        if self.sightings.is_empty() {
+        if self.sightings.is_empty() && self.arrivals.is_empty() {
             return Ok(());
         }
         let mut txn = self.env.write_txn()?;
-        let written = self.sightings.write(&self.tables, &mut txn)?;
+        let sightings = self.sightings.write(&self.tables, &mut txn)?;
+        let arrivals = self.arrivals.write(&self.tables, &mut txn)?;
         txn.commit()?;
-        self.sightings.written(written);
+        self.sightings.written(sightings);
+        self.arrivals.written(arrivals);
         Ok(())
     }
 
     fn report_flush(&self) {
         if let Err(error) = self.flush() {
-            tracing::warn!(%error, "when devices were last seen is not written");
+            tracing::warn!(%error, "when devices were last seen, and how much arrived, is not written");
         }
     }
 }
