@@ -33,10 +33,24 @@ pub struct User {
     pub role: Role,
     /// Argon2id in PHC form; none where an issuer elsewhere signs the user in.
     pub password_hash: Option<String>,
+    /// Who the user is at an OIDC issuer; unique in the account.
+    pub identity: Option<Identity>,
     /// An IANA zone, for showing times.
     pub time_zone: Option<String>,
     pub disabled: bool,
     pub created_at: Timestamp,
+}
+
+/// Somebody whom an OIDC issuer knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The issuer's URL, as its tokens say it.
+    pub issuer: String,
+    /// What the issuer never gives to anybody else.
+    pub subject: String,
+    /// When the newest token was issued whose claims the user's record follows; none where it
+    /// follows no token.
+    pub followed_at: Option<Timestamp>,
 }
 
 /// What is changed of a user; what is left out stays.
@@ -45,6 +59,29 @@ pub struct UserChange {
     pub display_name: Option<String>,
     pub role: Option<Role>,
     pub disabled: Option<bool>,
+    /// When the token was issued that claims all this; nothing of it counts where the record follows
+    /// a newer one.
+    pub claimed_at: Option<Timestamp>,
+}
+
+impl UserChange {
+    /// Makes the change to a record.
+    pub fn apply(self, user: &mut User) {
+        let Self { display_name, role, disabled, claimed_at } = self;
+        if let Some(identity) = &mut user.identity
+            && claimed_at.is_some()
+        {
+            if identity.followed_at > claimed_at {
+                return;
+            }
+            identity.followed_at = claimed_at;
+        }
+        if let Some(display_name) = display_name {
+            user.display_name = display_name;
+        }
+        user.role = role.unwrap_or(user.role);
+        user.disabled = disabled.unwrap_or(user.disabled);
+    }
 }
 
 /// One sign-in: the refresh token in force and the one before it.
@@ -57,6 +94,9 @@ pub struct SignIn {
     pub previous: Option<[u8; 32]>,
     pub rotated_at: Timestamp,
     pub expires_at: Timestamp,
+    /// When it ends however much it is used: whoever was signed in by an issuer elsewhere has to be
+    /// known there now and then.
+    pub ends_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

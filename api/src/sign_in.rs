@@ -166,7 +166,7 @@ impl SignIns {
         match user {
             Some(user) if right && user.password_hash.is_some() && !user.disabled => {
                 self.attempts.give_back(from, account, &name);
-                self.begin(&user, from, now).await
+                self.begin(&user, None, from, now).await
             }
             Some(user) => {
                 self.note_refused(&user, from, now).await;
@@ -177,7 +177,8 @@ impl SignIns {
         }
     }
 
-    async fn note_refused(&self, user: &User, from: IpAddr, now: Timestamp) {
+    /// Writes down that somebody who may be `user` was not let in.
+    pub async fn note_refused(&self, user: &User, from: IpAddr, now: Timestamp) {
         let deed = Deed {
             account: user.account,
             actor: None,
@@ -206,6 +207,7 @@ impl SignIns {
             display_name: "Demo".into(),
             role: Role::Admin,
             password_hash: None,
+            identity: None,
             time_zone: None,
             disabled: false,
             created_at: now,
@@ -217,7 +219,7 @@ impl SignIns {
         }
         let user =
             self.catalog.user_by_name(account.id, DEMO_USER).await?.ok_or(SignInError::Wrong)?;
-        self.begin(&user, from, now).await
+        self.begin(&user, None, from, now).await
     }
 
     /// Trades a refresh token for new tokens.
@@ -247,7 +249,7 @@ impl SignIns {
                     current: hash(&next),
                     previous: Some(presented),
                     rotated_at: now,
-                    expires_at: now.plus_millis(IDLE_MS),
+                    expires_at: end_of(now, known.ends_at),
                     ..known
                 };
                 if self.catalog.rotate_sign_in(presented, sign_in.clone()).await? {
@@ -282,9 +284,11 @@ impl SignIns {
         }
     }
 
-    async fn begin(
+    /// Signs in somebody who has been proved to be `user`; the sign-in lasts at most until `ends_at`.
+    pub async fn begin(
         &self,
         user: &User,
+        ends_at: Option<Timestamp>,
         from: IpAddr,
         now: Timestamp,
     ) -> Result<Granted, SignInError> {
@@ -295,7 +299,8 @@ impl SignIns {
             current: hash(secret.expose_secret()),
             previous: None,
             rotated_at: now,
-            expires_at: now.plus_millis(IDLE_MS),
+            expires_at: end_of(now, ends_at),
+            ends_at,
         };
         self.catalog.put_sign_in(sign_in.clone()).await?;
         let deed = Deed {
@@ -353,6 +358,12 @@ impl SignIns {
         .await
         .map_err(|_| SignInError::Internal("the password check did not end"))
     }
+}
+
+/// When a sign-in ends that is not used any more from `now` on.
+fn end_of(now: Timestamp, ends_at: Option<Timestamp>) -> Timestamp {
+    let unused = now.plus_millis(IDLE_MS);
+    ends_at.map_or(unused, |end| end.min(unused))
 }
 
 fn split(token: &SecretString) -> Option<(SignInId, &str)> {
@@ -485,6 +496,7 @@ mod tests {
             display_name: "Ann".into(),
             role: Role::Viewer,
             password_hash: Some(hash_password(&"correct horse".into()).unwrap()),
+            identity: None,
             time_zone: None,
             disabled: false,
             created_at: NOW,

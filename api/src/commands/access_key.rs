@@ -65,6 +65,7 @@ async fn make(catalog: &dyn Catalog, account: &str) -> Result<AccessKeyId, Failu
         display_name: "Access key".into(),
         role: Role::Admin,
         password_hash: None,
+        identity: None,
         time_zone: None,
         disabled: false,
         created_at: now,

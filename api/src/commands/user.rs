@@ -1,7 +1,8 @@
-//! `lookback user add`: people who sign in to the viewer; works beside a running server.
+//! `lookback user add`: people who sign in to the viewer, by a password or through an OIDC issuer;
+//! works beside a running server.
 
 use super::Failure;
-use crate::account::{Role, User};
+use crate::account::{Identity, Role, User};
 use crate::clock::Clock;
 use crate::id::UserId;
 use crate::sign_in::{DEFAULT_ACCOUNT, hash_password};
@@ -24,7 +25,7 @@ enum UserCommand {
     Add(Add),
 }
 
-/// Add a user; the password is asked for, or read from stdin
+/// Add a user; the password is asked for, or read from stdin. Whom an issuer signs in has none
 #[derive(Debug, clap::Args)]
 struct Add {
     /// What the user signs in with
@@ -38,6 +39,12 @@ struct Add {
     /// The zone that times are shown in, such as Europe/Paris
     #[arg(long, env = "LOOKBACK_TIME_ZONE", value_name = "ZONE")]
     time_zone: Option<Tz>,
+    /// The OIDC issuer that signs the user in, by the URL that the configuration names it by
+    #[arg(long, env = "LOOKBACK_ISSUER", value_name = "URL", requires = "subject")]
+    issuer: Option<String>,
+    /// Who the user is there: the claim sub
+    #[arg(long, env = "LOOKBACK_SUBJECT", value_name = "SUB", requires = "issuer")]
+    subject: Option<String>,
     /// The data directory of the service
     #[arg(long, env = "LOOKBACK_DATA_DIR", value_name = "DIR", default_value = "lookback-data")]
     data_dir: PathBuf,
@@ -61,11 +68,10 @@ fn run_add(args: Add) -> Result<ExitCode, Failure> {
     if !(1..=128).contains(&args.name.chars().count()) || args.name.chars().any(char::is_control) {
         return Err("a name has 1 to 128 characters, none of them control characters".into());
     }
-    let password = read_password()?;
-    if password.expose_secret().chars().count() < MIN_PASSWORD_CHARS {
-        return Err(format!("a password has at least {MIN_PASSWORD_CHARS} characters").into());
-    }
-    let password_hash = hash_password(&password)?;
+    let identity = args.issuer.zip(args.subject);
+    let identity =
+        identity.map(|(issuer, subject)| Identity { issuer, subject, followed_at: None });
+    let password_hash = if identity.is_some() { None } else { Some(new_password_hash()?) };
     super::block_on(async {
         let now = Clock::System.now();
         let catalog = embedded::open_catalog(&args.data_dir)?;
@@ -76,7 +82,8 @@ fn run_add(args: Add) -> Result<ExitCode, Failure> {
             name: args.name.clone(),
             display_name: args.name.clone(),
             role: args.role,
-            password_hash: Some(password_hash),
+            password_hash,
+            identity,
             time_zone: args.time_zone.map(|zone| zone.name().into()),
             disabled: false,
             created_at: now,
@@ -84,6 +91,9 @@ fn run_add(args: Add) -> Result<ExitCode, Failure> {
         let id = user.id;
         match catalog.create_user(user).await {
             Ok(()) => {}
+            Err(CreateError::Taken { field: "identity" }) => {
+                return Err("somebody is a user of this account by this issuer and subject".into());
+            }
             Err(CreateError::Taken { .. }) => {
                 return Err(format!("{:?} is a user of this account already", args.name).into());
             }
@@ -92,6 +102,14 @@ fn run_add(args: Add) -> Result<ExitCode, Failure> {
         writeln!(io::stdout().lock(), "{id}")?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+fn new_password_hash() -> Result<String, Failure> {
+    let password = read_password()?;
+    if password.expose_secret().chars().count() < MIN_PASSWORD_CHARS {
+        return Err(format!("a password has at least {MIN_PASSWORD_CHARS} characters").into());
+    }
+    Ok(hash_password(&password)?)
 }
 
 fn read_password() -> Result<SecretString, Failure> {

@@ -256,6 +256,7 @@ mod failing_alone {
                 display_name: "Ann".into(),
                 role: account::Role::Member,
                 password_hash: None,
+                identity: None,
                 time_zone: None,
                 disabled: false,
                 created_at: AT,

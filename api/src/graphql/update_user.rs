@@ -59,7 +59,8 @@ pub async fn update(asked: &Asked, input: UpdateUserInput) -> Result<UpdateUserP
             return refused(UserErrorCode::WrongState, "disabled", message.into());
         }
     }
-    let change = UserChange { display_name: input.display_name, role, disabled: input.disabled };
+    let UpdateUserInput { display_name, disabled, .. } = input;
+    let change = UserChange { display_name, role, disabled, claimed_at: None };
     let changed = asked.service.storage.catalog.change_user(user.id, change).await?;
     asked.loaders.users.forget(user.id).await;
     asked.note(AuditAction::Change, user.id).await;

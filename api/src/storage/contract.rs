@@ -6,7 +6,7 @@ pub mod events;
 
 use super::*;
 use crate::access::{DeviceRole, MAX_SHARES_OF_DEVICE, MAX_SHARES_WITH_USER};
-use crate::account::{RetentionMode, Role};
+use crate::account::{Identity, RetentionMode, Role};
 use crate::audit::{AuditAction, KEPT_MS};
 use crate::device::{CredentialKind, DeviceState};
 use crate::keeping::MAX_HOLDS;
@@ -460,6 +460,7 @@ pub async fn check_catalog(catalog: &dyn Catalog) {
     users_have_unique_names(catalog).await;
     users_are_changed_value_by_value(catalog).await;
     users_are_paged_by_name(catalog).await;
+    users_follow_the_newest_token_of_their_issuer(catalog).await;
     a_device_is_shared_with_a_user_once(catalog).await;
     shares_end(catalog).await;
     the_audit_log_is_paged_from_its_end(catalog).await;
@@ -523,6 +524,7 @@ pub fn new_user(account: AccountId, name: &str) -> User {
         display_name: "Ann".into(),
         role: Role::Viewer,
         password_hash: Some("$argon2id$…".into()),
+        identity: None,
         time_zone: Some("Europe/Zurich".into()),
         disabled: false,
         created_at: NOW,
@@ -579,6 +581,44 @@ async fn users_are_paged_by_name(catalog: &dyn Catalog) {
         let found = catalog.users(account, &query).await.expect("users");
         let names: Vec<_> = found.iter().map(|user| user.name.as_str()).collect();
         assert_eq!(names, expected, "{query:?}");
+    }
+}
+
+async fn users_follow_the_newest_token_of_their_issuer(catalog: &dyn Catalog) {
+    let (account, other) = (new_account(catalog).await.id, new_account(catalog).await.id);
+    let (issuer, subject) = ("https://issuer.example/realms/a", "x".repeat(255));
+    let known = |account, name, subject: &str| {
+        let (issuer, subject) = (issuer.to_owned(), subject.to_owned());
+        let identity = Some(Identity { issuer, subject, followed_at: None });
+        User { identity, password_hash: None, ..new_user(account, name) }
+    };
+    let ann = known(account, "ann", &subject);
+    catalog.create_user(ann.clone()).await.expect("create_user");
+    let refused = catalog.create_user(known(account, "ann's twin", &subject)).await;
+    assert!(matches!(refused, Err(CreateError::Taken { field: "identity" })), "{refused:?}");
+    let abroad = known(other, "ann", &subject);
+    catalog.create_user(abroad.clone()).await.expect("another account");
+    catalog.create_user(known(account, "bob", "y")).await.expect("another subject");
+    for (account, issuer, subject, expected) in [
+        (account, issuer, &*subject, Some(ann.id)),
+        (other, issuer, &*subject, Some(abroad.id)),
+        (other, issuer, "y", None),
+        (account, "https://issuer.example", &*subject, None),
+        (account, issuer, &subject[1..], None),
+    ] {
+        let found = catalog.user_by_identity(account, issuer, subject).await;
+        assert_eq!(found.expect("user_by_identity").map(|user| user.id), expected, "{issuer}");
+    }
+    let claims =
+        |role, at| UserChange { role: Some(role), claimed_at: Some(at), ..UserChange::default() };
+    for (change, expected) in [
+        (claims(Role::Manager, at(20)), Role::Manager),
+        (claims(Role::Admin, at(10)), Role::Manager),
+        (claims(Role::Member, at(20)), Role::Member),
+        (UserChange { role: Some(Role::Viewer), ..UserChange::default() }, Role::Viewer),
+    ] {
+        let changed = catalog.change_user(ann.id, change).await.expect("change_user");
+        assert_eq!(changed.map(|user| user.role), Some(expected));
     }
 }
 
@@ -696,6 +736,7 @@ async fn sign_ins_rotate_once(catalog: &dyn Catalog) {
         previous: None,
         rotated_at: NOW,
         expires_at: at(1_000_000),
+        ends_at: None,
     };
     catalog.put_sign_in(sign_in.clone()).await.expect("put_sign_in");
     let tabs = (2..6).map(|tab| {

@@ -213,7 +213,7 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
     /// get the same one.
     async fn ensure_account(&self, name: &str, now: Timestamp) -> Result<Account>;
 
-    /// Refuses a name taken in the account.
+    /// Refuses a name or an identity taken in the account.
     async fn create_user(&self, user: User) -> Result<(), CreateError>;
     /// Changes what is given, each value by itself; answers the user as it is then, `None` where
     /// there is none.
@@ -221,6 +221,13 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
     async fn user(&self, id: UserId) -> Result<Option<User>>;
     async fn users_by_id(&self, ids: &[UserId]) -> Result<Vec<Option<User>>>;
     async fn user_by_name(&self, account: AccountId, name: &str) -> Result<Option<User>>;
+    /// Who somebody is here whom `issuer` knows as `subject`.
+    async fn user_by_identity(
+        &self,
+        account: AccountId,
+        issuer: &str,
+        subject: &str,
+    ) -> Result<Option<User>>;
     async fn users(&self, account: AccountId, query: &UserQuery) -> Result<Vec<User>>;
 
     /// Gives a share, and takes away those of its device and of its user whose time is over at `now`.

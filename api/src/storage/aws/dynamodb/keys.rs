@@ -134,6 +134,11 @@ pub fn user_name(account: AccountId, name: &str) -> Key {
     Key::new(user_names(account), text(name))
 }
 
+/// No issuer's URL has a space in it.
+pub fn user_identity(account: AccountId, issuer: &str, subject: &str) -> Key {
+    Key::new(format!("user-identities#{account}"), text(&format!("{issuer} {subject}")))
+}
+
 pub fn share(id: ShareId) -> Key {
     Key::new(id, ALONE)
 }

@@ -120,6 +120,15 @@ impl Catalog for DynamoCatalog {
         users::user_by_name(&self.store, account, name).await
     }
 
+    async fn user_by_identity(
+        &self,
+        account: AccountId,
+        issuer: &str,
+        subject: &str,
+    ) -> Result<Option<User>> {
+        users::user_by_identity(&self.store, account, issuer, subject).await
+    }
+
     async fn users_by_id(&self, ids: &[UserId]) -> Result<Vec<Option<User>>> {
         users::users_by_id(&self.store, ids).await
     }

@@ -3,7 +3,7 @@
 use super::changes::{Changes, Tries};
 use super::keys::{self, Places};
 use super::store::Store;
-use crate::account::{Account, RetentionPlan, SignIn, User, UserChange};
+use crate::account::{Account, Identity, RetentionPlan, SignIn, User, UserChange};
 use crate::id::{AccountId, PlanId, UserId};
 use crate::storage::{CreateError, Result, StorageError, UserQuery};
 use lookback_wire::Timestamp;
@@ -46,6 +46,13 @@ pub async fn create_user(store: &Store, user: &User) -> Result<(), CreateError> 
         if changes.get::<UserId>(&name).await?.is_some() {
             return Err(CreateError::Taken { field: "name" });
         }
+        if let Some(Identity { issuer, subject, .. }) = &user.identity {
+            let identity = keys::user_identity(user.account, issuer, subject);
+            if changes.get::<UserId>(&identity).await?.is_some() {
+                return Err(CreateError::Taken { field: "identity" });
+            }
+            changes.put(identity, &user.id)?;
+        }
         changes.put(name, &user.id)?;
         changes.put(keys::user(user.id), user)?;
         if changes.commit().await? {
@@ -60,9 +67,7 @@ pub async fn change_user(store: &Store, id: UserId, change: &UserChange) -> Resu
         let mut changes = tries.next().await?;
         let key = keys::user(id);
         let Some(mut user) = changes.get::<User>(&key).await? else { return Ok(None) };
-        user.display_name = change.display_name.clone().unwrap_or(user.display_name);
-        user.role = change.role.unwrap_or(user.role);
-        user.disabled = change.disabled.unwrap_or(user.disabled);
+        change.clone().apply(&mut user);
         changes.put(key, &user)?;
         if changes.commit().await? {
             return Ok(Some(user));
@@ -84,6 +89,18 @@ pub async fn page(store: &Store, account: AccountId, query: &UserQuery) -> Resul
 
 pub async fn user_by_name(store: &Store, account: AccountId, name: &str) -> Result<Option<User>> {
     match store.record(&keys::user_name(account, name)).await? {
+        Some(id) => store.record(&keys::user(id)).await,
+        None => Ok(None),
+    }
+}
+
+pub async fn user_by_identity(
+    store: &Store,
+    account: AccountId,
+    issuer: &str,
+    subject: &str,
+) -> Result<Option<User>> {
+    match store.record(&keys::user_identity(account, issuer, subject)).await? {
         Some(id) => store.record(&keys::user(id)).await,
         None => Ok(None),
     }

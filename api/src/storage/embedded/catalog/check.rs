@@ -13,9 +13,9 @@ use super::retention::{deletion_key, hold_key};
 use super::segments::{self, OfStream, at_key};
 use super::shares::{device_key, user_key};
 use super::tables::{self, NOTHING, Tables, decode, encode, key, put, text, text_of};
-use super::users::{sign_in_end_key, user_name_key};
+use super::users::{sign_in_end_key, user_identity_key, user_name_key};
 use crate::access::Share;
-use crate::account::{Account, RetentionMode, RetentionPlan, SignIn, User};
+use crate::account::{Account, Identity, RetentionMode, RetentionPlan, SignIn, User};
 use crate::audit::AuditEntry;
 use crate::device::{Device, DeviceCredential, DeviceState, Stream};
 use crate::event::Event;
@@ -422,6 +422,7 @@ impl Check<'_> {
             "account_names",
             "account_plans",
             "user_names",
+            "user_identities",
             "device_shares",
             "user_shares",
             "sign_in_ends",
@@ -479,7 +480,12 @@ impl Check<'_> {
             expect(check, "account_plans", key, NOTHING)
         })?;
         self.each_decoded("users", |check, user: User| {
-            expect(check, "user_names", user_name_key(user.account, &user.name), &encode(&user.id)?)
+            let id = encode(&user.id)?;
+            if let Some(Identity { issuer, subject, .. }) = &user.identity {
+                let identity = user_identity_key(user.account, issuer, subject);
+                expect(check, "user_identities", identity, &id)?;
+            }
+            expect(check, "user_names", user_name_key(user.account, &user.name), &id)
         })?;
         self.each_decoded("shares", |check, share: Share| {
             expect(check, "device_shares", device_key(&share), &encode(&share.id)?)?;

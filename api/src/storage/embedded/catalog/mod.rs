@@ -148,6 +148,15 @@ impl Catalog for EmbeddedCatalog {
         self.read(|tables, txn| users::user_by_name(tables, txn, account, name))
     }
 
+    async fn user_by_identity(
+        &self,
+        account: AccountId,
+        issuer: &str,
+        subject: &str,
+    ) -> Result<Option<User>> {
+        self.read(|tables, txn| users::user_by_identity(tables, txn, account, issuer, subject))
+    }
+
     async fn users(&self, account: AccountId, query: &UserQuery) -> Result<Vec<User>> {
         self.read(|tables, txn| users::page(tables, txn, account, query))
     }

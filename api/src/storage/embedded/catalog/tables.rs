@@ -54,6 +54,8 @@ tables! {
     users,
     /// account, name → user
     user_names,
+    /// account, issuer and subject → user
+    user_identities,
     /// share → Share
     shares,
     /// device, user → share

@@ -1,7 +1,7 @@
 //! Accounts, users, sign-ins and retention plans.
 
 use super::tables::{NOTHING, Tables, decode, get, key, put, text};
-use crate::account::{Account, RetentionPlan, SignIn, User, UserChange};
+use crate::account::{Account, Identity, RetentionPlan, SignIn, User, UserChange};
 use crate::id::{AccountId, PlanId, SignInId, UserId};
 use crate::storage::embedded::lmdb::{Table, time_key};
 use crate::storage::{CreateError, Result, StorageError, UserQuery};
@@ -45,10 +45,22 @@ pub fn user_name_key(account: AccountId, name: &str) -> Vec<u8> {
     key(&[&account.0.to_be_bytes(), &text(name)])
 }
 
+/// No issuer's URL has a space in it.
+pub fn user_identity_key(account: AccountId, issuer: &str, subject: &str) -> Vec<u8> {
+    key(&[&account.0.to_be_bytes(), &text(&format!("{issuer} {subject}"))])
+}
+
 pub fn create_user(tables: &Tables, txn: &mut RwTxn, user: &User) -> Result<(), CreateError> {
     let name = user_name_key(user.account, &user.name);
     if get::<UserId>(txn, tables.user_names, &name)?.is_some() {
         return Err(CreateError::Taken { field: "name" });
+    }
+    if let Some(Identity { issuer, subject, .. }) = &user.identity {
+        let identity = user_identity_key(user.account, issuer, subject);
+        if get::<UserId>(txn, tables.user_identities, &identity)?.is_some() {
+            return Err(CreateError::Taken { field: "identity" });
+        }
+        put(txn, tables.user_identities, &identity, &user.id)?;
     }
     put(txn, tables.user_names, &name, &user.id)?;
     Ok(put(txn, tables.users, &user.id.0.to_be_bytes(), user)?)
@@ -61,10 +73,7 @@ pub fn change_user(
     change: UserChange,
 ) -> Result<Option<User>> {
     let Some(mut user) = user(tables, txn, id)? else { return Ok(None) };
-    let UserChange { display_name, role, disabled } = change;
-    user.display_name = display_name.unwrap_or(user.display_name);
-    user.role = role.unwrap_or(user.role);
-    user.disabled = disabled.unwrap_or(user.disabled);
+    change.apply(&mut user);
     put(txn, tables.users, &id.0.to_be_bytes(), &user)?;
     Ok(Some(user))
 }
@@ -80,6 +89,19 @@ pub fn user_by_name(
     name: &str,
 ) -> Result<Option<User>> {
     match get(txn, tables.user_names, &user_name_key(account, name))? {
+        Some(id) => user(tables, txn, id),
+        None => Ok(None),
+    }
+}
+
+pub fn user_by_identity(
+    tables: &Tables,
+    txn: &RoTxn,
+    account: AccountId,
+    issuer: &str,
+    subject: &str,
+) -> Result<Option<User>> {
+    match get(txn, tables.user_identities, &user_identity_key(account, issuer, subject))? {
         Some(id) => user(tables, txn, id),
         None => Ok(None),
     }
