@@ -3,6 +3,10 @@
 //! Every key of the file is a field here, and a key that is none is refused. Secrets are never
 //! values of it: where one is needed, the file that holds it is named.
 
+mod issuer;
+
+pub use issuer::Issuer;
+
 use crate::storage::aws::AwsOptions;
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -38,6 +42,8 @@ pub struct Config {
     pub documents: Documents,
     pub playback: Playback,
     pub kinesis: Kinesis,
+    /// OIDC issuers whose tokens are taken, and through which people may sign in.
+    pub issuers: Vec<Issuer>,
     /// Where the backend `aws` is; nothing else asks for it.
     pub aws: AwsOptions,
     /// What media leaves free of the disk, in bytes: for the records, and for what deleting writes.
@@ -209,6 +215,7 @@ impl Default for Config {
             documents: Documents::default(),
             playback: Playback::default(),
             kinesis: Kinesis::default(),
+            issuers: Vec::new(),
             aws: AwsOptions::default(),
             min_free_bytes: None,
         }
@@ -344,7 +351,7 @@ impl Config {
                 return Err(ConfigError::Value { key, value: url.clone(), cause });
             }
         }
-        Ok(())
+        issuer::check(&self.issuers)
     }
 }
 

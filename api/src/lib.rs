@@ -15,6 +15,7 @@ pub mod graphql;
 pub mod http;
 pub mod id;
 pub mod ingest;
+pub mod issuer;
 pub mod keeping;
 pub mod keys;
 pub mod media_stream;

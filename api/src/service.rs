@@ -6,6 +6,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::documents::Documents;
 use crate::ingest::{Unkept, Uploads};
+use crate::issuer::Issuers;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::playback::Playback;
@@ -28,6 +29,7 @@ pub struct Service {
     pub tokens: Arc<Tokens>,
     pub access_keys: AccessKeys,
     pub sign_ins: SignIns,
+    pub issuers: Issuers,
     pub uploads: Uploads,
     pub unkept: Unkept,
     pub arriving: Arc<Arriving>,

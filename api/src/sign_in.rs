@@ -156,7 +156,8 @@ impl SignIns {
         {
             return Err(SignInError::Wrong);
         }
-        self.attempts.take(from, account, &name, now)?;
+        let buckets = [Key::address(from), Key::name(account, &name)];
+        self.attempts.take(&buckets, now)?;
         let user = match self.catalog.account_by_name(account).await? {
             Some(account) => self.catalog.user_by_name(account.id, &name).await?,
             None => None,
@@ -165,7 +166,7 @@ impl SignIns {
         let right = self.check(password, hash.unwrap_or_else(|| self.nobody.clone())).await?;
         match user {
             Some(user) if right && user.password_hash.is_some() && !user.disabled => {
-                self.attempts.give_back(from, account, &name);
+                self.attempts.give_back(&buckets);
                 self.begin(&user, None, from, now).await
             }
             Some(user) => {
@@ -175,6 +176,16 @@ impl SignIns {
             // Nobody's log: whoever guesses names would fill it.
             None => Err(SignInError::Wrong),
         }
+    }
+
+    /// Counts an attempt to sign in through an issuer.
+    pub fn attempt(&self, from: IpAddr, now: Timestamp) -> Result<(), SignInError> {
+        self.attempts.take(&[Key::address(from)], now)
+    }
+
+    /// Takes back an attempt that succeeded.
+    pub fn forget_attempt(&self, from: IpAddr) {
+        self.attempts.give_back(&[Key::address(from)]);
     }
 
     /// Writes down that somebody who may be `user` was not let in.
@@ -412,13 +423,7 @@ const FULL_MS: i64 = 10 * ATTEMPT_MS;
 const MAX_BUCKETS: usize = 10_000;
 
 impl Attempts {
-    fn take(
-        &self,
-        from: IpAddr,
-        account: &str,
-        name: &str,
-        now: Timestamp,
-    ) -> Result<(), SignInError> {
+    fn take(&self, keys: &[Key], now: Timestamp) -> Result<(), SignInError> {
         let mut buckets = self.buckets.lock();
         if buckets.len() + 2 > MAX_BUCKETS {
             buckets.retain(|_, bucket| bucket.filled(now) < FULL_MS);
@@ -429,8 +434,8 @@ impl Attempts {
             let (_, &mut median, _) = levels.select_nth_unstable(middle);
             buckets.retain(|_, bucket| bucket.filled(now) < median);
         }
-        for key in keys(from, account, name) {
-            let bucket = buckets.entry(key).or_insert(Bucket { left_ms: FULL_MS, at: now });
+        for key in keys {
+            let bucket = buckets.entry(key.clone()).or_insert(Bucket { left_ms: FULL_MS, at: now });
             *bucket = Bucket { left_ms: bucket.filled(now), at: now };
             let missing_ms = ATTEMPT_MS - bucket.left_ms;
             if missing_ms > 0 {
@@ -442,10 +447,10 @@ impl Attempts {
         Ok(())
     }
 
-    fn give_back(&self, from: IpAddr, account: &str, name: &str) {
+    fn give_back(&self, keys: &[Key]) {
         let mut buckets = self.buckets.lock();
-        for key in keys(from, account, name) {
-            if let Some(bucket) = buckets.get_mut(&key) {
+        for key in keys {
+            if let Some(bucket) = buckets.get_mut(key) {
                 bucket.left_ms = (bucket.left_ms + ATTEMPT_MS).min(FULL_MS);
             }
         }
@@ -460,12 +465,17 @@ impl Bucket {
     }
 }
 
-fn keys(from: IpAddr, account: &str, name: &str) -> [Key; 2] {
-    let address = match from.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
-        v4 => v4,
-    };
-    [Key::Address(address), Key::Name(hash(&format!("{account}\0{name}")))]
+impl Key {
+    fn address(from: IpAddr) -> Self {
+        Self::Address(match from.to_canonical() {
+            IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
+            v4 => v4,
+        })
+    }
+
+    fn name(account: &str, name: &str) -> Self {
+        Self::Name(hash(&format!("{account}\0{name}")))
+    }
 }
 
 #[cfg(test)]
@@ -579,29 +589,33 @@ mod tests {
         }
     }
 
+    fn both(from: IpAddr, name: &str) -> [Key; 2] {
+        [Key::address(from), Key::name("a", name)]
+    }
+
     #[test]
     fn attempts_come_back_with_time_and_when_they_succeed() {
         let attempts = Attempts::default();
-        let take = |after_ms| attempts.take(HERE, "a", "ann", NOW.plus_millis(after_ms)).is_ok();
+        let take = |after_ms| attempts.take(&both(HERE, "ann"), NOW.plus_millis(after_ms)).is_ok();
         assert_eq!((0..12).filter(|_| take(0)).count(), 10);
         assert!(!take(ATTEMPT_MS - 1));
         assert!(take(ATTEMPT_MS));
         assert!(!take(ATTEMPT_MS));
-        attempts.give_back(HERE, "a", "ann");
+        attempts.give_back(&both(HERE, "ann"));
         assert!(take(ATTEMPT_MS));
     }
 
     #[test]
     fn neither_many_names_nor_many_addresses_help() {
         let attempts = Attempts::default();
-        let names = (0..100).filter(|n| attempts.take(HERE, "a", &n.to_string(), NOW).is_ok());
+        let names = (0..100).filter(|n| attempts.take(&both(HERE, &n.to_string()), NOW).is_ok());
         assert_eq!(names.count(), 10);
         let address = |n: u32| IpAddr::V4((0x0a00_0000 + n).into());
-        let addresses = (0..100).filter(|&n| attempts.take(address(n), "a", "bob", NOW).is_ok());
+        let addresses = (0..100).filter(|&n| attempts.take(&both(address(n), "bob"), NOW).is_ok());
         assert_eq!(addresses.count(), 10);
         let household = |n: u128| IpAddr::V6((0x2001_0db8 << 96 | n).into());
         let hosts =
-            (0..100).filter(|&n| attempts.take(household(n), "a", &format!("c{n}"), NOW).is_ok());
+            (0..100).filter(|&n| attempts.take(&both(household(n), &format!("c{n}")), NOW).is_ok());
         assert_eq!(hosts.count(), 10);
     }
 
@@ -609,11 +623,12 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let attempts = Attempts::default();
         let guesser = IpAddr::V4([192, 0, 2, 1].into());
-        while attempts.take(guesser, "a", "root", NOW).is_ok() {}
+        while attempts.take(&both(guesser, "root"), NOW).is_ok() {}
         for n in 0..3 * MAX_BUCKETS as u32 {
-            let _ = attempts.take(IpAddr::V4((0x0a00_0000 + n).into()), "a", &n.to_string(), NOW);
+            let from = IpAddr::V4((0x0a00_0000 + n).into());
+            let _ = attempts.take(&both(from, &n.to_string()), NOW);
             assert!(attempts.buckets.lock().len() <= MAX_BUCKETS);
         }
-        assert!(attempts.take(guesser, "a", "root", NOW).is_err(), "the guesser is remembered");
+        assert!(attempts.take(&both(guesser, "root"), NOW).is_err(), "the guesser is remembered");
     }
 }

@@ -8,6 +8,7 @@ use crate::config::{Backend, Config, LogFormat, Network, Tls};
 use crate::documents::Documents;
 use crate::http::{self, Certificates};
 use crate::ingest::{Unkept, Uploads};
+use crate::issuer::Issuers;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::playback::Playback;
@@ -184,6 +185,7 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
     let sign_in_code = if with_sign_in_code { Some(sign_in::random_secret()?) } else { None };
     let sign_ins =
         SignIns::new(storage.catalog.clone(), tokens.clone(), &keys, sign_in_code.clone())?;
+    let issuers = Issuers::new(&config.issuers, &keys, storage.catalog.clone(), clock.clone())?;
 
     let listener = TcpListener::bind(config.listen)
         .map_err(|e| format!("cannot listen on {}: {e}", config.listen))?;
@@ -215,6 +217,7 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
         tokens,
         access_keys,
         sign_ins,
+        issuers,
         uploads: Uploads::default(),
         unkept,
         arriving,
@@ -234,6 +237,9 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
     let pictured = service.clone();
     let sweep = async move { pictured.playback.sweep_pictures().await };
     background.push(tokio::spawn(sweep).abort_handle());
+    let asking = service.clone();
+    let follow = async move { asking.issuers.run().await };
+    background.push(tokio::spawn(follow).abort_handle());
     if let Some(certificates) = certificates.clone() {
         let follow = async move { certificates.follow().await };
         background.push(tokio::spawn(follow).abort_handle());

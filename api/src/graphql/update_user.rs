@@ -49,6 +49,12 @@ pub async fn update(asked: &Asked, input: UpdateUserInput) -> Result<UpdateUserP
     if role == Some(account::Role::Device) {
         return refused(UserErrorCode::Invalid, "role", "a user cannot be a device".into());
     }
+    let is_claimed = |identity| asked.service.issuers.decide_role_of(identity);
+    if role.is_some_and(|role| role != user.role) && user.identity.as_ref().is_some_and(is_claimed)
+    {
+        let message = "the user's issuer decides the role";
+        return refused(UserErrorCode::WrongState, "role", message.into());
+    }
     // Whoever administers the account can always undo a change, and there is always somebody.
     if caller.subject == Subject::User(user.id) {
         let message = "nobody takes their own rights away; another administrator can";

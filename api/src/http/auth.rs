@@ -128,12 +128,8 @@ fn signed_in(
     granted: &Granted,
     now: Timestamp,
 ) -> HttpResponse {
-    let life_s = granted.refresh_expires_at.millis_since(now) / 1000;
     HttpResponse::Ok()
-        .insert_header((
-            header::SET_COOKIE,
-            cookie(service, request, granted.refresh.expose_secret(), life_s),
-        ))
+        .insert_header((header::SET_COOKIE, refresh_cookie(service, request, granted, now)))
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .json(Access {
             access_token: granted.access.expose_secret(),
@@ -141,6 +137,17 @@ fn signed_in(
             expires_at: rfc3339(granted.access_expires_at),
             expires_in_seconds: granted.access_expires_at.millis_since(now) / 1000,
         })
+}
+
+/// The cookie that keeps somebody signed in.
+pub fn refresh_cookie(
+    service: &Service,
+    request: &HttpRequest,
+    granted: &Granted,
+    now: Timestamp,
+) -> String {
+    let life_s = granted.refresh_expires_at.millis_since(now) / 1000;
+    cookie(service, request, granted.refresh.expose_secret(), life_s)
 }
 
 fn rfc3339(at: Timestamp) -> String {
@@ -204,17 +211,25 @@ fn same_host(origin: &str, request: &HttpRequest) -> bool {
 }
 
 fn cookie(service: &Service, request: &HttpRequest, value: &str, life_s: i64) -> String {
-    let encrypted = caller::base_url(service, request).starts_with("https:");
-    let secure = if encrypted { "; Secure" } else { "" };
+    let secure = secure(service, request);
     format!("{COOKIE}={value}; Path=/auth; Max-Age={life_s}; HttpOnly; SameSite=Strict{secure}")
 }
 
+/// What a cookie ends with that is for encrypted connections only, where this is one.
+pub fn secure(service: &Service, request: &HttpRequest) -> &'static str {
+    if caller::base_url(service, request).starts_with("https:") { "; Secure" } else { "" }
+}
+
 fn refresh_token(request: &HttpRequest) -> Option<SecretString> {
+    sent_cookie(request, COOKIE).map(SecretString::from)
+}
+
+/// What a request brings along under a cookie's name.
+pub fn sent_cookie<'a>(request: &'a HttpRequest, name: &str) -> Option<&'a str> {
     request
         .headers()
         .get_all(header::COOKIE)
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
-        .find_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
-        .map(SecretString::from)
+        .find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
 }

@@ -4,6 +4,7 @@ use crate::access::{Principal, Subject};
 use crate::access_key::AccessKeyId;
 use crate::account::Role;
 use crate::device::CredentialKind;
+use crate::issuer::{NobodyHere, NotAdmitted};
 use crate::rights;
 use crate::service::Service;
 use crate::signature::{self, Body, Signature};
@@ -31,8 +32,22 @@ pub enum Unauthorized {
     /// What the token was given to is gone, disabled or has had it revoked.
     #[error("the token has been withdrawn")]
     Withdrawn,
+    /// An issuer's token that is right, of somebody who is nobody here.
+    #[error(transparent)]
+    Nobody(NobodyHere),
     #[error(transparent)]
     Storage(#[from] StorageError),
+}
+
+impl From<NotAdmitted> for Unauthorized {
+    fn from(refused: NotAdmitted) -> Self {
+        match refused {
+            NotAdmitted::Token(refused) => Self::Token(refused),
+            NotAdmitted::Nobody(NobodyHere::Disabled(_)) => Self::Withdrawn,
+            NotAdmitted::Nobody(NobodyHere::Storage(error)) => Self::Storage(error),
+            NotAdmitted::Nobody(nobody) => Self::Nobody(nobody),
+        }
+    }
 }
 
 /// Who calls, by the bearer token; nobody where there is none. That the caller still stands is
@@ -49,7 +64,7 @@ pub async fn principal(
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim())
         .ok_or(Unauthorized::Scheme)?;
-    bearer(service, token).await.map(Some)
+    bearer(service, token, address(service, request)).await.map(Some)
 }
 
 /// Who calls, by a signature over the request and its body, or else by the bearer token; nobody
@@ -111,10 +126,17 @@ async fn holder(
     }
 }
 
-/// Who calls, by a bearer token that came another way than in a header.
-pub async fn bearer(service: &Service, token: &str) -> Result<Principal, Unauthorized> {
+/// Who calls, by a bearer token that came from an address, in a header or another way.
+pub async fn bearer(
+    service: &Service,
+    token: &str,
+    from: IpAddr,
+) -> Result<Principal, Unauthorized> {
     let now = service.clock.now();
-    let principal = service.tokens.verify(token, now)?;
+    let principal = match service.issuers.principal(token, from).await {
+        Some(admitted) => admitted?,
+        None => service.tokens.verify(token, now)?,
+    };
     standing(service, &principal, now).await?.ok_or(Unauthorized::Withdrawn)
 }
 

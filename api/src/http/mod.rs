@@ -9,6 +9,7 @@ mod health;
 mod ipc_video_metadata;
 mod kinesis;
 mod media;
+mod oidc;
 mod putmedia;
 mod tls;
 mod viewer;
@@ -39,7 +40,10 @@ fn routes(routes: &mut ServiceConfig) {
                 .wrap(middleware::from_fn(edge::cors))
                 .route("/login", post().to(auth::login))
                 .route("/refresh", post().to(auth::refresh))
-                .route("/logout", post().to(auth::logout)),
+                .route("/logout", post().to(auth::logout))
+                .route("/issuers", get().to(oidc::issuers))
+                .route("/oidc/callback", get().to(oidc::callback))
+                .route("/oidc/{issuer}/start", get().to(oidc::start)),
         )
         .service(
             web::resource("/graphql")
