@@ -15,6 +15,7 @@ pub mod init;
 pub mod kinesis;
 mod movie;
 pub mod mp4;
+pub mod muxed;
 pub mod progressive;
 pub mod silence;
 pub mod ts;

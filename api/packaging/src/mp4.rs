@@ -90,7 +90,12 @@ fn saturate(value: usize) -> u32 {
 /// One `traf` with one `trun` (ISO/IEC 23000-19 §7.5); what all samples share stands once, in
 /// `tfhd`. `sequence` need only rise.
 pub(crate) fn write_head(sequence: u32, samples: &[Sample]) -> Vec<u8> {
-    let (mut out, offsets) = movie_fragment(sequence, TRACK_ID, &[samples]);
+    write_head_of(sequence, TRACK_ID, samples)
+}
+
+/// The same for a track of another number.
+pub(crate) fn write_head_of(sequence: u32, track_id: u32, samples: &[Sample]) -> Vec<u8> {
+    let (mut out, offsets) = movie_fragment(sequence, track_id, &[samples]);
     put_media_header(&mut out, sizes(samples), &offsets);
     out
 }

@@ -32,8 +32,8 @@ impl Image {
         Self {
             at: DateTime(link.at),
             url: Url(format!("{}/{}", asked.base_url, link.path)),
-            width: Some(link.width),
-            height: Some(link.height),
+            width: link.size.map(|(width, _)| width),
+            height: link.size.map(|(_, height)| height),
             expires_at: DateTime(link.expires_at),
         }
     }

@@ -170,7 +170,7 @@ impl PlaybackSession {
         Ok(Self {
             session_id: session.id.to_string().into(),
             protocol: session.protocol.into(),
-            url: Url(format!("{}/{}", asked.base_url, session.path)),
+            url: Url(session.url(&asked.base_url)),
             mime_type: session.mime_type,
             range: session.range.map(TimeRange::from),
             start_offset_seconds: session.start_offset_s,

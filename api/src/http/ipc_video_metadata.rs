@@ -213,7 +213,7 @@ pub async fn get(
         address: caller::address(&service, &request),
     };
     audit::note(&*service.storage.catalog, deed, service.clock.now()).await;
-    let url = format!("{}/{}", caller::base_url(&service, &request), session.path);
+    let url = session.url(&caller::base_url(&service, &request));
     Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(url))
 }
 

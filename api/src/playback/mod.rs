@@ -13,6 +13,7 @@ pub mod matroska;
 pub mod mp4;
 pub mod picture;
 pub mod reload;
+pub mod remote;
 pub mod segments;
 pub mod session;
 mod sound;
@@ -87,8 +88,7 @@ pub struct SessionRequest {
 pub struct Session {
     pub id: SessionId,
     pub protocol: Protocol,
-    /// Path and file below the service's own address, without a slash before it; a bearer secret.
-    pub path: String,
+    pub address: Address,
     pub mime_type: &'static str,
     /// The span that it really plays, widened to key frames; of a live replay, what is there of it
     /// now; none for live.
@@ -100,6 +100,25 @@ pub struct Session {
     /// RFC 6381.
     pub codecs: Option<String>,
     pub expires_at: Timestamp,
+}
+
+/// Where a session's manifest or file is; a bearer secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// Path and file below the service's own address, without a slash before it.
+    Here(String),
+    /// Wherever the media is served from.
+    Elsewhere(String),
+}
+
+impl Session {
+    /// As a player is told it, of a service that is reached at `base_url`.
+    pub fn url(&self, base_url: &str) -> String {
+        match &self.address {
+            Address::Here(path) => format!("{base_url}/{path}"),
+            Address::Elsewhere(url) => url.clone(),
+        }
+    }
 }
 
 /// Why media cannot be had.
@@ -219,6 +238,7 @@ pub struct Playback {
     watched: Mutex<HashMap<StreamId, Timestamp>>,
     pictures: Pictures,
     kinesis_windows: kinesis::Windows,
+    listings: remote::Listings,
 }
 
 /// Whether a holder may watch a stream, as the catalog said then.
@@ -252,6 +272,7 @@ impl Playback {
             watched: Mutex::default(),
             pictures,
             kinesis_windows: kinesis::Windows::default(),
+            listings: remote::Listings::default(),
         }
     }
 

@@ -20,7 +20,9 @@ use crate::device::Stream;
 use crate::event::{Event, EventId};
 use crate::id::{SessionId, StreamId};
 use crate::segment::TimeRange;
-use crate::storage::{FragmentQuery, FragmentRecord, RangeBy, StorageError, TimeOrder, TrackSpan};
+use crate::storage::{
+    FragmentQuery, FragmentRecord, Media, RangeBy, StorageError, TimeOrder, TrackSpan,
+};
 use crate::thumbnail::{self, size_within};
 use bytes::Bytes;
 use cache::Cache;
@@ -44,7 +46,7 @@ pub const MAX_THUMBNAILS: usize = 100;
 /// Small, and no flaw is seen at the size of a thumbnail.
 const JPEG_QUALITY: u8 = 80;
 /// How far before an instant a picture is looked for.
-const MAX_BACK_MS: i64 = 24 * 3_600 * 1_000;
+pub(super) const MAX_BACK_MS: i64 = 24 * 3_600 * 1_000;
 /// How long a link works.
 const LIFE_S: u32 = 3_600;
 /// Fragments that may hold one instant: what a camera sent again, cut elsewhere.
@@ -73,8 +75,8 @@ pub struct PictureLink {
     pub at: Timestamp,
     /// Below the service's own address, without a slash before it; a bearer secret.
     pub path: String,
-    pub width: u32,
-    pub height: u32,
+    /// Width and height in pixels, where they are known before the picture is made.
+    pub size: Option<(u32, u32)>,
     pub expires_at: Timestamp,
 }
 
@@ -183,6 +185,9 @@ impl Playback {
         at: Option<Timestamp>,
         max_width: u32,
     ) -> Result<PictureLink, SessionError> {
+        if let Media::Remote(_) = &self.storage.media {
+            return self.remote_snapshot(caller, stream, at, max_width).await;
+        }
         let (at, fragment) = match at {
             Some(at) => (at, self.last_begun(stream.id, at).await?),
             None => {
@@ -224,6 +229,9 @@ impl Playback {
         max_width: u32,
     ) -> Result<Vec<PictureLink>, StorageError> {
         let count = count.min(MAX_THUMBNAILS) as i64;
+        if let Media::Remote(_) = &self.storage.media {
+            return self.remote_thumbnails(caller, stream, range, count, max_width).await;
+        }
         let part =
             |index: i64| range.start.plus_millis(range.millis().saturating_mul(index) / count);
         let mut fragments: Vec<FragmentRecord> = Vec::new();
@@ -257,6 +265,9 @@ impl Playback {
         range: TimeRange,
         max_width: u32,
     ) -> Result<Option<PictureLink>, StorageError> {
+        if let Media::Remote(_) = &self.storage.media {
+            return self.remote_first_picture(caller, stream, range, max_width).await;
+        }
         let first = self.one(stream.id, range, TimeOrder::OldestFirst).await?;
         let Some(fragment) = first else { return Ok(None) };
         let Some(pictured) = self.pictured(stream.id, &fragment).await? else { return Ok(None) };
@@ -284,15 +295,9 @@ impl Playback {
         let at = event.start;
         let span = TimeRange { start: at, end: at.plus_millis(1) };
         let Signed { token, expires_at } = self.sign_pictures(caller, stream, span);
-        let (width, height) = size_within((picture.width, picture.height), max_width);
+        let size = Some(size_within((picture.width, picture.height), max_width));
         let name = EventPictureName { event: event.id, width: max_width };
-        Some(PictureLink {
-            at,
-            path: format!("images/v1/s/{token}/{name}"),
-            width,
-            height,
-            expires_at,
-        })
+        Some(PictureLink { at, path: format!("images/v1/s/{token}/{name}"), size, expires_at })
     }
 
     /// The picture that came with an event in a session's span, as a JPEG.
@@ -312,12 +317,17 @@ impl Playback {
         if stream.device != event.id.device || !is_opened {
             return Err(MediaError::Refused);
         }
-        let is_busy = |Busy| MediaError::Busy;
         let kept = catalog.event_picture(event.id).await?.ok_or(MediaError::NotFound)?;
         if event.picture.is_some_and(|picture| picture.width <= name.width) {
             return Ok(kept);
         }
-        let work = move || thumbnail::scaled(&kept, name.width);
+        self.scaled(kept, name.width).await
+    }
+
+    /// A JPEG no wider than asked for.
+    pub(super) async fn scaled(&self, jpeg: Bytes, width: u32) -> Result<Bytes, MediaError> {
+        let is_busy = |Busy| MediaError::Busy;
+        let work = move || thumbnail::scaled(&jpeg, width);
         let made = self.pictures.pool.turn().await.map_err(is_busy)?.run(work).await;
         let made = made.map_err(is_busy)?;
         made.map(|picture| picture.jpeg).map_err(|error| MediaError::NoPicture(error.to_string()))
@@ -329,6 +339,9 @@ impl Playback {
         token: &MediaToken,
         name: PictureName,
     ) -> Result<Bytes, MediaError> {
+        if let Media::Remote(archive) = &self.storage.media {
+            return self.remote_picture(archive, token, name).await;
+        }
         let PictureName { at, width } = name;
         let query = FragmentQuery {
             range: TimeRange { start: at, end: at.plus_millis(1) },
@@ -440,7 +453,12 @@ impl Playback {
         self.one(stream, range, TimeOrder::NewestFirst).await
     }
 
-    fn sign_pictures(&self, caller: &Principal, stream: &Stream, span: TimeRange) -> Signed {
+    pub(super) fn sign_pictures(
+        &self,
+        caller: &Principal,
+        stream: &Stream,
+        span: TimeRange,
+    ) -> Signed {
         let now = self.clock.now();
         let life_s = LIFE_S.min(self.max_session_s);
         let expires_at = now.plus_millis(i64::from(life_s) * 1_000);
@@ -487,17 +505,22 @@ pub enum NoKeyFrame {
 }
 
 /// A token for pictures.
-struct Signed {
+pub(super) struct Signed {
     token: String,
     expires_at: Timestamp,
 }
 
 impl Signed {
     fn of(&self, init: &TrackInit, at: Timestamp, max_width: u32) -> PictureLink {
-        let (width, height) = size_within((init.width, init.height), max_width);
+        let size = Some(size_within((init.width, init.height), max_width));
+        PictureLink { size, ..self.unsized_link(at, max_width) }
+    }
+
+    /// To a picture whose size is not known.
+    pub(super) fn unsized_link(&self, at: Timestamp, max_width: u32) -> PictureLink {
         let name = PictureName { at, width: max_width };
         let path = format!("images/v1/s/{}/{name}", self.token);
-        PictureLink { at, path, width, height, expires_at: self.expires_at }
+        PictureLink { at, path, size: None, expires_at: self.expires_at }
     }
 }
 
@@ -520,7 +543,7 @@ fn ticks_to_time(ticks: u64, timescale: u32) -> Timestamp {
     Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
 }
 
-fn no_media(message: &str, nearest: Option<TimeRange>) -> SessionError {
+pub(super) fn no_media(message: &str, nearest: Option<TimeRange>) -> SessionError {
     Unavailable { code: UnavailableCode::NoMedia, message: message.into(), nearest }.into()
 }
 

@@ -2,14 +2,14 @@
 
 use super::token::{Holder, MediaToken, Span};
 use super::{
-    Mode, Playback, Protocol, Session, SessionError, SessionRequest, Unavailable, UnavailableCode,
-    file_name, listing, live,
+    Address, Mode, Playback, Protocol, Session, SessionError, SessionRequest, Unavailable,
+    UnavailableCode, file_name, listing, live,
 };
 use crate::access::Principal;
 use crate::device::Stream;
 use crate::id::{SessionId, StreamId};
 use crate::segment::TimeRange;
-use crate::storage::{FragmentQuery, FragmentRecord, RangeBy, StorageError, TimeOrder};
+use crate::storage::{FragmentQuery, FragmentRecord, Media, RangeBy, StorageError, TimeOrder};
 use chrono::DateTime;
 use lookback_packaging::TrackInit;
 use lookback_wire::{FragmentNumber, Timestamp, TrackKind};
@@ -32,6 +32,16 @@ const TARGET_DURATION_WINDOW_MS: i64 = 10 * 60 * 1_000;
 const MAX_TARGET_DURATION_FRAGMENTS: usize = 1_000;
 const DAY_MS: i64 = 24 * 3_600 * 1_000;
 
+impl Protocol {
+    pub(super) fn mime_type(self) -> &'static str {
+        match self {
+            Self::Hls | Self::HlsTs => PLAYLIST,
+            Self::Dash => MANIFEST,
+            Self::Mp4 => "video/mp4",
+        }
+    }
+}
+
 impl Playback {
     /// Mints a session for a caller whose right to view the stream has been decided.
     pub async fn session(
@@ -43,6 +53,9 @@ impl Playback {
         let now = self.clock.now();
         let life_s = request.expires_in_s.clamp(*LIFE_S.start(), *LIFE_S.end());
         let expires_at = now.plus_millis(i64::from(life_s.min(self.max_session_s)) * 1_000);
+        if let Media::Remote(archive) = &self.storage.media {
+            return self.remote_session(archive, caller, stream, &request, expires_at).await;
+        }
         let (holder, expires_at) = Holder::of(caller, stream.device, expires_at);
         let found = match (request.protocol, request.mode) {
             (Protocol::Hls | Protocol::HlsTs | Protocol::Dash, Mode::OnDemand(range)) => {
@@ -76,22 +89,22 @@ impl Playback {
             .into());
         }
         let signed = self.signer.sign(&token);
-        let (path, mime_type) = match request.protocol {
-            Protocol::Hls => (format!("hls/v1/s/{signed}/main.m3u8"), PLAYLIST),
-            Protocol::HlsTs => (format!("hls/v1/s/{signed}/ts.m3u8"), PLAYLIST),
-            Protocol::Dash => (format!("dash/v1/s/{signed}/manifest.mpd"), MANIFEST),
+        let path = match request.protocol {
+            Protocol::Hls => format!("hls/v1/s/{signed}/main.m3u8"),
+            Protocol::HlsTs => format!("hls/v1/s/{signed}/ts.m3u8"),
+            Protocol::Dash => format!("dash/v1/s/{signed}/manifest.mpd"),
             Protocol::Mp4 => {
                 let name = request.file_name.as_deref().and_then(file_name::clean);
                 let name = name.unwrap_or_else(|| default_name(stream, &token));
                 let name = file_name::percent_encode(&name);
-                (format!("mp4/v1/s/{signed}/{name}.mp4"), "video/mp4")
+                format!("mp4/v1/s/{signed}/{name}.mp4")
             }
         };
         Ok(Session {
             id: token.session,
             protocol: request.protocol,
-            path,
-            mime_type,
+            address: Address::Here(path),
+            mime_type: request.protocol.mime_type(),
             range: found.range,
             start_offset_s: found.start_offset_s,
             gaps: found.gaps,
@@ -181,16 +194,7 @@ impl Playback {
         now: Timestamp,
     ) -> Result<Footage, SessionError> {
         if asked.millis() > max_range_ms {
-            return Err(Unavailable {
-                code: UnavailableCode::RangeTooLong,
-                message: format!(
-                    "the range is {} s long; one session plays at most {} s",
-                    asked.millis() / 1_000,
-                    max_range_ms / 1_000
-                ),
-                nearest: None,
-            }
-            .into());
+            return Err(too_long(asked, max_range_ms).into());
         }
         let query = FragmentQuery {
             by: RangeBy::Timeline,
@@ -263,7 +267,7 @@ impl Playback {
     }
 
     /// Why a range has no footage, and where the nearest is.
-    async fn nothing_in(
+    pub(super) async fn nothing_in(
         &self,
         stream: &Stream,
         asked: TimeRange,
@@ -300,6 +304,9 @@ impl Playback {
         stream: StreamId,
         empty: TimeRange,
     ) -> Result<Option<TimeRange>, StorageError> {
+        if let Media::Remote(_) = &self.storage.media {
+            return self.nearest_announced(stream, empty).await;
+        }
         let extent = self.storage.local()?.extents(&[stream]).await?.pop().flatten();
         let Some(extent) = extent else { return Ok(None) };
         let before = match TimeRange::new(extent.start, empty.start.min(extent.end)) {
@@ -423,7 +430,7 @@ impl Footage {
 }
 
 /// The name of a file that was given none: the stream's, and when it begins.
-fn default_name(stream: &Stream, token: &MediaToken) -> String {
+pub(super) fn default_name(stream: &Stream, token: &MediaToken) -> String {
     let start = match token.span {
         Span::OnDemand { range, .. } => range.start,
         Span::LiveReplay { start, .. } | Span::Live { origin: start, .. } => start,
@@ -433,7 +440,19 @@ fn default_name(stream: &Stream, token: &MediaToken) -> String {
     file_name::clean(&name).unwrap_or_default()
 }
 
-fn endless_file() -> Unavailable {
+pub(super) fn too_long(asked: TimeRange, max_range_ms: i64) -> Unavailable {
+    Unavailable {
+        code: UnavailableCode::RangeTooLong,
+        message: format!(
+            "the range is {} s long; one session plays at most {} s",
+            asked.millis() / 1_000,
+            max_range_ms / 1_000
+        ),
+        nearest: None,
+    }
+}
+
+pub(super) fn endless_file() -> Unavailable {
     Unavailable {
         code: UnavailableCode::RangeTooLong,
         message: "an MP4 file holds a finished range".into(),

@@ -6,7 +6,7 @@ use crate::playback::reload::{Malformed, Reload};
 use crate::playback::segments::{PartName, SegmentName, SilenceName, parse_init_name};
 use crate::playback::token::{MediaToken, Span};
 use crate::playback::transport::TransportName;
-use crate::playback::{MediaError, Rendition, Text};
+use crate::playback::{MediaError, Rendition, Text, remote};
 use crate::service::Service;
 use actix_web::http::Method;
 use actix_web::web::Data;
@@ -46,6 +46,18 @@ async fn file(
     query: &str,
 ) -> Result<File, MediaError> {
     let playback = &service.playback;
+    if let Some(made) = playback.remote_hls(token, name).await? {
+        return Ok(match made {
+            remote::File::Playlist(text) => {
+                File::Text { content_type: PLAYLIST, text: Text::shared(text), settled: true }
+            }
+            remote::File::Init(bytes) => File::Media { content_type: INIT, bytes },
+            remote::File::Segment(bytes) => File::Media { content_type: SEGMENT, bytes },
+            remote::File::TransportStream(bytes) => {
+                File::Media { content_type: TRANSPORT_STREAM, bytes }
+            }
+        });
+    }
     let settled = matches!(token.span, Span::OnDemand { .. });
     let playlist = |text| File::Text { content_type: PLAYLIST, text, settled };
     let media_playlist = |rendition| media_playlist(service, token, rendition, query);

@@ -2,6 +2,8 @@
 //! (RFC 9110 §14), with the name that a browser saves it under.
 
 use super::{Part, part, refuse, with_cors};
+use crate::playback::remote::Download;
+use crate::playback::token::MediaToken;
 use crate::playback::{MediaError, file_name};
 use crate::service::Service;
 use crate::storage::StorageError;
@@ -10,7 +12,8 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
-use futures_util::stream::{self, TryStreamExt};
+use bytes::Bytes;
+use futures_util::stream::{self, Stream, TryStreamExt};
 use std::sync::Arc;
 
 /// `GET` and `HEAD /mp4/v1/s/{token}/{file}`
@@ -34,6 +37,9 @@ async fn download(
 ) -> Result<HttpResponse, MediaError> {
     let token = service.playback.open(token).await?;
     let name = name.strip_suffix(".mp4").ok_or(MediaError::NotFound)?;
+    if let Some(made) = service.playback.download(&token).await? {
+        return Ok(send(service, request, token, name, made));
+    }
     let mp4 = service.playback.mp4(&token).await?;
     let etag = format!("\"{}\"", mp4.digest());
     let mut response = HttpResponse::Ok();
@@ -71,16 +77,46 @@ async fn download(
     if request.method() == Method::HEAD {
         return Ok(response.body(SizedStream::new(len, stream::empty::<Result<_, StorageError>>())));
     }
-    let counting = service.clone();
-    let holding = service.clone();
-    let bytes = mp4
-        .read(range)
-        .map_err(MediaError::from)
+    let bytes = watched(service.clone(), token, mp4.read(range).map_err(MediaError::from));
+    Ok(response.body(SizedStream::new(len, Box::pin(bytes))))
+}
+
+/// A file that is written while it is sent: no part of it can be asked for.
+fn send(
+    service: &Arc<Service>,
+    request: &HttpRequest,
+    token: MediaToken,
+    name: &str,
+    made: Download,
+) -> HttpResponse {
+    let mut response = HttpResponse::Ok();
+    with_cors(&mut response)
+        .content_type("video/mp4")
+        .insert_header((header::ACCEPT_RANGES, "none"))
+        .insert_header((header::CACHE_CONTROL, "private, no-store"))
+        .insert_header((header::CONTENT_DISPOSITION, file_name::content_disposition(name)));
+    if request.method() == Method::HEAD {
+        return response.finish();
+    }
+    let bytes = Box::pin(watched(service.clone(), token, made.bytes));
+    match made.len {
+        Some(len) => response.body(SizedStream::new(len, bytes)),
+        None => response.streaming(bytes),
+    }
+}
+
+/// Media as long as the session's holder may watch, counted.
+fn watched(
+    service: Arc<Service>,
+    token: MediaToken,
+    bytes: impl Stream<Item = Result<Bytes, MediaError>>,
+) -> impl Stream<Item = Result<Bytes, MediaError>> {
+    let (counting, holding) = (service.clone(), service);
+    bytes
         .and_then(move |bytes| {
             let (service, token) = (holding.clone(), token.clone());
             async move { service.playback.may_go_on(&token).await.map(|()| bytes) }
         })
         .inspect_ok(move |bytes| counting.metrics.bytes_served.add(bytes.len() as u64))
-        .inspect_err(|error| tracing::error!(%error, "a download was cut short"));
-    Ok(response.body(SizedStream::new(len, Box::pin(bytes))))
+        .inspect_err(|error| tracing::error!(%error, "a download was cut short"))
 }

@@ -55,13 +55,6 @@ pub struct Clip {
     pub bytes: MediaBytes,
 }
 
-/// An image that the service made, or that there is none.
-#[derive(Clone, Debug)]
-pub struct Picture {
-    pub at: Timestamp,
-    pub jpeg: Option<Bytes>,
-}
-
 fn time(at: Timestamp) -> DateTime {
     DateTime::from_millis(at.as_millis())
 }
@@ -268,13 +261,8 @@ impl KinesisArchive {
         Ok(media_bytes(answer.payload))
     }
 
-    /// The picture that a stream shows at an instant.
-    pub async fn image(
-        &self,
-        stream: &Stream,
-        at: Timestamp,
-        width: u32,
-    ) -> Result<Option<Picture>, Refused> {
+    /// The picture that a stream shows at an instant, as a JPEG of its own size.
+    pub async fn image(&self, stream: &Stream, at: Timestamp) -> Result<Option<Bytes>, Refused> {
         let (name, api) = (&stream.media_stream_name, ApiName::GetImages);
         let client = self.client_for(name, api.clone()).await?;
         self.rates.turn("GetImages", name).await?;
@@ -287,19 +275,13 @@ impl KinesisArchive {
             .end_timestamp(time(at.plus_millis(1)))
             .sampling_interval(MIN_INTERVAL_MS)
             .format(Format::Jpeg)
-            .width_pixels(i32::try_from(width).unwrap_or(i32::MAX))
             .max_results(1)
             .send()
             .await;
         let answer = self.answered("GetImages", name, &api, answer)?;
-        Ok(answer.images().first().map(|image| {
-            let text = image.image_content().filter(|text| text.len() <= MAX_IMAGE_CHARS);
-            let shown_at = image.time_stamp().and_then(|at| at.to_millis().ok());
-            Picture {
-                at: shown_at.map_or(at, Timestamp::from_millis),
-                jpeg: text.and_then(|text| STANDARD.decode(text).ok()).map(Bytes::from),
-            }
-        }))
+        let text = answer.images().first().and_then(|image| image.image_content());
+        let text = text.filter(|text| text.len() <= MAX_IMAGE_CHARS);
+        Ok(text.and_then(|text| STANDARD.decode(text).ok()).map(Bytes::from))
     }
 }
 

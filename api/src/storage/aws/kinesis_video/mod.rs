@@ -8,7 +8,7 @@ mod endpoints;
 mod fault;
 mod rates;
 
-pub use archived::{Clip, Container, MediaBytes, Picture, Playing};
+pub use archived::{Clip, Container, MAX_IN_SESSION, MediaBytes, Playing};
 pub use fault::Refused;
 
 use super::{AwsOptions, sdk_config};

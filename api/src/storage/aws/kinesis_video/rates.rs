@@ -77,7 +77,7 @@ mod tests {
         let clock = Arc::new(Clock::manual(Timestamp::from_millis(1_000_000)));
         let rates = Rates::new(clock.clone());
         let waits = |count: usize, operation, stream: &str| -> Vec<Option<u128>> {
-            let mut wait = || rates.reserve(operation, stream).map(|wait| wait.as_millis());
+            let wait = || rates.reserve(operation, stream).map(|wait| wait.as_millis());
             (0..count).map(|_| wait()).collect()
         };
         // A second's worth at once, then one in 200 ms, up to 4 s ahead.

@@ -1,0 +1,163 @@
+//! One fragment, as it was uploaded, into chunks.
+
+use crate::device::Stream;
+use crate::playback::MediaError;
+use crate::storage::aws::kinesis_video::KinesisArchive;
+use bytes::BytesMut;
+use futures_util::stream::TryStreamExt;
+use lookback_packaging::{Chunk, Packager, TimedFrame, TrackInit, muxed};
+use lookback_wire::matroska::{Event, Limits, Reader, Source};
+use lookback_wire::{Payload, Timestamp, TrackKind, UploadHeader};
+use std::sync::Arc;
+
+/// What a document of one fragment may be: the quota of a fragment, and what stands around it.
+const MAX_DOCUMENT_BYTES: usize = 52 << 20;
+/// By the names that GetMedia and GetMediaForFragmentList have for the same time.
+const START_TAGS: [&str; 2] =
+    ["AWS_KINESISVIDEO_PRODUCER_TIMESTAMP", "AWS_KINESISVIDEO_PRODUCER_SIDE_TIMESTAMP"];
+const NS_PER_MS: i64 = 1_000_000;
+
+/// A fragment's tracks, and what they show.
+pub struct Packaged {
+    pub start: Timestamp,
+    /// Video first.
+    pub tracks: Vec<TrackInit>,
+    /// Each with its track's place in `tracks`.
+    pub chunks: Vec<(usize, Chunk)>,
+}
+
+impl Packaged {
+    /// Whether a decoder that was set up for these tracks takes this fragment, too.
+    pub fn has(&self, tracks: &[TrackInit]) -> bool {
+        self.tracks.len() == tracks.len()
+            && self.tracks.iter().zip(tracks).all(|(a, b)| a.segment == b.segment)
+    }
+
+    /// RFC 6381.
+    pub fn codecs(&self) -> String {
+        let codecs: Vec<&str> = self.tracks.iter().map(|init| init.codecs.as_str()).collect();
+        codecs.join(",")
+    }
+
+    /// Its part of a file or playlist whose header has its tracks.
+    pub fn fragment(self, earlier_ns: i64, sequence: u32) -> Result<Payload, MediaError> {
+        let Self { start, tracks, chunks } = self;
+        let placed = chunks
+            .into_iter()
+            .filter_map(|(place, chunk)| Some((place, tracks.get(place)?, chunk)))
+            .collect();
+        muxed::fragment(placed, earlier_ns, sequence).ok_or_else(|| {
+            MediaError::Storage(format!("the chunks of the fragment at {start} cannot be read"))
+        })
+    }
+
+    /// Without the tracks that players do not take in segments.
+    pub fn playable(mut self) -> Self {
+        let kept: Vec<usize> =
+            (0..).zip(&self.tracks).filter(|(_, init)| init.playable).map(|(at, _)| at).collect();
+        self.chunks = std::mem::take(&mut self.chunks)
+            .into_iter()
+            .filter_map(|(place, chunk)| Some((kept.iter().position(|at| *at == place)?, chunk)))
+            .collect();
+        self.tracks.retain(|init| init.playable);
+        self
+    }
+}
+
+/// Reads a fragment; none where it is not kept any more. All of it is held.
+pub async fn read(
+    archive: &KinesisArchive,
+    stream: &Stream,
+    id: &str,
+) -> Result<Option<Packaged>, MediaError> {
+    let mut bytes = archive.read(stream, &[id.to_owned()]).await?;
+    let mut document = BytesMut::new();
+    while let Some(part) = bytes.try_next().await? {
+        if document.len() + part.len() > MAX_DOCUMENT_BYTES {
+            return Err(MediaError::Storage(format!("fragment {id} of {} is too long", stream.id)));
+        }
+        document.extend_from_slice(&part);
+    }
+    let document = document.freeze();
+    let packaged = tokio::task::spawn_blocking(move || package(document.into()))
+        .await
+        .map_err(|_| MediaError::Storage("packaging broke off".into()))?;
+    packaged.map_err(|error| {
+        MediaError::Storage(format!("fragment {id} of {} cannot be played: {error}", stream.id))
+    })
+}
+
+/// None where the document has no media.
+fn package(document: bytes::Bytes) -> Result<Option<Packaged>, String> {
+    // What was stored was judged when it was uploaded.
+    let mut reader = Reader::new(Limits { source: Source::Recording, ..Limits::default() });
+    reader.push(document);
+    let mut events = Vec::new();
+    while let Some(event) = reader.next().map_err(|error| error.to_string())? {
+        events.push(event);
+    }
+    events.extend(reader.finish().map_err(|error| error.to_string())?);
+    let header = events.iter().find_map(|event| match event {
+        Event::Header(header) => Some(header.clone()),
+        _ => None,
+    });
+    let start = events.iter().find_map(|event| match event {
+        Event::Tag(tag) if START_TAGS.contains(&tag.name.as_str()) => milliseconds(&tag.value),
+        _ => None,
+    });
+    let Some((header, start)) = header.zip(start) else { return Ok(None) };
+    pack(&header, start, events).map(Some)
+}
+
+fn pack(
+    header: &Arc<UploadHeader>,
+    start: Timestamp,
+    events: Vec<Event>,
+) -> Result<Packaged, String> {
+    let mut packager = Packager::new(header).map_err(|error| error.to_string())?;
+    let scale_ns = i64::try_from(header.timecode_scale_ns).unwrap_or(NS_PER_MS);
+    let mut origin = None;
+    let mut chunks = Vec::new();
+    for event in events {
+        match event {
+            // Timecodes count from wherever the producer's do; the tag says what that is.
+            Event::FragmentStart { timecode } => {
+                origin = origin.or(i64::try_from(timecode).ok());
+            }
+            Event::Frame(frame) => {
+                let (Some(origin), Some(track)) =
+                    (origin, header.tracks.iter().position(|track| track.number == frame.track))
+                else {
+                    continue;
+                };
+                let since_ns = frame.timecode.saturating_sub(origin).saturating_mul(scale_ns);
+                let start_ns = start.as_millis().saturating_mul(NS_PER_MS);
+                chunks.extend(packager.push(TimedFrame {
+                    track,
+                    time_ns: start_ns.saturating_add(since_ns),
+                    duration_ns:
+                        frame.duration.map(|units| units.saturating_mul(header.timecode_scale_ns)),
+                    key: frame.key,
+                    payload: frame.payload,
+                }));
+            }
+            Event::Header(_) | Event::Tag(_) | Event::FragmentEnd { .. } => {}
+        }
+    }
+    chunks.extend(packager.finish(None));
+    let mut order: Vec<usize> = (0..packager.inits().len()).collect();
+    let kind = |at: &usize| packager.inits().get(*at).map(|init| init.kind);
+    order.sort_by_key(|at| kind(at) != Some(TrackKind::Video));
+    let tracks = order.iter().filter_map(|at| packager.inits().get(*at).cloned()).collect();
+    let place = |track: usize| order.iter().position(|at| *at == track);
+    let chunks =
+        chunks.into_iter().filter_map(|chunk| Some((place(chunk.track)?, chunk))).collect();
+    Ok(Packaged { start, tracks, chunks })
+}
+
+/// Decimal seconds.
+fn milliseconds(text: &str) -> Option<Timestamp> {
+    let seconds: f64 = text.parse().ok()?;
+    let ms = seconds * 1_000.0;
+    (ms.abs() < i64::MAX as f64).then(|| Timestamp::from_millis(ms.round() as i64))
+}

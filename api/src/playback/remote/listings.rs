@@ -1,0 +1,177 @@
+//! What a stream has in a range, asked for page by page.
+
+use super::MAX_FRAGMENT_MS;
+use crate::device::Stream;
+use crate::id::StreamId;
+use crate::playback::{SessionError, Unavailable, UnavailableCode};
+use crate::segment::TimeRange;
+use crate::storage::{Archive, ListBy, ListQuery, ListedFragment, MAX_LISTED, RUN_TOLERANCE_MS};
+use lookback_wire::Timestamp;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A day of fragments of 1 s, and re-sent ones.
+const MAX_FRAGMENTS: usize = 100_000;
+/// Ranges remembered; a day of 2 s each takes some 5 MB.
+const MAX_RANGES: usize = 16;
+/// How long they are: footage may still arrive late, and go.
+const REMEMBERED_MS: i64 = 60_000;
+
+/// Ranges that were listed lately, or in part: a player asks for a file right after its session.
+#[derive(Debug, Default)]
+pub struct Listings(Mutex<HashMap<(StreamId, TimeRange), Remembered>>);
+
+#[derive(Clone, Debug)]
+struct Remembered {
+    listing: Arc<tokio::sync::Mutex<Listing>>,
+    begun_at: Timestamp,
+}
+
+/// A list as far as it was read. Whoever gave up leaves it to the next one, who goes on.
+#[derive(Debug, Default)]
+struct Listing {
+    read: Vec<ListedFragment>,
+    next: Option<String>,
+    /// What is played, once all is read.
+    way: Option<Arc<Vec<ListedFragment>>>,
+}
+
+impl Listings {
+    /// Fragments of which any footage is in `range`, as they are played one after the other.
+    pub async fn list(
+        &self,
+        archive: &dyn Archive,
+        stream: &Stream,
+        range: TimeRange,
+        now: Timestamp,
+    ) -> Result<Arc<Vec<ListedFragment>>, SessionError> {
+        let listing = self.remembered((stream.id, range), now);
+        let mut listing = listing.lock().await;
+        if let Some(way) = &listing.way {
+            return Ok(way.clone());
+        }
+        let start = range.start.plus_millis(-MAX_FRAGMENT_MS);
+        loop {
+            let query = ListQuery {
+                by: ListBy::Start,
+                range: TimeRange { start, end: range.end },
+                after: listing.next.clone(),
+                limit: MAX_LISTED,
+            };
+            let page = archive.list(stream, &query).await?;
+            let touching = page.fragments.into_iter().filter(|f| f.range().end > range.start);
+            listing.read.extend(touching);
+            if listing.read.len() > MAX_FRAGMENTS {
+                return Err(too_many().into());
+            }
+            listing.next = page.next;
+            if listing.next.is_none() {
+                break;
+            }
+        }
+        let way = Arc::new(way_through(std::mem::take(&mut listing.read)));
+        listing.way = Some(way.clone());
+        Ok(way)
+    }
+
+    /// Lets a list be found again by the range that its fragments really have.
+    pub fn also(&self, stream: StreamId, asked: TimeRange, real: TimeRange) {
+        let mut ranges = self.0.lock();
+        if let Some(remembered) = ranges.get(&(stream, asked)).cloned() {
+            ranges.insert((stream, real), remembered);
+        }
+    }
+
+    fn remembered(
+        &self,
+        key: (StreamId, TimeRange),
+        now: Timestamp,
+    ) -> Arc<tokio::sync::Mutex<Listing>> {
+        let mut ranges = self.0.lock();
+        let is_fresh = |one: &Remembered| now.millis_since(one.begun_at).abs() < REMEMBERED_MS;
+        ranges.retain(|_, one| is_fresh(one));
+        if ranges.len() >= MAX_RANGES && !ranges.contains_key(&key) {
+            let oldest = ranges.iter().min_by_key(|(_, one)| one.begun_at).map(|(key, _)| *key);
+            oldest.and_then(|key| ranges.remove(&key));
+        }
+        let new = || Remembered { listing: Arc::default(), begun_at: now };
+        ranges.entry(key).or_insert_with(new).listing.clone()
+    }
+}
+
+/// Fragments in any order into those that are played: of those that begin alike the newest, and none
+/// that begins in what is played already, but for a joint.
+fn way_through(mut fragments: Vec<ListedFragment>) -> Vec<ListedFragment> {
+    // Numbers are too long for an integer; those of more digits are larger.
+    let number = |fragment: &ListedFragment| (fragment.id.len(), fragment.id.clone());
+    fragments.sort_by(|a, b| (a.start, number(b)).cmp(&(b.start, number(a))));
+    let mut way: Vec<ListedFragment> = Vec::with_capacity(fragments.len());
+    for fragment in fragments {
+        let end = way.last().map(|last| last.range().end);
+        if end.is_none_or(|end| end.millis_since(fragment.start) <= RUN_TOLERANCE_MS) {
+            // One that begins with the one before, and is as good as over with it, is the same again.
+            if way.last().is_none_or(|last| last.start < fragment.start) {
+                way.push(fragment);
+            }
+        }
+    }
+    way
+}
+
+/// Holes between fragments that are played one after the other.
+pub fn gaps(way: &[ListedFragment]) -> Vec<TimeRange> {
+    way.windows(2)
+        .filter_map(|pair| {
+            let [before, after] = pair else { return None };
+            TimeRange::new(before.range().end, after.start)
+        })
+        .filter(|gap| gap.millis() > RUN_TOLERANCE_MS)
+        .collect()
+}
+
+fn too_many() -> Unavailable {
+    Unavailable {
+        code: UnavailableCode::RangeTooLong,
+        message: format!("the range has more than {MAX_FRAGMENTS} fragments"),
+        nearest: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_through_what_was_listed_in_any_order() {
+        // Start and length in s, number.
+        type Cut = (i64, u32, &'static str);
+        let table: [(&[Cut], &str, &[(i64, i64)]); 5] = [
+            (&[], "", &[]),
+            (&[(4, 2, "3"), (0, 2, "1"), (2, 2, "2")], "1 2 3", &[]),
+            // Sent again: the larger number plays, and ten is larger than nine.
+            (&[(0, 2, "9"), (0, 2, "10"), (2, 2, "11")], "10 11", &[]),
+            // Sent again, cut elsewhere.
+            (&[(0, 2, "1"), (1, 2, "4"), (2, 2, "2")], "1 2", &[]),
+            (&[(0, 2, "1"), (60, 2, "2")], "1 2", &[(2, 60)]),
+        ];
+        let at = |s: i64| Timestamp::from_millis(1_795_329_502_000 + s * 1_000);
+        for (cuts, expected, holes) in table {
+            let fragments = cuts.iter().map(|&(start_s, s, id)| ListedFragment {
+                id: id.into(),
+                start: at(start_s),
+                arrived_at: at(start_s),
+                duration_ms: s * 1_000,
+                bytes: 1,
+            });
+            let way = way_through(fragments.collect());
+            let ids: Vec<&str> = way.iter().map(|fragment| fragment.id.as_str()).collect();
+            assert_eq!(ids.join(" "), expected);
+            let holes: Vec<_> = holes
+                .iter()
+                .map(|&(from, to)| TimeRange { start: at(from), end: at(to) })
+                .collect();
+            assert_eq!(gaps(&way), holes);
+        }
+    }
+}
