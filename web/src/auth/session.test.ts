@@ -42,6 +42,22 @@ test("a code that is no longer good still leaves the cookie", async () => {
   expect(session.state().kind).toBe("signed-in");
 });
 
+test("whoever comes back from an issuer unadmitted is told why", async () => {
+  for (const [hash, words] of [
+    ["#sign-in=nobody", "no access"],
+    ["#sign-in=whatever", "did not work"],
+  ] as const) {
+    const session = begin(hash, refused);
+    await session.start();
+    expect(asked).toEqual(["/?device=dev_1", "/auth/refresh"]);
+    const state = session.state();
+    expect(state.kind === "signed-out" && state.message).toContain(words);
+  }
+  const session = begin("#sign-in=stale", granted);
+  await session.start();
+  expect(session.state().kind).toBe("signed-in");
+});
+
 test("without code and cookie the viewer has to sign in", async () => {
   const session = begin("", refused);
   await session.start();

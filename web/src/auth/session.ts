@@ -9,6 +9,15 @@ export type SessionState =
   | { kind: "signed-in" }
   | { kind: "signed-out"; message: string | null };
 
+/** What is said to whoever comes back from an issuer's page and is not signed in. */
+const REFUSALS: Record<string, string> = {
+  stale: "That sign-in took too long or was begun elsewhere. Please try again.",
+  declined: "The sign-in was cancelled.",
+  unreachable: "The sign-in service cannot be reached. Please try again later.",
+  nobody: "You have no access here. Please ask an administrator.",
+  busy: "Too many attempts. Please wait a minute and try again.",
+};
+
 /** How long before its end an access token is replaced, at most. */
 const REFRESH_MARGIN_MS = 60_000;
 const RETRY_MS = 5_000;
@@ -36,16 +45,21 @@ export class Session {
     return this.#token;
   }
 
-  /** Signs in by the code in the address, which is removed from it, or by the refresh cookie. */
+  /**
+   * Signs in by the code in the address, or by the refresh cookie. What the address says of signing
+   * in is removed from it.
+   */
   async start(): Promise<void> {
-    const code = new URLSearchParams(location.hash.slice(1)).get("code");
-    if (code !== null) {
+    const said = new URLSearchParams(location.hash.slice(1));
+    const code = said.get("code");
+    const refusal = said.get("sign-in");
+    if (code !== null || refusal !== null) {
       history.replaceState(history.state, "", location.pathname + location.search);
-      if ((await this.#login({ code })) === null) return;
     }
-    if (!(await this.refresh()) && code !== null && this.#state.kind === "signed-out") {
-      this.#signOut("That sign-in link is no longer valid.");
-    }
+    if (code !== null && (await this.#login({ code })) === null) return;
+    if ((await this.refresh()) || this.#state.kind !== "signed-out") return;
+    if (code !== null) this.#signOut("That sign-in link is no longer valid.");
+    if (refusal !== null) this.#signOut(REFUSALS[refusal] ?? "Signing in there did not work.");
   }
 
   /** Signs in by name and password; answers why not, or null. */

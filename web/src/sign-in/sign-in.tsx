@@ -1,5 +1,6 @@
 import { type FormEvent, useState } from "react";
 import { useService } from "../service";
+import { IssuerLinks } from "./issuers";
 import "./sign-in.css";
 
 /** Name and password; `message` says why the viewer is here. */
@@ -50,6 +51,7 @@ export function SignInScreen({ message }: { message: string | null }) {
         <button type="submit" className="primary" disabled={isBusy}>
           {isBusy ? "Signing in …" : "Sign in"}
         </button>
+        <IssuerLinks />
       </form>
     </main>
   );
