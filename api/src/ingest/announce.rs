@@ -162,14 +162,7 @@ async fn announce(
         if let Err(error) = &answers {
             tracing::warn!(stream = %stream.id, %error, "announced segments were not stored");
         }
-        let mut answers = answers.unwrap_or_default().into_iter();
-        for place in places {
-            let verdict =
-                answers.next().map_or_else(not_stored, |known| weigh(known, clock_skew_ms));
-            if let Some(slot) = verdicts.get_mut(place) {
-                *slot = Some(verdict);
-            }
-        }
+        settle(&mut verdicts, &places, answers.unwrap_or_default(), clock_skew_ms);
     }
     batch
         .iter()
@@ -180,6 +173,24 @@ async fn announce(
             Outcome { client_segment_id, verdict, warnings }
         })
         .collect()
+}
+
+/// Puts what the store answered of one stream's segments in their places. Where it did not answer,
+/// some may be stored all the same: sent again, they are known.
+fn settle(
+    verdicts: &mut [Option<(Verdict, Vec<Warning>)>],
+    places: &[usize],
+    answers: Vec<Announced>,
+    clock_skew_ms: i64,
+) {
+    let mut answers = answers.into_iter();
+    for place in places {
+        let known = answers.next();
+        let verdict = known.map_or_else(not_stored, |known| weigh(known, clock_skew_ms));
+        if let Some(slot) = verdicts.get_mut(*place) {
+            *slot = Some(verdict);
+        }
+    }
 }
 
 pub(super) fn unavailable() -> Rejection {
@@ -319,6 +330,9 @@ fn invalid_value(announcement: &Announcement) -> Option<String> {
 }
 
 #[cfg(test)]
+mod rules;
+
+#[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use crate::id::{AccountId, DeviceId, PlanId, StreamId};
@@ -343,7 +357,7 @@ pub(super) mod tests {
         }
     }
 
-    fn stream(device: &Device, position: u8, name: &str) -> Stream {
+    pub fn stream(device: &Device, position: u8, name: &str) -> Stream {
         Stream {
             id: StreamId::new(NOW),
             device: device.id,
