@@ -684,7 +684,9 @@ fn jump_over(local: DateTime<Utc>, zone: Tz) -> DateTime<Utc> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::NewEvent;
     use crate::segment::SegmentId;
+    use crate::storage::{contract, embedded};
     use RecordingTrigger::{Continuous, Event, Manual};
 
     /// Seconds on the tests' own clock.
@@ -1093,6 +1095,46 @@ mod tests {
                     ("2011-12-31", "2011-12-30T10:00Z", 24.0),
                 ],
             ),
+            ("Pacific/Apia", "2011-12-30", "2011-12-30", vec![]),
+            // By half an hour, back.
+            (
+                "Australia/Lord_Howe",
+                "2026-04-05",
+                "2026-04-05",
+                vec![("2026-04-05", "2026-04-04T13:00Z", 24.5)],
+            ),
+            // The day ends an hour later, and the next one has no midnight.
+            (
+                "Africa/Cairo",
+                "2026-04-23",
+                "2026-04-25",
+                vec![
+                    ("2026-04-23", "2026-04-22T22:00Z", 24.0),
+                    ("2026-04-24", "2026-04-23T22:00Z", 23.0),
+                    ("2026-04-25", "2026-04-24T21:00Z", 24.0),
+                ],
+            ),
+            (
+                "Africa/Cairo",
+                "2026-10-29",
+                "2026-10-30",
+                vec![
+                    ("2026-10-29", "2026-10-28T21:00Z", 25.0),
+                    ("2026-10-30", "2026-10-29T22:00Z", 24.0),
+                ],
+            ),
+            (
+                "America/St_Johns",
+                "2026-03-08",
+                "2026-03-08",
+                vec![("2026-03-08", "2026-03-08T03:30Z", 23.0)],
+            ),
+            (
+                "Pacific/Chatham",
+                "2026-04-05",
+                "2026-04-05",
+                vec![("2026-04-05", "2026-04-04T10:15Z", 25.0)],
+            ),
             ("UTC", "2026-11-23", "2026-11-22", vec![]),
         ] {
             let days =
@@ -1112,6 +1154,76 @@ mod tests {
                 .collect();
             assert_eq!(found, expected, "{zone} {from}");
         }
+    }
+
+    /// Footage of a second around each instant and an event at it, to be found on civil days: date,
+    /// covered milliseconds, events.
+    async fn check_calendar(
+        zone: &str,
+        days: (&str, &str),
+        at: &[&str],
+        expected: &[(&str, i64, u64)],
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = embedded::open(dir.path()).unwrap();
+        let (catalog, archive) = (&storage.catalog, storage.local().unwrap());
+        let account = catalog.ensure_account("default", contract::NOW).await.unwrap().id;
+        let registration = contract::registration(account, "SN-1", "Door");
+        let made = catalog.register_device(registration, contract::NOW).await.unwrap();
+        let stream = &made.streams[0];
+        for (number, text) in at.iter().enumerate() {
+            let (text, has_footage) =
+                text.strip_suffix(" event only").map_or((*text, true), |text| (text, false));
+            let at = DateTime::parse_from_rfc3339(text).unwrap().timestamp_millis();
+            let event = NewEvent {
+                start: Timestamp::from_millis(at),
+                ..contract::events::new_event(&number.to_string(), 0)
+            };
+            catalog.report_events(made.device.id, &[event], contract::NOW).await.unwrap();
+            if has_footage {
+                let start = Timestamp::from_millis(at - 400);
+                let fragment =
+                    contract::fragment(archive, stream.id, start, 1_000, text.as_bytes());
+                archive.append(fragment).await.unwrap();
+            }
+        }
+        let (from, to) = (days.0.parse().unwrap(), days.1.parse().unwrap());
+        let found = calendar(&storage, stream, from, to, zone.parse().unwrap()).await.unwrap();
+        let found: Vec<_> =
+            found.iter().map(|day| (day.date.to_string(), day.covered_ms, day.events)).collect();
+        let expected: Vec<_> =
+            expected.iter().map(|&(date, ms, events)| (date.to_owned(), ms, events)).collect();
+        assert_eq!(found, expected, "{zone}");
+    }
+
+    #[tokio::test]
+    async fn footage_and_events_lie_on_the_days_of_the_zone() {
+        // Midnight is at a quarter past, at half past, or is none.
+        let kathmandu = ["2026-11-21T18:14:59.999Z event only", "2026-11-21T18:15:00Z"];
+        let days = ("2026-11-20", "2026-11-23");
+        let found = [("2026-11-21", 400, 1), ("2026-11-22", 600, 1)];
+        check_calendar("Asia/Kathmandu", days, &kathmandu, &found).await;
+        let kolkata = ["2026-11-21T18:30:00Z"];
+        let found = [("2026-11-21", 400, 0), ("2026-11-22", 600, 1)];
+        check_calendar("Asia/Kolkata", days, &kolkata, &found).await;
+        let cairo = ["2026-04-23T22:00:00Z", "2026-04-24T21:00:00Z event only"];
+        let found = [("2026-04-23", 400, 0), ("2026-04-24", 600, 1), ("2026-04-25", 0, 1)];
+        check_calendar("Africa/Cairo", ("2026-04-22", "2026-04-26"), &cairo, &found).await;
+        // Clocks show two o'clock twice, on one day.
+        let berlin = ["2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"];
+        let found = [("2026-10-25", 2_000, 2)];
+        check_calendar("Europe/Berlin", ("2026-10-24", "2026-10-26"), &berlin, &found).await;
+        let lord_howe = ["2026-10-03T13:30:00Z", "2026-10-04T13:00:00Z"];
+        let found = [("2026-10-03", 400, 0), ("2026-10-04", 1_000, 1), ("2026-10-05", 600, 1)];
+        check_calendar("Australia/Lord_Howe", ("2026-10-03", "2026-10-06"), &lord_howe, &found)
+            .await;
+        // The day between them never was.
+        let apia = ["2011-12-30T10:00:00Z"];
+        let found = [("2011-12-29", 400, 0), ("2011-12-31", 600, 1)];
+        check_calendar("Pacific/Apia", ("2011-12-28", "2012-01-01"), &apia, &found).await;
+        check_calendar("Pacific/Apia", ("2011-12-30", "2011-12-30"), &apia, &[]).await;
+        let only_events = ["2026-11-22T12:00:00Z event only", "2026-11-22T12:00:00Z event only"];
+        check_calendar("UTC", days, &only_events, &[("2026-11-22", 0, 2)]).await;
     }
 
     #[test]
