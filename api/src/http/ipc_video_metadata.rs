@@ -13,11 +13,12 @@ use crate::audit::{self, AuditAction, Deed};
 use crate::device::{Device, Stream};
 use crate::ingest::announce::{self, Announcement, RejectionCode, Verdict};
 use crate::playback::{Mode, Protocol, SessionError, SessionRequest, Unavailable, UnavailableCode};
+use crate::rates::{Caller, TooOften};
 use crate::segment::{RecordingTrigger, TimeRange};
 use crate::service::Service;
 use crate::storage::StorageError;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::header;
 use actix_web::web::{Data, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use aws_lc_rs::digest;
@@ -41,11 +42,12 @@ const URL_LIFE_S: u32 = 3_600;
 pub struct Refusal {
     status: StatusCode,
     message: String,
+    retry_after_s: Option<u64>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: message.into(), retry_after_s: None }
     }
 
     fn bad(message: impl Into<String>) -> Self {
@@ -70,14 +72,20 @@ impl ResponseError for Refusal {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let mut response = HttpResponse::build(self.status).json(json!({"message": self.message}));
-        let (name, value) = match self.status {
-            StatusCode::UNAUTHORIZED => (header::WWW_AUTHENTICATE, "Bearer"),
-            StatusCode::METHOD_NOT_ALLOWED => (header::ALLOW, "GET, PUT"),
-            _ => return response,
-        };
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-        response
+        let mut builder = HttpResponse::build(self.status);
+        match self.status {
+            StatusCode::UNAUTHORIZED => {
+                builder.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+            }
+            StatusCode::METHOD_NOT_ALLOWED => {
+                builder.insert_header((header::ALLOW, "GET, PUT"));
+            }
+            _ => {}
+        }
+        if let Some(seconds) = self.retry_after_s {
+            builder.insert_header((header::RETRY_AFTER, seconds));
+        }
+        builder.json(json!({"message": self.message}))
     }
 }
 
@@ -93,6 +101,14 @@ impl From<Unauthorized> for Refusal {
             Unauthorized::Storage(cause) => cause.into(),
             other => Self::new(StatusCode::UNAUTHORIZED, other.to_string()),
         }
+    }
+}
+
+impl From<TooOften> for Refusal {
+    fn from(TooOften { retry_after_s }: TooOften) -> Self {
+        let message = format!("too often; try again in {retry_after_s} s");
+        let retry_after_s = Some(retry_after_s);
+        Self { retry_after_s, ..Self::new(StatusCode::TOO_MANY_REQUESTS, message) }
     }
 }
 
@@ -138,7 +154,7 @@ pub async fn put(
     request: HttpRequest,
     body: Payload,
 ) -> Result<HttpResponse, Refusal> {
-    let caller = principal(&service, &request).await?;
+    let (caller, _) = principal(&service, &request).await?;
     if !body::is_json(request.headers()) {
         let message = "the body has to be application/json";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
@@ -182,7 +198,8 @@ pub async fn get(
     request: HttpRequest,
     body: Payload,
 ) -> Result<HttpResponse, Refusal> {
-    let caller = principal(&service, &request).await?;
+    let (caller, counted) = principal(&service, &request).await?;
+    service.rates.playback_session(&counted)?;
     let body = body::read(body, request.headers(), MAX_BODY_BYTES).await?;
     let fields = if body.is_empty() {
         parse_query(request.query_string())?
@@ -222,9 +239,16 @@ pub async fn other() -> Result<HttpResponse, Refusal> {
     Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "GET or PUT"))
 }
 
-async fn principal(service: &Service, request: &HttpRequest) -> Result<Principal, Refusal> {
+/// Who calls, and as whom the call was counted.
+async fn principal(
+    service: &Service,
+    request: &HttpRequest,
+) -> Result<(Principal, Caller), Refusal> {
     let nobody = || Refusal::new(StatusCode::UNAUTHORIZED, "a bearer token is required");
-    caller::principal(service, request).await?.ok_or_else(nobody)
+    let principal = caller::principal(service, request).await?.ok_or_else(nobody)?;
+    let counted = Caller::of(Some(&principal), caller::address(service, request));
+    service.rates.call(&counted, 1)?;
+    Ok((principal, counted))
 }
 
 /// The device that a span is of, its streams, and the one that is meant, where the caller sees it.

@@ -145,4 +145,12 @@ fn what_is_wrong_is_said() {
         let answer = server.request("PUT", PATH, &headers, span.to_string().as_bytes());
         assert_eq!(answer.status, 415, "{content_type}: {answer:?}");
     }
+    // A device's calls are counted, however they come.
+    let refused = (0..100)
+        .map(|_| send(&server, "PUT", camera, &json!({})))
+        .find(|answer| answer.status != 400)
+        .unwrap();
+    assert_eq!(refused.status, 429, "{refused:?}");
+    let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!(message(&refused).contains(&format!("{seconds} s")), "{refused:?}");
 }
