@@ -2,17 +2,16 @@
 //! directory, and its end; works beside a running server.
 
 use super::Failure;
+use super::backend::Beside;
 use crate::access_key::{AccessKeyId, AccessKeys};
 use crate::account::{Role, User, UserChange};
 use crate::clock::Clock;
 use crate::id::UserId;
-use crate::keys::Keys;
 use crate::sign_in::DEFAULT_ACCOUNT;
-use crate::storage::{Catalog, embedded};
+use crate::storage::Catalog;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Print an admin's access key pair for the Kinesis API, as JSON.
@@ -22,9 +21,8 @@ use std::process::ExitCode;
 /// for with it end within seconds.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The data directory of the service
-    #[arg(long, env = "LOOKBACK_DATA_DIR", value_name = "DIR", default_value = "lookback-data")]
-    data_dir: PathBuf,
+    #[command(flatten)]
+    beside: Beside,
     /// The account that it is for, by name; made if absent
     #[arg(long, env = "LOOKBACK_ACCOUNT", value_name = "NAME", default_value = DEFAULT_ACCOUNT)]
     account: String,
@@ -35,12 +33,12 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     super::block_on(async {
-        let catalog = embedded::open_catalog(&args.data_dir)?;
+        let catalog = args.beside.catalog().await?;
         match args.revoke {
             Some(id) => revoke(&*catalog, &id).await?,
             None => {
                 let id = make(&*catalog, &args.account).await?;
-                let secret = AccessKeys::new(&Keys::open(&args.data_dir)?).secret(id);
+                let secret = AccessKeys::new(&args.beside.keys()?).secret(id);
                 let pair = json!({
                     "accessKeyId": id.to_string(),
                     "secretAccessKey": secret.expose_secret(),

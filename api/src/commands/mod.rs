@@ -2,6 +2,7 @@
 
 mod access_key;
 mod aws;
+mod backend;
 mod backup;
 mod camera;
 mod check;

@@ -1,12 +1,13 @@
 //! `lookback serve`: the service. `lookback demo` starts the same one in its own process.
 
-use super::Failure;
+use super::{Failure, backend};
 use crate::access_key::AccessKeys;
 use crate::arriving::Arriving;
 use crate::clock::Clock;
 use crate::config::{Backend, Config, LogFormat, Network, Tls};
 use crate::documents::Documents;
 use crate::http::{self, Certificates};
+use crate::ingest::reconcile::Reconciler;
 use crate::ingest::{Unkept, Uploads};
 use crate::issuer::Issuers;
 use crate::keys::Keys;
@@ -17,8 +18,6 @@ use crate::rates::Rates;
 use crate::retention::Retention;
 use crate::service::Service;
 use crate::sign_in::{self, DEFAULT_ACCOUNT, SignIns};
-use crate::storage::embedded;
-use crate::storage::embedded::archive::ArchiveOptions;
 use crate::throttle::Throttle;
 use crate::token::Tokens;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -47,6 +46,9 @@ pub struct Args {
     /// Where everything is kept [default: ./lookback-data]
     #[arg(long, env = "LOOKBACK_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Where records and media are kept [default: embedded, which is in the data directory]
+    #[arg(long, env = "LOOKBACK_BACKEND", value_enum)]
+    pub backend: Option<Backend>,
     /// What URLs begin with that are handed out, such as https://cam.example
     #[arg(long, env = "LOOKBACK_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<String>,
@@ -93,6 +95,7 @@ impl Args {
         }
         set(&mut config.listen, self.listen);
         set(&mut config.data_dir, self.data_dir);
+        set(&mut config.backend, self.backend);
         set(&mut config.public_url, self.public_url.map(Some));
         set(&mut config.trusted_proxies, self.trusted_proxies);
         set(&mut config.plain_http, self.plain_http);
@@ -170,15 +173,10 @@ pub struct RunningServer {
 /// Opens the store, takes connections, and begins the work in the background.
 pub async fn start(config: Config, options: Options) -> Result<RunningServer, Failure> {
     config.check()?;
-    if config.backend != Backend::Embedded {
-        return Err("backend = \"aws\" is for the commands beside the service only".into());
-    }
     allow_many_files();
     let Options { clock, with_sign_in_code } = options;
     let certificates = config.tls.clone().map(Certificates::read).transpose()?.map(Arc::new);
-    let options =
-        ArchiveOptions { min_free_bytes: config.min_free_bytes, ..ArchiveOptions::default() };
-    let storage = embedded::open_with(&config.data_dir, options)?;
+    let storage = backend::open(&config, &clock).await?;
     storage.catalog.ensure_account(DEFAULT_ACCOUNT, clock.now()).await?;
     let keys = Keys::open(&config.data_dir)?;
     let tokens = Arc::new(Tokens::new(&keys)?);
@@ -240,6 +238,12 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
     let asking = service.clone();
     let follow = async move { asking.issuers.run().await };
     background.push(tokio::spawn(follow).abort_handle());
+    if service.storage.local().is_err() && service.config.aws.reconcile_requests_per_minute() > 0 {
+        let reconciler = Reconciler::new(service.storage.clone(), service.clock.clone());
+        let requests_per_minute = service.config.aws.reconcile_requests_per_minute();
+        let reconcile = async move { reconciler.run(requests_per_minute).await };
+        background.push(tokio::spawn(reconcile).abort_handle());
+    }
     if let Some(certificates) = certificates.clone() {
         let follow = async move { certificates.follow().await };
         background.push(tokio::spawn(follow).abort_handle());

@@ -2,27 +2,25 @@
 //! directory; works beside a running server.
 
 use super::Failure;
+use super::backend::Beside;
 use crate::access::{Principal, Subject};
 use crate::account::Role;
 use crate::clock::Clock;
 use crate::device::{CredentialKind, DeviceCredential};
 use crate::id::{AccountId, CredentialId};
-use crate::keys::Keys;
 use crate::sign_in::DEFAULT_ACCOUNT;
-use crate::storage::{Catalog, embedded};
+use crate::storage::Catalog;
 use crate::token::Tokens;
 use lookback_wire::Timestamp;
 use secrecy::ExposeSecret;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Print a token for scripts and first set-up.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The data directory of the service
-    #[arg(long, env = "LOOKBACK_DATA_DIR", value_name = "DIR", default_value = "lookback-data")]
-    data_dir: PathBuf,
+    #[command(flatten)]
+    beside: Beside,
     /// What the token may do
     #[arg(long, env = "LOOKBACK_ROLE", value_enum)]
     role: Role,
@@ -68,7 +66,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     super::block_on(async {
         let now = Clock::System.now();
-        let catalog = embedded::open_catalog(&args.data_dir)?;
+        let catalog = args.beside.catalog().await?;
         let account = catalog.ensure_account(&args.account, now).await?;
         let expires_at = now.plus_millis(args.ttl);
         let subject = match &args.device {
@@ -84,7 +82,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
             shares: Vec::new(),
             expires_at,
         };
-        let tokens = Tokens::new(&Keys::open(&args.data_dir)?)?;
+        let tokens = Tokens::new(&args.beside.keys()?)?;
         let token = tokens.issue(&principal, now)?;
         writeln!(std::io::stdout().lock(), "{}", token.expose_secret())?;
         Ok(ExitCode::SUCCESS)

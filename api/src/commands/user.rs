@@ -2,15 +2,15 @@
 //! works beside a running server.
 
 use super::Failure;
+use super::backend::Beside;
 use crate::account::{Identity, Role, User};
 use crate::clock::Clock;
 use crate::id::UserId;
 use crate::sign_in::{DEFAULT_ACCOUNT, hash_password};
-use crate::storage::{CreateError, embedded};
+use crate::storage::CreateError;
 use chrono_tz::Tz;
 use secrecy::{ExposeSecret, SecretString};
 use std::io::{self, BufRead, IsTerminal, Read, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Manage the people who sign in to the viewer.
@@ -45,9 +45,8 @@ struct Add {
     /// Who the user is there: the claim sub
     #[arg(long, env = "LOOKBACK_SUBJECT", value_name = "SUB", requires = "issuer")]
     subject: Option<String>,
-    /// The data directory of the service
-    #[arg(long, env = "LOOKBACK_DATA_DIR", value_name = "DIR", default_value = "lookback-data")]
-    data_dir: PathBuf,
+    #[command(flatten)]
+    beside: Beside,
 }
 
 /// Shorter ones are guessed.
@@ -74,7 +73,7 @@ fn run_add(args: Add) -> Result<ExitCode, Failure> {
     let password_hash = if identity.is_some() { None } else { Some(new_password_hash()?) };
     super::block_on(async {
         let now = Clock::System.now();
-        let catalog = embedded::open_catalog(&args.data_dir)?;
+        let catalog = args.beside.catalog().await?;
         let account = catalog.ensure_account(&args.account, now).await?;
         let user = User {
             id: UserId::new(now),

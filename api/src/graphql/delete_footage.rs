@@ -6,6 +6,7 @@ use super::time_range::{DAY_MS, TimeRange, TimeRangeInput};
 use super::user_error::{UserError, UserErrorCode};
 use crate::audit::AuditAction;
 use crate::retention::DeleteError;
+use crate::storage::StorageError;
 use async_graphql::{ID, InputObject, SimpleObject};
 
 #[derive(Debug, InputObject)]
@@ -58,6 +59,10 @@ pub async fn delete(
         }
         Err(held @ DeleteError::Held(_)) => {
             Ok(DeleteFootagePayload::refused(UserErrorCode::WrongState, held.to_string()))
+        }
+        Err(DeleteError::Storage(StorageError::NotSupported(_))) => {
+            let message = "footage is deleted only with all of its stream";
+            Ok(DeleteFootagePayload::refused(UserErrorCode::NotSupported, message))
         }
         Err(DeleteError::Storage(error)) => Err(error.into()),
     }

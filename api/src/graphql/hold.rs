@@ -10,6 +10,7 @@ use crate::access::Action;
 use crate::audit::AuditAction;
 use crate::id::HoldId;
 use crate::keeping::{self, MAX_HOLD_MS, MAX_HOLDS};
+use crate::storage::StorageError;
 use async_graphql::{Context, ID, InputObject, Object, SimpleObject};
 
 const MAX_REASON_CHARS: usize = 256;
@@ -106,7 +107,14 @@ pub async fn place(asked: &Asked, input: PlaceHoldInput) -> Result<PlaceHoldPayl
         until: input.until.map(|DateTime(until)| until),
         created_at: now,
     };
-    if !asked.service.retention.place_hold(hold.clone()).await? {
+    let has_room = match asked.service.retention.place_hold(hold.clone()).await {
+        Err(StorageError::NotSupported(what)) => {
+            let mistake = UserError::at(UserErrorCode::NotSupported, &["until"], what);
+            return Ok(PlaceHoldPayload::refused(mistake));
+        }
+        placed => placed?,
+    };
+    if !has_room {
         let message = format!("the stream has {MAX_HOLDS} holds");
         let mistake = UserError { code: UserErrorCode::LimitReached, message, path: None };
         return Ok(PlaceHoldPayload::refused(mistake));

@@ -8,6 +8,7 @@ use crate::device::{Device, Stream};
 use crate::event::{Event, EventId, Watcher};
 use crate::id::{DeviceId, PlanId, StreamId, UserId};
 use crate::playback::describe::{Description, describe};
+use crate::playback::footage;
 use crate::segment::TimeRange;
 use crate::storage::{EventPage, EventQuery, Result, Storage};
 use dataloader::BatchFn;
@@ -233,7 +234,7 @@ impl Question for Extents {
     type Answer = TimeRange;
 
     async fn ask(storage: &Storage, keys: &[StreamId]) -> Result<Vec<Option<TimeRange>>> {
-        storage.local()?.extents(keys).await
+        footage::extents(storage, keys).await
     }
 }
 

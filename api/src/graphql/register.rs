@@ -78,8 +78,20 @@ pub async fn register(
     match asked.service.storage.catalog.register_device(registration, now).await {
         Ok(Registered { device, streams, credential }) => {
             asked.note(AuditAction::Change, device.id).await;
-            let streams: Vec<StreamId> = streams.iter().map(|stream| stream.id).collect();
-            asked.service.retention.end_deletions(&streams).await?;
+            let ids: Vec<StreamId> = streams.iter().map(|stream| stream.id).collect();
+            let retention = &asked.service.retention;
+            retention.end_deletions(&ids).await?;
+            // Where it fails the device is known, and the same call with the same key tries again, as
+            // does every upload grant.
+            match retention.prepare(&streams, &asked.plan_of(&device).await?).await {
+                Ok(()) => {}
+                Err(CreateError::Storage(error)) => return Err(error.into()),
+                Err(taken) => {
+                    let code = UserErrorCode::Taken;
+                    let mistake = UserError::at(code, &["mediaStreamNames"], taken.to_string());
+                    return Ok(RegisterDevicePayload::refused(vec![mistake]));
+                }
+            }
             Ok(RegisterDevicePayload {
                 device: Some(Device(device)),
                 credential: Some(IssuedCredential::new(asked, credential)?),

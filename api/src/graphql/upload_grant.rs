@@ -7,7 +7,9 @@ use super::scalar::{DateTime, Url};
 use super::stream::Stream;
 use super::user_error::{UserError, UserErrorCode};
 use crate::access::Action;
+use crate::storage::CreateError;
 use async_graphql::{InputObject, SimpleObject};
+use secrecy::ExposeSecret;
 
 const DURATION_S: std::ops::RangeInclusive<i32> = 900..=43_200;
 const DEFAULT_DURATION_S: i32 = 3600;
@@ -32,7 +34,7 @@ pub struct CreateUploadGrantPayload {
 pub struct UploadGrant {
     /// The control-plane endpoint; its `GetDataEndpoint` names the media endpoint.
     endpoint: Url,
-    region: &'static str,
+    region: String,
     /// All of the device's, each with its `mediaStreamName`.
     streams: Vec<Stream>,
     /// Temporary AWS credentials limited to the device's own streams; null where the device's own credential serves.
@@ -59,19 +61,46 @@ pub async fn create(
         let message = format!("durationSeconds must be {min} to {max}");
         return Ok(refused(UserError::at(UserErrorCode::Invalid, &["durationSeconds"], message)));
     }
-    // The device's own token is what it uploads with, so that the grant ends no later.
-    let asked_for = asked.now().plus_millis(i64::from(input.duration_seconds) * 1000);
-    let expires_at = asked_for.min(asked.principal()?.expires_at);
-    Ok(CreateUploadGrantPayload {
-        grant: Some(UploadGrant {
-            endpoint: Url(asked.base_url.clone()),
-            region: REGION,
-            streams: asked.streams_of(device.id).await?.into_iter().map(Stream).collect(),
+    let life_s = u32::try_from(input.duration_seconds).unwrap_or_default();
+    let streams = asked.streams_of(device.id).await?;
+    let service = &asked.service;
+    match service.retention.prepare(&streams, &asked.plan_of(&device).await?).await {
+        Ok(()) => {}
+        Err(CreateError::Storage(error)) => return Err(error.into()),
+        Err(taken) => {
+            let code = UserErrorCode::WrongState;
+            return Ok(refused(UserError { code, message: taken.to_string(), path: None }));
+        }
+    }
+    let archive = service.storage.archive();
+    let granted = archive.grant_upload(device.id, &streams, life_s, asked.now()).await?;
+    let asked_for = asked.now().plus_millis(i64::from(life_s) * 1000);
+    let (endpoint, region, credentials) = match granted {
+        Some(granted) => (granted.endpoint, granted.region, granted.credentials),
+        None => (asked.base_url.clone(), REGION.to_owned(), None),
+    };
+    let streams = streams.into_iter().map(Stream).collect();
+    let grant = match credentials {
+        Some(credentials) => UploadGrant {
+            endpoint: Url(endpoint),
+            region,
+            streams,
+            access_key_id: Some(credentials.access_key_id),
+            secret_access_key: Some(credentials.secret_access_key.expose_secret().into()),
+            session_token: Some(credentials.session_token.expose_secret().into()),
+            expires_at: DateTime(credentials.expires_at),
+        },
+        // What the device has already is what it uploads with: this service takes its token, so
+        // that the grant ends no later.
+        None => UploadGrant {
+            endpoint: Url(endpoint),
+            region,
+            streams,
             access_key_id: None,
             secret_access_key: None,
             session_token: None,
-            expires_at: DateTime(expires_at),
-        }),
-        user_errors: Vec::new(),
-    })
+            expires_at: DateTime(asked_for.min(asked.principal()?.expires_at)),
+        },
+    };
+    Ok(CreateUploadGrantPayload { grant: Some(grant), user_errors: Vec::new() })
 }

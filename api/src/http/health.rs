@@ -6,6 +6,8 @@ use crate::sign_in::DEFAULT_ACCOUNT;
 use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::web::Data;
+use lookback_wire::Timestamp;
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// The process answers.
@@ -13,8 +15,32 @@ pub async fn livez() -> HttpResponse {
     plain("ok\n")
 }
 
+/// Whoever asks for readiness asks the store no more often.
+const ASKED_EVERY_MS: i64 = 2_000;
+
+/// What the store answered last.
+#[derive(Debug, Default)]
+pub struct Store(Mutex<Option<(Timestamp, bool)>>);
+
+impl Store {
+    async fn answers(&self, service: &Service) -> bool {
+        let now = service.clock.now();
+        if let Some((asked_at, answered)) = *self.0.lock()
+            && now.millis_since(asked_at).abs() < ASKED_EVERY_MS
+        {
+            return answered;
+        }
+        let asked = service.storage.catalog.account_by_name(DEFAULT_ACCOUNT).await;
+        if let Err(error) = &asked {
+            tracing::error!(%error, "the store does not answer");
+        }
+        *self.0.lock() = Some((now, asked.is_ok()));
+        asked.is_ok()
+    }
+}
+
 /// The service can do its work: it is not on its way down, and its store answers and has room.
-pub async fn readyz(service: Data<Arc<Service>>) -> HttpResponse {
+pub async fn readyz(service: Data<Arc<Service>>, store: Data<Store>) -> HttpResponse {
     if *service.stopping.borrow() {
         return HttpResponse::ServiceUnavailable().body("stopping\n");
     }
@@ -22,12 +48,10 @@ pub async fn readyz(service: Data<Arc<Service>>) -> HttpResponse {
     if no_room || service.uploads.is_full(service.clock.now()) {
         return HttpResponse::ServiceUnavailable().body("the disk is full: uploads are refused\n");
     }
-    match service.storage.catalog.account_by_name(DEFAULT_ACCOUNT).await {
-        Ok(_) => plain("ok\n"),
-        Err(e) => {
-            tracing::error!(error = %e, "the store does not answer");
-            HttpResponse::ServiceUnavailable().body("the store does not answer\n")
-        }
+    if store.answers(&service).await {
+        plain("ok\n")
+    } else {
+        HttpResponse::ServiceUnavailable().body("the store does not answer\n")
     }
 }
 

@@ -33,7 +33,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// What is left of the 10 s that a stop may take is for closing the store.
 const GRACE_S: u64 = 6;
 
-fn routes(routes: &mut ServiceConfig) {
+/// `is_archive` is whether this service keeps media itself, and speaks the API of Kinesis Video
+/// Streams then.
+fn routes(routes: &mut ServiceConfig, is_archive: bool) {
     routes
         .service(
             web::scope("/auth")
@@ -81,6 +83,7 @@ fn routes(routes: &mut ServiceConfig) {
         )
         .service(
             web::resource(["/hls/v1/{file}", "/dash/v1/{file}"])
+                .guard(guard::fn_guard(move |_| is_archive))
                 .route(get().to(media::kinesis::serve))
                 .route(web::head().to(media::kinesis::serve))
                 .route(web::method(Method::OPTIONS).to(media::preflight)),
@@ -91,6 +94,7 @@ fn routes(routes: &mut ServiceConfig) {
         .service(
             web::scope("")
                 .guard(guard::Post())
+                .guard(guard::fn_guard(move |_| is_archive))
                 .wrap(middleware::from_fn(kinesis::identify))
                 .route("/createStream", post().to(kinesis::create_stream))
                 .route("/describeStream", post().to(kinesis::describe_stream))
@@ -162,11 +166,14 @@ pub fn serve(
     certificates: Option<Arc<Certificates>>,
 ) -> io::Result<Server> {
     let workers = service.config.workers;
+    let is_archive = service.storage.local().is_ok();
     let data = Data::new(service);
+    let store = Data::new(health::Store::default());
     let mut server = HttpServer::new(move || {
         App::new()
             .app_data(data.clone())
-            .configure(routes)
+            .app_data(store.clone())
+            .configure(|config| routes(config, is_archive))
             .wrap(middleware::from_fn(edge::end_unread_uploads))
             .wrap(edge::security_headers())
             .wrap(middleware::from_fn(edge::record))

@@ -2,6 +2,7 @@
 //! batch is judged by itself; the store then tells what it knew before.
 
 use crate::device::{Device, DeviceState, Stream};
+use crate::id::StreamId;
 use crate::segment::{NewSegment, RecordingTrigger, Segment, TimeRange, WINDOW_MS};
 use crate::service::Service;
 use crate::storage::{Announced, Catalog, StorageError};
@@ -132,7 +133,28 @@ pub async fn receive(
     let announcer = Announcer { device, streams, kept_days, has_room };
     let outcomes = announce(catalog, announcer, batch, clock_skew_ms.unwrap_or(0), now).await;
     catalog.note_seen(device.id, now, clock_skew_ms).await?;
+    if service.storage.local().is_err() {
+        note_arrived(catalog, &outcomes, now).await?;
+    }
     Ok(outcomes)
+}
+
+/// Counts what arrived where media goes past this service, as far as cameras say how much it is.
+async fn note_arrived(
+    catalog: &dyn Catalog,
+    outcomes: &[Outcome],
+    now: Timestamp,
+) -> Result<(), StorageError> {
+    let mut by_stream: HashMap<StreamId, u64> = HashMap::new();
+    for outcome in outcomes {
+        let Verdict::Stored(segment) = &outcome.verdict else { continue };
+        let bytes = by_stream.entry(segment.id.stream).or_default();
+        *bytes = bytes.saturating_add(segment.size_bytes.unwrap_or_default());
+    }
+    for (stream, bytes) in by_stream.into_iter().filter(|(_, bytes)| *bytes > 0) {
+        catalog.note_arrived(stream, now, bytes).await?;
+    }
+    Ok(())
 }
 
 /// Judges and stores a batch of at most [`MAX_BATCH`]; one outcome each, in order. `clock_skew_ms`
@@ -335,7 +357,7 @@ mod rules;
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::id::{AccountId, DeviceId, PlanId, StreamId};
+    use crate::id::{AccountId, DeviceId, PlanId};
     use crate::segment::SegmentId;
 
     pub const NOW: Timestamp = Timestamp::from_millis(1_763_803_800_000);

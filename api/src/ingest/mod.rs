@@ -3,6 +3,7 @@
 pub mod announce;
 pub mod metadata;
 pub mod receive;
+pub mod reconcile;
 pub mod report;
 pub mod timeline;
 pub mod unkept;

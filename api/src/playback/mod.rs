@@ -4,6 +4,7 @@ pub mod dash;
 pub mod describe;
 pub mod file_name;
 pub mod follow;
+pub mod footage;
 pub mod fragment_list;
 pub mod hls;
 pub mod kinesis;

@@ -1,25 +1,19 @@
 //! What was recorded when: clips, coverage and its gaps, civil days. Computed for each question from
-//! the archive's runs, since footage is what arrived; announcements add triggers and explain gaps.
+//! the stream's footage; announcements add triggers and explain gaps.
 
+use super::footage::{self, Footage};
 use crate::device::Stream;
 use crate::id::StreamId;
 use crate::keeping::{KnownGap, KnownReason};
 use crate::segment::{RecordingTrigger, Segment, TimeRange};
-use crate::storage::{FragmentQuery, RangeBy, Result, Run, SegmentQuery, Storage, TimeOrder};
+use crate::storage::{Result, Storage, TimeOrder};
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Offset, TimeZone, Utc};
 use chrono_tz::Tz;
 use lookback_wire::Timestamp;
 use std::collections::BTreeSet;
 
-/// A run is read to be growing for this long after something was last added to it: the longest
-/// fragment is 20 s, and takes some time to arrive.
-const GROWING_MS: i64 = 30_000;
-/// Runs read at a time; a day of a camera that reconnects every minute has 1,440.
-const RUNS_A_READ: usize = 2_000;
-/// Fragments read at a time.
-const FRAGMENTS_A_READ: usize = 10_000;
-/// Announcements read at a time.
-const SEGMENTS_A_READ: usize = 1_000;
+/// Announcements that are looked at for the reasons of one gap.
+const SEGMENTS_A_GAP: usize = 1_000;
 /// Runs and announcements that one page of clips may cost; beyond, it comes short.
 const READS_A_PAGE: usize = 20_000;
 /// Announcements tile footage to within this; a smaller rest belongs to no trigger of its own.
@@ -106,15 +100,15 @@ pub async fn clips(
     let mut reader = Reader::new(storage, stream, asked, query.order, step_ms);
     let mut merging = Merging::new(query);
     let mut reads = 0;
-    while let Some((window, runs)) = reader.next().await? {
-        reads += runs.len() + 1;
-        let segments = match (&query.triggers, runs.is_empty()) {
-            (Some(_), false) => announced(storage, stream, window, READS_A_PAGE).await?,
+    while let Some((window, found)) = reader.next().await? {
+        reads += found.reads + 1;
+        let segments = match (&query.triggers, found.footage.is_empty()) {
+            (Some(_), false) => storage.announced(stream, window, READS_A_PAGE).await?,
             _ => Vec::new(),
         };
         reads += segments.len();
-        for run in &runs {
-            let pieces = pieces(run, &asked, &segments, query.triggers.as_deref(), now);
+        for footage in &found.footage {
+            let pieces = pieces(footage, &asked, &segments, query.triggers.as_deref(), now);
             let in_order: Box<dyn Iterator<Item = Clip>> = match query.order {
                 TimeOrder::OldestFirst => Box::new(pieces.into_iter()),
                 TimeOrder::NewestFirst => Box::new(pieces.into_iter().rev()),
@@ -176,21 +170,20 @@ impl<'a> Merging<'a> {
     }
 }
 
-/// What of a run belongs to the question, oldest first.
+/// What of a piece of footage belongs to the question, oldest first.
 fn pieces(
-    run: &Run,
+    found: &Footage,
     asked: &TimeRange,
     segments: &[Segment],
     triggers: Option<&[RecordingTrigger]>,
     now: Timestamp,
 ) -> Vec<Clip> {
-    let Some(footage) = run.range.intersection(asked) else { return Vec::new() };
-    let fresh = now.millis_since(run.arrived_at) < GROWING_MS;
+    let Some(footage) = found.range.intersection(asked) else { return Vec::new() };
     let clip = |range: TimeRange| Clip {
         range,
         media_ms: range.millis(),
-        bytes: (range == run.range).then_some(run.bytes),
-        growing: fresh && range.end == run.range.end,
+        bytes: found.bytes.filter(|_| range == found.range),
+        growing: now < found.grows_until && range.end == found.range.end,
     };
     let Some(triggers) = triggers else { return vec![clip(footage)] };
     wanted(footage, segments, triggers).into_iter().map(clip).collect()
@@ -244,7 +237,7 @@ fn holes(whole: TimeRange, spans: &[TimeRange]) -> Vec<TimeRange> {
     holes
 }
 
-/// Reads a stream's runs, window by window, in either order.
+/// Reads a stream's footage, window by window, in either order.
 struct Reader<'a> {
     storage: &'a Storage,
     stream: StreamId,
@@ -262,7 +255,8 @@ impl<'a> Reader<'a> {
         order: TimeOrder,
         step_ms: i64,
     ) -> Self {
-        Self { storage, stream, rest: Some(range), order, step_ms: step_ms.max(1) }
+        let step_ms = step_ms.min(footage::read_step_ms(storage)).max(1);
+        Self { storage, stream, rest: Some(range), order, step_ms }
     }
 
     /// How far it has read; none when it is through.
@@ -273,8 +267,8 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The next runs in order, and the span that they answer for; none at the end.
-    async fn next(&mut self) -> Result<Option<(TimeRange, Vec<Run>)>> {
+    /// The next footage in order, and the span that it answers for; none at the end.
+    async fn next(&mut self) -> Result<Option<(TimeRange, footage::Found)>> {
         loop {
             let Some(rest) = self.rest else { return Ok(None) };
             let window = match self.order {
@@ -287,20 +281,20 @@ impl<'a> Reader<'a> {
                     TimeRange { start, end: rest.end }
                 }
             };
-            let runs = self.storage.local()?.runs(self.stream, window, RUNS_A_READ).await?;
-            let (first, last) = match (runs.first(), runs.last()) {
+            let mut found = footage::read(self.storage, self.stream, window).await?;
+            let (first, last) = match (found.footage.first(), found.footage.last()) {
                 (Some(first), Some(last)) => (first.range, last.range),
                 _ => (window, window),
             };
-            let full = runs.len() >= RUNS_A_READ;
+            let full = found.is_full;
             match self.order {
                 TimeOrder::OldestFirst => {
                     let read_to = if full { last.end } else { window.end.max(last.end) };
                     self.rest = TimeRange::new(read_to, rest.end);
-                    return Ok(Some((TimeRange { start: window.start, end: read_to }, runs)));
+                    return Ok(Some((TimeRange { start: window.start, end: read_to }, found)));
                 }
-                // The archive answers the oldest ones of the window, so that a smaller one is
-                // needed to be sure of the newest.
+                // What is found are the oldest ones of the window, so that a smaller one is needed
+                // to be sure of the newest.
                 TimeOrder::NewestFirst if full && window.millis() > 1 => {
                     self.step_ms = (window.millis() / 2).max(1);
                 }
@@ -308,33 +302,12 @@ impl<'a> Reader<'a> {
                     let read_to = window.start.min(first.start);
                     self.rest = TimeRange::new(rest.start, read_to);
                     let window = TimeRange { start: read_to, end: window.end };
-                    return Ok(Some((window, runs.into_iter().rev().collect())));
+                    found.footage.reverse();
+                    return Ok(Some((window, found)));
                 }
             }
         }
     }
-}
-
-/// What was announced in a span, oldest first; at most about `limit`.
-async fn announced(
-    storage: &Storage,
-    stream: StreamId,
-    range: TimeRange,
-    limit: usize,
-) -> Result<Vec<Segment>> {
-    let mut all: Vec<Segment> = Vec::new();
-    let mut query =
-        SegmentQuery { range, order: TimeOrder::OldestFirst, after: None, limit: SEGMENTS_A_READ };
-    while all.len() < limit {
-        let page = storage.catalog.segments(stream, &query).await?;
-        let full = page.len() >= query.limit;
-        all.extend(page);
-        query.after = all.last().map(|segment| (segment.range.start, segment.id));
-        if !full {
-            break;
-        }
-    }
-    Ok(all)
 }
 
 /// Why the footage of a span was recorded, in the order of [`RecordingTrigger`]; continuous where
@@ -345,7 +318,7 @@ pub async fn triggers(
     range: TimeRange,
 ) -> Result<Vec<RecordingTrigger>> {
     use RecordingTrigger::{Continuous, Event, Manual};
-    let segments = announced(storage, stream, range, READS_A_PAGE).await?;
+    let segments = storage.announced(stream, range, READS_A_PAGE).await?;
     let found: Vec<_> = [Continuous, Event, Manual]
         .into_iter()
         .filter(|trigger| segments.iter().any(|segment| segment.trigger == *trigger))
@@ -374,8 +347,8 @@ pub async fn coverage(
 ) -> Result<Coverage> {
     let mut filling = Filling::new(range, bucket_ms, max_gap_ms);
     let mut reader = Reader::new(storage, stream, range, TimeOrder::OldestFirst, range.millis());
-    while let Some((_, runs)) = reader.next().await? {
-        runs.iter().for_each(|run| filling.add(&run.range));
+    while let Some((_, found)) = reader.next().await? {
+        found.footage.iter().for_each(|footage| filling.add(&footage.range));
     }
     Ok(filling.finish())
 }
@@ -451,40 +424,18 @@ pub struct Kept {
 pub async fn kept(storage: &Storage, stream: StreamId, range: TimeRange) -> Result<Kept> {
     let mut kept = Kept::default();
     let mut reader = Reader::new(storage, stream, range, TimeOrder::OldestFirst, range.millis());
-    while let Some((_, runs)) = reader.next().await? {
-        for run in runs {
-            let Some(inside) = run.range.intersection(&range) else { continue };
-            let bytes = if inside == run.range {
-                run.bytes
-            } else {
-                bytes_beginning_in(storage, stream, inside).await?
+    while let Some((_, found)) = reader.next().await? {
+        for footage in found.footage {
+            let Some(inside) = footage.range.intersection(&range) else { continue };
+            let bytes = match footage.bytes.filter(|_| inside == footage.range) {
+                Some(bytes) => bytes,
+                None => footage::bytes_beginning_in(storage, stream, inside).await?,
             };
             kept.bytes = kept.bytes.saturating_add(bytes);
             kept.media_ms = kept.media_ms.saturating_add(inside.millis());
         }
     }
     Ok(kept)
-}
-
-async fn bytes_beginning_in(storage: &Storage, stream: StreamId, span: TimeRange) -> Result<u64> {
-    let mut bytes = 0u64;
-    let mut rest = Some(span);
-    while let Some(range) = rest {
-        let query = FragmentQuery {
-            by: RangeBy::Timeline,
-            range,
-            order: TimeOrder::OldestFirst,
-            limit: FRAGMENTS_A_READ,
-        };
-        let found = storage.local()?.fragments(stream, &query).await?;
-        let inside = found.iter().filter(|fragment| range.contains(fragment.start));
-        bytes =
-            inside.fold(bytes, |sum, fragment| sum.saturating_add(fragment.location.len.into()));
-        let last = found.last().filter(|_| found.len() >= FRAGMENTS_A_READ);
-        rest = last.and_then(|last| TimeRange::new(last.start.plus_millis(1), span.end));
-        tokio::task::yield_now().await;
-    }
-    Ok(bytes)
 }
 
 /// Why there is no footage; see the contract's `GapReason`.
@@ -526,7 +477,7 @@ pub async fn explain_gaps(
     let known = storage.catalog.known_gaps(stream, whole).await?;
     let mut explained = Vec::with_capacity(gaps.len());
     for gap in gaps {
-        let segments = announced(storage, stream, *gap, SEGMENTS_A_READ).await?;
+        let segments = storage.announced(stream, *gap, SEGMENTS_A_GAP).await?;
         let deletions = storage.catalog.deletions(stream, *gap).await?;
         let deleted: Vec<TimeRange> =
             deletions.iter().filter_map(|deletion| deletion.range.intersection(gap)).collect();
@@ -620,8 +571,8 @@ pub async fn calendar(
         day.events = events;
     }
     let mut reader = Reader::new(storage, stream.id, whole, TimeOrder::OldestFirst, whole.millis());
-    while let Some((_, runs)) = reader.next().await? {
-        runs.iter().for_each(|run| fill_days(&mut days, &run.range));
+    while let Some((_, found)) = reader.next().await? {
+        found.footage.iter().for_each(|footage| fill_days(&mut days, &footage.range));
     }
     days.retain(|day| day.covered_ms > 0 || day.events > 0);
     Ok(days)
@@ -702,12 +653,11 @@ mod tests {
         (range.start.as_millis() as f64 / 1000.0, range.end.as_millis() as f64 / 1000.0)
     }
 
-    fn run(start: f64, end: f64) -> Run {
-        Run {
+    fn run(start: f64, end: f64) -> Footage {
+        Footage {
             range: span((start, end)),
-            bytes: ((end - start) * 1000.0) as u64,
-            fragments: 1,
-            arrived_at: at(end + 1.0),
+            bytes: Some(((end - start) * 1000.0) as u64),
+            grows_until: at(end + 31.0),
         }
     }
 

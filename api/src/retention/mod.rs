@@ -6,6 +6,8 @@
 //! nothing goes early. What a hold covers stays until the hold ends. On a plan for events only, what
 //! no event has claimed an hour after it arrived goes then.
 
+mod remote;
+
 use crate::account::{RetentionMode, RetentionPlan};
 use crate::clock::Clock;
 use crate::device::Stream;
@@ -82,11 +84,19 @@ pub struct Retention {
     turn: tokio::sync::Mutex<()>,
     /// Up to which arrival the files of a stream were left with what events claim, in this process.
     thinned: Mutex<HashMap<StreamId, Timestamp>>,
+    /// How many hours of a stream an archive elsewhere was told to keep, by this process.
+    prepared: Mutex<HashMap<StreamId, u32>>,
 }
 
 impl Retention {
     pub fn new(storage: Storage, clock: Arc<Clock>) -> Self {
-        Self { storage, clock, turn: tokio::sync::Mutex::default(), thinned: Mutex::default() }
+        Self {
+            storage,
+            clock,
+            turn: tokio::sync::Mutex::default(),
+            thinned: Mutex::default(),
+            prepared: Mutex::default(),
+        }
     }
 
     /// Sweeps until it is dropped.
@@ -111,9 +121,13 @@ impl Retention {
 
     async fn sweep_with(&self, pause: Duration) -> Result<Swept> {
         let mut failure = self.finish_deletions().await.err();
-        let (catalog, archive) = (&self.storage.catalog, self.storage.local()?);
-        let mut streams: BTreeSet<StreamId> = archive.streams().await?.into_iter().collect();
-        streams.extend(catalog.announced_streams().await?);
+        let catalog = &self.storage.catalog;
+        let mut streams: BTreeSet<StreamId> =
+            catalog.announced_streams().await?.into_iter().collect();
+        match self.storage.local() {
+            Ok(archive) => streams.extend(archive.streams().await?),
+            Err(_) => failure = self.prepare_all().await.err().or(failure),
+        }
         let streams: Vec<StreamId> = streams.into_iter().collect();
         let mut swept = Swept::default();
         for streams in streams.chunks(STREAMS_PER_STEP) {
@@ -178,19 +192,21 @@ impl Retention {
         pause: Duration,
         swept: &mut Swept,
     ) -> Result<()> {
-        let (catalog, archive) = (&self.storage.catalog, self.storage.local()?);
+        let catalog = &self.storage.catalog;
         let now = self.clock.now();
         let keeping = catalog.keeping_in_force(stream, keeping, now).await?;
         let due = now.plus_millis(-keeping.kept_ms());
         self.forget_ended_holds(stream, now).await?;
-        for file in archive.chunk_files(stream, due).await? {
-            let turn = self.turn.lock().await;
-            let spare = self.held(stream, file.range).await?;
-            let gone = archive.expire(stream, file.number, &spare).await?;
-            drop(turn);
-            swept.fragments += gone;
-            if gone > 0 {
-                tokio::time::sleep(pause).await;
+        if let Ok(archive) = self.storage.local() {
+            for file in archive.chunk_files(stream, due).await? {
+                let turn = self.turn.lock().await;
+                let spare = self.held(stream, file.range).await?;
+                let gone = archive.expire(stream, file.number, &spare).await?;
+                drop(turn);
+                swept.fragments += gone;
+                if gone > 0 {
+                    tokio::time::sleep(pause).await;
+                }
             }
         }
         loop {
@@ -213,7 +229,8 @@ impl Retention {
         }
     }
 
-    /// Leaves of what arrived more than [`CLAIM_MS`] ago only what events claim.
+    /// Leaves of what arrived more than [`CLAIM_MS`] ago only what events claim. What lies elsewhere
+    /// stays.
     async fn thin_stream(
         &self,
         stream: StreamId,
@@ -222,7 +239,7 @@ impl Retention {
         pause: Duration,
         swept: &mut Swept,
     ) -> Result<()> {
-        let archive = self.storage.local()?;
+        let Ok(archive) = self.storage.local() else { return Ok(()) };
         let unclaimed = self.clock.now().plus_millis(-CLAIM_MS);
         let done = self.thinned.lock().get(&stream).copied();
         let is_left = |file: &ChunkFile| {
@@ -371,15 +388,20 @@ impl Retention {
     /// Whether a device may store more; else [`StorageError::OverQuota`]. Nothing unexpired goes to
     /// make room.
     pub async fn check_quota(&self, device: DeviceId) -> Result<()> {
-        let (catalog, archive) = (&self.storage.catalog, self.storage.local()?);
+        let catalog = &self.storage.catalog;
         let Some(device) = catalog.devices_by_id(&[device]).await?.pop().flatten() else {
             return Ok(());
         };
         let plan = catalog.plans_by_id(&[device.plan]).await?.pop().flatten();
-        let Some(quota) = plan.and_then(|plan| plan.storage_quota_bytes) else { return Ok(()) };
+        let Some(plan) = plan else { return Ok(()) };
+        let Some(quota) = plan.storage_quota_bytes else { return Ok(()) };
         let streams = catalog.streams_of(&[device.id]).await?.pop().unwrap_or_default();
         let streams: Vec<StreamId> = streams.iter().map(|stream| stream.id).collect();
-        let stored: u64 = archive.stored_bytes(&streams).await?.iter().sum();
+        let stored = match self.storage.local() {
+            Ok(archive) => archive.stored_bytes(&streams).await?,
+            Err(_) => self.arrived_lately(&streams, &plan).await?,
+        };
+        let stored = stored.into_iter().fold(0, u64::saturating_add);
         if stored >= quota {
             let what = format!("{} stores {stored} bytes of {quota}", device.id);
             return Err(StorageError::OverQuota(what));
@@ -404,8 +426,12 @@ impl Retention {
         Ok(())
     }
 
-    /// Places a hold: from now on what it covers stays. Answers whether there was room for it.
+    /// Places a hold: from now on what it covers stays. Answers whether there was room for it. What
+    /// lies elsewhere cannot be kept beyond its stream's retention.
     pub async fn place_hold(&self, hold: Hold) -> Result<bool> {
+        if self.storage.local().is_err() {
+            self.check_hold(&hold).await?;
+        }
         let _turn = self.turn.lock().await;
         self.storage.catalog.put_hold(hold).await
     }
@@ -418,8 +444,9 @@ impl Retention {
     }
 
     /// Deletes the fragments that overlap `range`, the announcements within and the device's events
-    /// that begin in it, for good. Refused whole where a hold keeps any of the range. A fragment that only reaches into the range goes
-    /// whole, unless a hold beside the range keeps it.
+    /// that begin in it, for good. Refused whole where a hold keeps any of the range. A fragment that
+    /// only reaches into the range goes whole, unless a hold beside the range keeps it. Not supported
+    /// of what lies elsewhere.
     pub async fn delete(&self, stream: StreamId, range: TimeRange) -> Result<Deleted, DeleteError> {
         let last = self.storage.local()?.next_number(stream, self.clock.now());
         self.begin(&[stream], range, |_| last).await?;
@@ -434,8 +461,11 @@ impl Retention {
     ) -> Result<Vec<Deletion>, DeleteError> {
         let now = self.clock.now();
         let under_way = first_number_at(now.plus_millis(UNDER_WAY_MS));
-        let archive = self.storage.local()?;
-        let last = |stream| under_way.max(archive.next_number(stream, now));
+        let local = self.storage.local().ok();
+        let last = |stream| {
+            let next = local.map(|archive| archive.next_number(stream, now));
+            next.map_or(under_way, |next| next.max(under_way))
+        };
         self.begin(streams, TimeRange::ALL, last).await
     }
 
@@ -501,8 +531,11 @@ impl Retention {
         // A hold that overlaps the range itself was placed after it was decided.
         let mut spare = self.held(stream, range.widened(MAX_FRAGMENT_MS)).await?;
         spare.retain(|span| !span.overlaps(&range));
-        let Removed { fragments, range: gone } =
-            self.storage.local()?.delete(stream, range, last, &spare).await?;
+        let Removed { fragments, range: gone } = match self.storage.local() {
+            Ok(archive) => archive.delete(stream, range, last, &spare).await?,
+            // Only all of a stream is ever decided to go there.
+            Err(_) => self.forget(stream).await?,
+        };
         let whole = match gone {
             Some(gone) => {
                 TimeRange { start: gone.start.min(range.start), end: gone.end.max(range.end) }

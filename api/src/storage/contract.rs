@@ -1134,6 +1134,19 @@ async fn unclaimed_media_streams_are_adopted(catalog: &dyn Catalog) {
     }
 }
 
+/// Page by page, each stream once.
+async fn all_streams(catalog: &dyn Catalog) -> Vec<StreamId> {
+    let mut all: Vec<StreamId> = Vec::new();
+    loop {
+        let page = catalog.all_streams(all.last().copied(), 7).await.expect("all_streams");
+        assert!(page.iter().all(|stream| !all.contains(stream)));
+        all.extend(&page);
+        if page.len() < 7 {
+            return all;
+        }
+    }
+}
+
 async fn media_streams_are_deleted(catalog: &dyn Catalog) {
     let account = new_account(catalog).await.id;
     let (stand_in, stream, settings) = unclaimed(account, "cam");
@@ -1143,6 +1156,8 @@ async fn media_streams_are_deleted(catalog: &dyn Catalog) {
         .expect("create_media_stream");
     let registered = register(catalog, registration(account, "SN-1", "Door")).await;
     let owned = &registered.streams[0];
+    let all = all_streams(catalog).await;
+    assert!(registered.streams.iter().chain([&stream]).all(|stream| all.contains(&stream.id)));
     for (stream, device_left) in [(&stream, false), (owned, true)] {
         for _ in ["once", "what is gone may be taken away again"] {
             catalog.delete_media_stream(stream.id).await.expect("delete_media_stream");
@@ -1152,6 +1167,7 @@ async fn media_streams_are_deleted(catalog: &dyn Catalog) {
         assert_eq!(by_name.expect("stream_by_media_name"), None);
         let by_id = catalog.streams_by_id(&[stream.id]).await;
         assert_eq!(by_id.expect("streams_by_id"), [None]);
+        assert!(!all_streams(catalog).await.contains(&stream.id));
         let device = catalog.devices_by_id(&[stream.device]).await.expect("devices_by_id");
         assert_eq!(device[0].is_some(), device_left, "{name}");
     }

@@ -303,6 +303,8 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
     /// Each device's, the main one first.
     async fn streams_of(&self, devices: &[DeviceId]) -> Result<Vec<Vec<Stream>>>;
     async fn stream_by_media_name(&self, account: AccountId, name: &str) -> Result<Option<Stream>>;
+    /// Streams of all accounts, in an order of the catalog's own: at most `limit`, those behind `after`.
+    async fn all_streams(&self, after: Option<StreamId>, limit: usize) -> Result<Vec<StreamId>>;
 
     async fn media_streams(
         &self,
@@ -717,6 +719,17 @@ pub trait Archive: Send + Sync + std::fmt::Debug {
     /// Refused as taken where the name of the media stream is another stream's in that place.
     async fn prepare(&self, stream: &Stream, keep_hours: u32) -> Result<(), CreateError>;
     async fn list(&self, stream: &Stream, query: &ListQuery) -> Result<FragmentPage>;
+    /// Deletes all of the stream's media for good, and its place; what is not there is no fault.
+    async fn forget(&self, stream: &Stream) -> Result<()>;
+    /// Where and with what a device uploads to `streams`, which are its own, for `life_s` or less.
+    /// None where devices send their media to this service itself, with their own credentials.
+    async fn grant_upload(
+        &self,
+        device: DeviceId,
+        streams: &[Stream],
+        life_s: u32,
+        now: Timestamp,
+    ) -> Result<Option<UploadGrant>>;
     /// Bytes of media that there is room for.
     async fn room(&self) -> Result<u64>;
     /// Finishes what is under way; nothing may be kept afterwards.
@@ -733,6 +746,9 @@ pub enum Media {
     Remote(Arc<KinesisArchive>),
 }
 
+/// Announcements asked of the catalog at a time.
+const SEGMENTS_A_PAGE: usize = 1_000;
+
 /// Both halves of a backend, as handed to the rest of the service.
 #[derive(Clone, Debug)]
 pub struct Storage {
@@ -741,6 +757,28 @@ pub struct Storage {
 }
 
 impl Storage {
+    /// What was announced in a span, oldest first; at most about `limit`.
+    pub async fn announced(
+        &self,
+        stream: StreamId,
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<Segment>> {
+        let (order, page) = (TimeOrder::OldestFirst, SEGMENTS_A_PAGE);
+        let mut query = SegmentQuery { range, order, after: None, limit: page };
+        let mut all: Vec<Segment> = Vec::new();
+        while all.len() < limit {
+            let page = self.catalog.segments(stream, &query).await?;
+            let is_full = page.len() >= query.limit;
+            all.extend(page);
+            query.after = all.last().map(|segment| (segment.range.start, segment.id));
+            if !is_full {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
     pub fn archive(&self) -> &dyn Archive {
         match &self.media {
             Media::Local(archive) => archive.as_ref(),

@@ -31,9 +31,19 @@ pub struct AwsOptions {
     /// The role that devices upload as, each narrowed down to its own streams; none where devices have
     /// AWS credentials of their own.
     pub upload_role_arn: Option<String>,
+    /// ListFragments that looking for footage without an announcement may cost; else 30, and none
+    /// with 0. Of several servers one does it for all.
+    pub reconcile_requests_per_minute: Option<u32>,
 }
 
+/// Some 43,000 a day, a page of 1,000 fragments each.
+const RECONCILE_REQUESTS_PER_MINUTE: u32 = 30;
+
 impl AwsOptions {
+    pub fn reconcile_requests_per_minute(&self) -> u32 {
+        self.reconcile_requests_per_minute.unwrap_or(RECONCILE_REQUESTS_PER_MINUTE)
+    }
+
     /// Whether each value has its form; else the key, the value and what is wrong with it.
     pub fn check(&self) -> Result<(), (&'static str, String, &'static str)> {
         if let Some(arn) = &self.upload_role_arn

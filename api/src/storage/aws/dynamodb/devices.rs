@@ -215,6 +215,7 @@ impl<'a> DeviceChanges<'a> {
                         return Err(CreateError::Taken { field: "mediaStreamName" });
                     }
                     self.changes.put(name, &stream.id)?;
+                    self.changes.put(keys::among_all(stream.id).1, &stream.id)?;
                     streams.push(Stream { device: device.id, ..stream.clone() });
                 }
             }
@@ -346,6 +347,25 @@ pub async fn streams_of(store: &Store, devices: &[DeviceId]) -> Result<Vec<Vec<S
     let of_device =
         |ids: &Vec<StreamId>| streams.by_ref().take(ids.len()).flatten().collect::<Vec<_>>();
     Ok(lists.iter().map(of_device).collect())
+}
+
+pub async fn all_streams(
+    store: &Store,
+    after: Option<StreamId>,
+    limit: usize,
+) -> Result<Vec<StreamId>> {
+    let mut after = after.map(keys::among_all);
+    let first = after.as_ref().map(|(shard, _)| *shard);
+    let mut streams = Vec::new();
+    for shard in keys::shards().skip_while(|shard| first.is_some_and(|first| *shard != first)) {
+        let after = after.take().map(|(_, key)| key.sort);
+        let places = Places::new(keys::all_streams(shard), "", after);
+        streams.extend(store.list_records::<StreamId>(&places, limit - streams.len()).await?);
+        if streams.len() >= limit {
+            break;
+        }
+    }
+    Ok(streams)
 }
 
 pub async fn stream_by_media_name(

@@ -247,6 +247,16 @@ pub fn stream(id: StreamId) -> Key {
     Key::new(id, ALONE)
 }
 
+pub fn all_streams(shard: char) -> String {
+    format!("streams#{shard}")
+}
+
+/// A stream among all streams, and its shard.
+pub fn among_all(stream: StreamId) -> (char, Key) {
+    let shard = shard(stream);
+    (shard, Key::new(all_streams(shard), stream))
+}
+
 pub fn media_names(account: AccountId) -> String {
     format!("media-names#{account}")
 }

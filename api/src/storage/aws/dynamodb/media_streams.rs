@@ -55,6 +55,7 @@ pub async fn create(
         changes.changes.put(external_id, &device.id)?;
         changes.changes.put(name, &stream.id)?;
         changes.changes.put(keys::stream(stream.id), stream)?;
+        changes.changes.put(keys::among_all(stream.id).1, &stream.id)?;
         changes.put_streams_of(device.id, std::slice::from_ref(stream))?;
         changes.changes.put(keys::media_settings(stream.id), settings)?;
         if changes.commit(sightings).await? {
@@ -114,6 +115,7 @@ pub async fn delete(store: &Store, sightings: &Sightings, stream: StreamId) -> R
         }
         changes.changes.delete(keys::media_name(stream.account, &stream.media_stream_name));
         changes.changes.delete(settings_key);
+        changes.changes.delete(keys::among_all(stream.id).1);
         changes.changes.delete(key);
         if changes.commit(sightings).await? {
             return Ok(());

@@ -254,6 +254,10 @@ impl Catalog for DynamoCatalog {
         devices::stream_by_media_name(&self.store, account, name).await
     }
 
+    async fn all_streams(&self, after: Option<StreamId>, limit: usize) -> Result<Vec<StreamId>> {
+        devices::all_streams(&self.store, after, limit).await
+    }
+
     async fn media_streams(
         &self,
         account: AccountId,

@@ -48,6 +48,25 @@ impl KinesisArchive {
         Err(StorageError::Unavailable(busy).into())
     }
 
+    /// Deletes a video stream of ours with all that it has; one that is not there, or is another's,
+    /// is left alone.
+    pub(super) async fn delete_stream(&self, stream: &Stream) -> Result<()> {
+        let name = &stream.media_stream_name;
+        let Some(info) = self.describe(name).await? else { return Ok(()) };
+        match self.claim(stream).await {
+            Ok(()) => {}
+            Err(CreateError::Storage(error)) => return Err(error),
+            Err(_) => return Ok(()),
+        }
+        self.rates.turn("DeleteStream", name).await?;
+        let arn = info.stream_arn().unwrap_or_default();
+        match self.control.delete_stream().stream_arn(arn).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if is(&error, "ResourceNotFoundException") => Ok(()),
+            Err(error) => Err(unavailable("DeleteStream", name, &error)),
+        }
+    }
+
     async fn describe(&self, name: &str) -> Result<Option<StreamInfo>> {
         self.rates.turn("DescribeStream", name).await?;
         match self.control.describe_stream().stream_name(name).send().await {

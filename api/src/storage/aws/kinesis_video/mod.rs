@@ -11,13 +11,16 @@ mod rates;
 pub use archived::{Clip, Container, MAX_IN_SESSION, MediaBytes, Playing};
 pub use fault::Refused;
 
+use super::upload::Uploads;
 use super::{AwsOptions, sdk_config};
 use crate::clock::Clock;
 use crate::device::Stream;
-use crate::storage::{Archive, CreateError, FragmentPage, ListQuery, Result};
+use crate::id::DeviceId;
+use crate::storage::{Archive, CreateError, FragmentPage, ListQuery, Result, UploadGrant};
 use async_trait::async_trait;
 use aws_sdk_kinesisvideo::Client;
 use endpoints::Endpoints;
+use lookback_wire::Timestamp;
 use rates::Rates;
 use std::sync::Arc;
 
@@ -27,22 +30,24 @@ pub struct KinesisArchive {
     control: Client,
     endpoints: Endpoints,
     rates: Rates,
+    uploads: Uploads,
 }
 
 impl KinesisArchive {
     /// Asks for nothing yet.
-    pub async fn new(options: &AwsOptions, clock: Arc<Clock>) -> Self {
+    pub async fn new(options: &AwsOptions, clock: Arc<Clock>) -> Result<Self> {
         let sdk = sdk_config(options).await;
         let mut config =
             aws_sdk_kinesisvideo::config::Builder::from(&sdk).retry_classifier(fault::Throttling);
         if let Some(url) = &options.kinesis_endpoint_url {
             config = config.endpoint_url(url);
         }
-        Self {
+        Ok(Self {
             control: Client::from_conf(config.build()),
             endpoints: Endpoints::new(sdk, clock.clone()),
             rates: Rates::new(clock),
-        }
+            uploads: Uploads::new(options).await?,
+        })
     }
 }
 
@@ -57,6 +62,20 @@ impl Archive for KinesisArchive {
             Err(Refused::NoMedia) => Ok(FragmentPage::default()),
             listed => listed.map_err(Refused::into_storage_error),
         }
+    }
+
+    async fn forget(&self, stream: &Stream) -> Result<()> {
+        self.delete_stream(stream).await
+    }
+
+    async fn grant_upload(
+        &self,
+        device: DeviceId,
+        streams: &[Stream],
+        life_s: u32,
+        now: Timestamp,
+    ) -> Result<Option<UploadGrant>> {
+        self.uploads.grant(device, streams, life_s, now).await.map(Some)
     }
 
     /// Kinesis Video Streams has no end.

@@ -33,11 +33,12 @@ mod simulated_disk;
 use super::lmdb::{Durability, io_error};
 use super::pages::require_sound_or_new;
 use crate::device::Stream;
-use crate::id::StreamId;
+use crate::id::{DeviceId, StreamId};
 use crate::segment::TimeRange;
 use crate::storage::{
     Appended, Archive, ChunkFile, CreateError, FragmentPage, FragmentQuery, FragmentRecord, InitId,
-    ListQuery, Location, NewFragment, Removed, Result, Run, StorageError, first_number_at,
+    ListQuery, Location, NewFragment, Removed, Result, Run, StorageError, UploadGrant,
+    first_number_at,
 };
 use async_trait::async_trait;
 use buffers::Buffers;
@@ -634,6 +635,20 @@ impl Archive for EmbeddedArchive {
 
     async fn list(&self, stream: &Stream, query: &ListQuery) -> Result<FragmentPage> {
         list::page(&self.shared.index, stream.id, query)
+    }
+
+    async fn forget(&self, stream: &Stream) -> Result<()> {
+        self.delete(stream.id, TimeRange::ALL, FragmentNumber(u64::MAX), &[]).await.map(drop)
+    }
+
+    async fn grant_upload(
+        &self,
+        _device: DeviceId,
+        _streams: &[Stream],
+        _life_s: u32,
+        _now: Timestamp,
+    ) -> Result<Option<UploadGrant>> {
+        Ok(None)
     }
 
     async fn room(&self) -> Result<u64> {

@@ -6,7 +6,7 @@ use super::sightings::Sightings;
 use super::tables::{NOTHING, Tables, get, key, text};
 use super::users::first_keys;
 use crate::device::{Device, DeviceCredential, DeviceState, Stream};
-use crate::id::{AccountId, CredentialId, DeviceId, StreamId};
+use crate::id::{AccountId, CredentialId, DeviceId, StreamId, Ulid};
 use crate::storage::embedded::lmdb::time_key;
 use crate::storage::{CreateError, DeviceQuery, Registered, Registration, Result, StorageError};
 use heed::{RoTxn, RwTxn};
@@ -291,6 +291,22 @@ pub fn streams_of(tables: &Tables, txn: &RoTxn, device: DeviceId) -> Result<Vec<
         if let Some(id) = key.last_chunk::<16>() {
             streams.extend(get::<Stream>(txn, tables.streams, id)?);
         }
+    }
+    Ok(streams)
+}
+
+pub fn all_streams(
+    tables: &Tables,
+    txn: &RoTxn,
+    after: Option<StreamId>,
+    limit: usize,
+) -> Result<Vec<StreamId>> {
+    let after = after.map(|stream| stream.0.to_be_bytes());
+    let from = after.as_ref().map_or(Bound::Unbounded, |after| Bound::Excluded(&after[..]));
+    let mut streams = Vec::new();
+    for entry in tables.streams.range(txn, &(from, Bound::Unbounded))?.take(limit) {
+        let (id, _) = entry?;
+        streams.extend(id.first_chunk().map(|id| StreamId(Ulid::from_be_bytes(*id))));
     }
     Ok(streams)
 }

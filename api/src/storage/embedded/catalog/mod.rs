@@ -307,6 +307,10 @@ impl Catalog for EmbeddedCatalog {
         self.read(|tables, txn| devices::stream_by_media_name(tables, txn, account, name))
     }
 
+    async fn all_streams(&self, after: Option<StreamId>, limit: usize) -> Result<Vec<StreamId>> {
+        self.read(|tables, txn| devices::all_streams(tables, txn, after, limit))
+    }
+
     async fn media_streams(
         &self,
         account: AccountId,
