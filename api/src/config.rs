@@ -42,6 +42,7 @@ pub struct Config {
     pub documents: Documents,
     pub playback: Playback,
     pub kinesis: Kinesis,
+    pub webhooks: Webhooks,
     /// OIDC issuers whose tokens are taken, and through which people may sign in.
     pub issuers: Vec<Issuer>,
     /// Where the backend `aws` is; nothing else asks for it.
@@ -197,6 +198,21 @@ pub enum Backend {
     Aws,
 }
 
+/// Where events may be posted to. By default only over TLS and to addresses that all of the internet
+/// has: an administrator of an account need not be one of the network that this server is in.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Webhooks {
+    /// Allows `http://`.
+    pub plain_http: bool,
+    /// Allows every private address, this machine's own included.
+    pub allow_private: bool,
+    /// Private addresses that are allowed all the same, such as `10.1.0.0/16`.
+    pub allowed_networks: Vec<Network>,
+    /// PEM: authorities that receivers' certificates may come from, besides the public ones.
+    pub ca: Option<PathBuf>,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -215,6 +231,7 @@ impl Default for Config {
             documents: Documents::default(),
             playback: Playback::default(),
             kinesis: Kinesis::default(),
+            webhooks: Webhooks::default(),
             issuers: Vec::new(),
             aws: AwsOptions::default(),
             min_free_bytes: None,

@@ -118,4 +118,9 @@ ids! {
     SignInId = "sign";
     /// A playback session.
     SessionId = "play";
+    WebhookId = "whk";
+    /// One event's way to one webhook, or several webhooks' at once.
+    DeliveryId = "dlv";
+    /// A running server, from its start to its end.
+    ServerId = "srv";
 }

@@ -29,6 +29,11 @@ pub struct Metrics {
     pub bytes_stored: Counter,
     /// Of media, as players fetched it.
     pub bytes_served: Counter,
+    /// Events that webhooks' receivers took.
+    pub deliveries: Counter,
+    /// Events that were given up on.
+    pub deliveries_dropped: Counter,
+    pub posts_failed: Counter,
 }
 
 /// What is so at the moment.
@@ -121,6 +126,21 @@ impl Metrics {
             "counter",
             "Bytes of media that players fetched.",
             &[("", self.bytes_served.get())],
+        );
+        family(
+            "lookback_webhook_events_total",
+            "counter",
+            "Events due to webhooks, by what became of them.",
+            &[
+                ("{result=\"delivered\"}", self.deliveries.get()),
+                ("{result=\"dropped\"}", self.deliveries_dropped.get()),
+            ],
+        );
+        family(
+            "lookback_webhook_posts_failed_total",
+            "counter",
+            "Posts to webhooks that will be tried again.",
+            &[("", self.posts_failed.get())],
         );
         page
     }

@@ -4,6 +4,7 @@ use crate::access_key::AccessKeys;
 use crate::arriving::Arriving;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::delivery::Deliveries;
 use crate::documents::Documents;
 use crate::ingest::{Unkept, Uploads};
 use crate::issuer::Issuers;
@@ -38,7 +39,8 @@ pub struct Service {
     pub documents: Documents,
     pub playback: Playback,
     pub retention: Arc<Retention>,
-    pub metrics: Metrics,
+    pub deliveries: Arc<Deliveries>,
+    pub metrics: Arc<Metrics>,
     /// Whether the service is on its way down.
     pub stopping: watch::Sender<bool>,
 }

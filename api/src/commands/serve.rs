@@ -5,6 +5,7 @@ use crate::access_key::AccessKeys;
 use crate::arriving::Arriving;
 use crate::clock::Clock;
 use crate::config::{Backend, Config, LogFormat, Network, Tls};
+use crate::delivery::Deliveries;
 use crate::documents::Documents;
 use crate::http::{self, Certificates};
 use crate::ingest::reconcile::Reconciler;
@@ -206,6 +207,14 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
     let documents = Documents::open(&config.documents)?;
     let access_keys = AccessKeys::new(&keys);
     let retention = Arc::new(Retention::new(storage.clone(), clock.clone()));
+    let metrics = Arc::new(Metrics::default());
+    let deliveries = Arc::new(Deliveries::new(
+        storage.catalog.clone(),
+        clock.clone(),
+        metrics.clone(),
+        &keys,
+        &config.webhooks,
+    )?);
     let unkept = Unkept::new(config.kinesis.max_unkept_bytes);
     let service = Arc::new(Service {
         config,
@@ -224,7 +233,8 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
         documents,
         playback,
         retention: retention.clone(),
-        metrics: Metrics::default(),
+        deliveries: deliveries.clone(),
+        metrics,
         stopping: watch::Sender::new(false),
     });
     let server = http::serve(service.clone(), listener, certificates.clone())?;
@@ -232,6 +242,7 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
     let server = tokio::spawn(server);
     let sweep = async move { retention.run().await };
     let mut background = vec![tokio::spawn(sweep).abort_handle()];
+    background.push(tokio::spawn(deliveries.run()).abort_handle());
     let pictured = service.clone();
     let sweep = async move { pictured.playback.sweep_pictures().await };
     background.push(tokio::spawn(sweep).abort_handle());

@@ -107,6 +107,7 @@ pub async fn ingest_events(
         let batch: Vec<Report> = input.events.into_iter().map(Into::into).collect();
         let catalog = asked.service.storage.catalog.as_ref();
         let outcomes = report::report(catalog, reporter, batch, now).await;
+        asked.service.deliveries.wake(device.account);
         results.extend(outcomes.into_iter().map(Into::into));
         catalog.note_seen(device.id, now, Some(clock_skew_ms)).await?;
         asked.loaders.devices.forget(device.id).await;

@@ -41,6 +41,7 @@ pub mod usage;
 pub mod user;
 pub mod user_error;
 pub mod viewer;
+pub mod webhook;
 
 use async_graphql::{EmptySubscription, SDLExportOptions};
 use mutation::Mutation;
@@ -134,7 +135,7 @@ mod failing_alone {
     use crate::segment::{SegmentId, TimeRange};
     use crate::{
         access, account, device as devices, event as events, id, keeping, playback as playing,
-        segment as segments,
+        segment as segments, webhook as webhooks,
     };
     use async_graphql::{EmptyMutation, Object};
     use lookback_wire::Timestamp;
@@ -259,6 +260,17 @@ mod failing_alone {
                 identity: None,
                 time_zone: None,
                 disabled: false,
+                created_at: AT,
+            })))
+        }
+
+        async fn webhook(&self) -> Maybe<webhook::Webhook> {
+            Some(Ok(webhook::Webhook(webhooks::Webhook {
+                id: id::WebhookId::new(AT),
+                account: self.device.account,
+                url: "https://receiver.example/".into(),
+                types: None,
+                min_severity: None,
                 created_at: AT,
             })))
         }

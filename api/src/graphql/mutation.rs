@@ -19,6 +19,10 @@ use super::share::{self, RevokeSharePayload, ShareDeviceInput, ShareDevicePayloa
 use super::update_device::{self, DevicePayload, RetireDeviceInput, UpdateDeviceInput};
 use super::update_user::{self, UpdateUserInput, UpdateUserPayload};
 use super::upload_grant::{self, CreateUploadGrantInput, CreateUploadGrantPayload};
+use super::webhook::{
+    self, CreateWebhookInput, CreateWebhookPayload, DeleteWebhookPayload, ReplayWebhookInput,
+    ReplayWebhookPayload,
+};
 use async_graphql::{Context, ID, Object};
 
 pub struct Mutation;
@@ -227,6 +231,36 @@ impl Mutation {
     ) -> Maybe<MarkEventsSeenPayload> {
         Some(match asked(ctx) {
             Ok(asked) => mark_events_seen::mark(asked, input).await,
+            Err(fault) => Err(fault),
+        })
+    }
+
+    async fn create_webhook(
+        &self,
+        ctx: &Context<'_>,
+        input: CreateWebhookInput,
+    ) -> Maybe<CreateWebhookPayload> {
+        Some(match asked(ctx) {
+            Ok(asked) => webhook::create(asked, input).await,
+            Err(fault) => Err(fault),
+        })
+    }
+
+    async fn delete_webhook(&self, ctx: &Context<'_>, id: ID) -> Maybe<DeleteWebhookPayload> {
+        Some(match asked(ctx) {
+            Ok(asked) => webhook::delete(asked, id).await,
+            Err(fault) => Err(fault),
+        })
+    }
+
+    /// Delivers the events of a span once more.
+    async fn replay_webhook(
+        &self,
+        ctx: &Context<'_>,
+        input: ReplayWebhookInput,
+    ) -> Maybe<ReplayWebhookPayload> {
+        Some(match asked(ctx) {
+            Ok(asked) => webhook::replay(asked, input).await,
             Err(fault) => Err(fault),
         })
     }

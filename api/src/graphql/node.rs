@@ -11,9 +11,10 @@ use super::segment::Segment;
 use super::share::{self, DeviceShare};
 use super::stream::Stream;
 use super::user::{self, User};
+use super::webhook::{self, Webhook};
 use crate::access::Action;
 use crate::event::EventId;
-use crate::id::{CredentialId, DeviceId, HoldId, PlanId, ShareId, StreamId, UserId};
+use crate::id::{CredentialId, DeviceId, HoldId, PlanId, ShareId, StreamId, UserId, WebhookId};
 use crate::segment::SegmentId;
 use async_graphql::{ID, Interface};
 
@@ -30,6 +31,7 @@ pub enum Node {
     Hold(Hold),
     User(User),
     DeviceShare(DeviceShare),
+    Webhook(Webhook),
 }
 
 /// The object of that identifier; `None` where it does not exist for the caller.
@@ -61,6 +63,9 @@ pub async fn find(asked: &Asked, id: &str) -> Result<Option<Node>, Fault> {
     }
     if let Ok(id) = id.parse::<ShareId>() {
         return Ok(share::find(asked, id).await?.map(Node::DeviceShare));
+    }
+    if let Ok(id) = id.parse::<WebhookId>() {
+        return Ok(webhook::find(asked, id).await?.map(Node::Webhook));
     }
     Ok(None)
 }

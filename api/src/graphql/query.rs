@@ -12,6 +12,7 @@ use super::service::ServiceInfo;
 use super::time_range::TimeRangeInput;
 use super::user::{self, UserConnection};
 use super::viewer::Viewer;
+use super::webhook::{self, Webhook};
 use crate::access::{Action, Decision, Principal, Subject, Target};
 use crate::device;
 use crate::id::DeviceId;
@@ -128,6 +129,14 @@ impl Query {
     ) -> Maybe<UserConnection> {
         match asked(ctx) {
             Ok(asked) => user::list(asked, first, after).await.transpose(),
+            Err(fault) => Some(Err(fault)),
+        }
+    }
+
+    /// At most 20; null for a caller who is not `ADMIN`.
+    async fn webhooks(&self, ctx: &Context<'_>) -> Maybe<Vec<Webhook>> {
+        match asked(ctx) {
+            Ok(asked) => webhook::list(asked).await.transpose(),
             Err(fault) => Some(Err(fault)),
         }
     }

@@ -3,6 +3,7 @@
 //! identifiers of its own, so that all of them may run on one store, one after the other or at once.
 
 pub mod events;
+mod webhooks;
 
 use super::*;
 use crate::access::{DeviceRole, MAX_SHARES_OF_DEVICE, MAX_SHARES_WITH_USER};
@@ -487,6 +488,7 @@ pub async fn check_catalog(catalog: &dyn Catalog) {
     holds_are_kept(catalog).await;
     deletions_are_remembered(catalog).await;
     events::check(catalog).await;
+    webhooks::check(catalog).await;
 }
 
 /// A name that no other check uses.

@@ -14,11 +14,13 @@ use crate::audit::AuditEntry;
 use crate::device::{Device, DeviceCredential, Stream};
 use crate::event::{Event, EventId, EventSeverity, EventTypes, NewEvent, Watcher};
 use crate::id::{
-    AccountId, AuditId, CredentialId, DeviceId, HoldId, PlanId, ShareId, SignInId, StreamId, UserId,
+    AccountId, AuditId, CredentialId, DeviceId, HoldId, PlanId, ShareId, SignInId, StreamId,
+    UserId, WebhookId,
 };
 use crate::keeping::{Deletion, Hold, Keeping, KnownGap};
 use crate::media_stream::MediaSettings;
 use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
+use crate::webhook::{Delivery, Notice, Webhook, WebhookState};
 use async_trait::async_trait;
 use aws::kinesis_video::KinesisArchive;
 use bytes::Bytes;
@@ -173,6 +175,17 @@ pub enum Reported {
     Duplicate(Event),
     /// Another start is stored under this client identifier.
     Conflict(Event),
+}
+
+impl Reported {
+    /// What receivers are told of it, and the event as it is now.
+    pub fn notice(&self) -> Option<(&Event, Notice)> {
+        match self {
+            Self::Stored(event) => Some((event, Notice::Began)),
+            Self::Updated(event) => Some((event, Notice::Changed)),
+            Self::Duplicate(_) | Self::Conflict(_) => None,
+        }
+    }
 }
 
 /// A page of a device's events, by (start, id).
@@ -371,7 +384,9 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
 
     /// Stores what is new of `events` and adds to what is known, each event in one step; one answer
     /// each, in order. Idempotent by client identifier among events that begin in the same five
-    /// minutes; after a failure, the same call again tells the rest.
+    /// minutes; after a failure, the same call again tells the rest. In the same step in which an
+    /// event is stored or changed, it becomes due to those webhooks of the device's account that want
+    /// it.
     async fn report_events(
         &self,
         device: DeviceId,
@@ -409,6 +424,30 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
     ) -> Result<usize>;
     /// Devices that have events.
     async fn eventful_devices(&self) -> Result<Vec<DeviceId>>;
+
+    /// Adds a webhook; answers whether there was room: an account has at most
+    /// [`MAX_WEBHOOKS`](crate::webhook::MAX_WEBHOOKS).
+    async fn put_webhook(&self, webhook: Webhook) -> Result<bool>;
+    /// In the order in which they were added.
+    async fn webhooks(&self, account: AccountId) -> Result<Vec<Webhook>>;
+    /// Takes a webhook away, with all that is due to it.
+    async fn delete_webhook(&self, account: AccountId, id: WebhookId) -> Result<()>;
+    /// Accounts that have webhooks; some may have none any more.
+    async fn accounts_with_webhooks(&self) -> Result<Vec<AccountId>>;
+    /// The default one where nothing is known yet.
+    async fn webhook_state(&self, id: WebhookId) -> Result<WebhookState>;
+    /// Replaces a webhook's state, where `changes` is one more than its; answers whether it did. That
+    /// of a webhook that was taken away is not.
+    async fn put_webhook_state(&self, id: WebhookId, state: WebhookState) -> Result<bool>;
+    /// The first deliveries in order, those that are not to be tried yet included.
+    async fn deliveries(&self, webhook: WebhookId, limit: usize) -> Result<Vec<Delivery>>;
+    /// Adds deliveries, then takes others away. Nothing becomes due to a webhook that is not there.
+    async fn change_deliveries(
+        &self,
+        webhook: WebhookId,
+        added: &[Delivery],
+        gone: &[Delivery],
+    ) -> Result<()>;
 
     /// Notes what a stream's camera says of its gaps; one that begins where a noted one does replaces
     /// it, and the oldest beyond [`MAX_KNOWN_GAPS`](crate::keeping::MAX_KNOWN_GAPS) are forgotten.

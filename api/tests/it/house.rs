@@ -91,10 +91,11 @@ fn directions_inside_the_service() {
             "lookback_packaging",
             "crate::ingest",
             "crate::playback",
+            "crate::delivery",
         ],
     );
     check_absent(
-        &["api/src/ingest", "api/src/playback", "api/src/retention"],
+        &["api/src/ingest", "api/src/playback", "api/src/retention", "api/src/delivery"],
         &[],
         &["crate::graphql", "crate::http", "crate::commands"],
     );
@@ -117,6 +118,7 @@ fn directions_inside_the_service() {
             "api/src/event.rs",
             "api/src/keeping.rs",
             "api/src/access.rs",
+            "api/src/webhook.rs",
             "api/src/id.rs",
         ],
         &[],

@@ -1,16 +1,18 @@
 //! Events: what devices reported, the pictures that came along, and who saw them. A device's events
 //! lie in one partition of `core`, by the five-minute window in which they begin.
 
-use super::changes::Tries;
+use super::changes::{Changes, Tries};
 use super::keys::{self, Places};
 use super::listed::{self, Listed};
 use super::store::{Item, Store, fault, record};
 use super::tables::SORT;
+use super::webhooks::{self, Webhooks};
 use super::window::number_at;
 use crate::event::{Event, EventId, NewEvent, Watcher};
 use crate::id::DeviceId;
 use crate::segment::{TimeRange, WINDOW_MS};
 use crate::storage::{EventPage, EventQuery, Reported, Result, StorageError, TimeOrder};
+use crate::webhook::{Delivery, DeliveryIds, Webhook};
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
@@ -30,6 +32,7 @@ const PICTURE: &str = "b";
 pub async fn report(
     store: &Store,
     eventful: &Listed<DeviceId>,
+    webhooks: &Webhooks,
     device: DeviceId,
     reports: &[NewEvent],
     now: Timestamp,
@@ -47,19 +50,44 @@ pub async fn report(
         }
     }
     eventful.add(store, &keys::eventful(device), device).await?;
+    let told = Told {
+        webhooks: &webhooks.of_device(store, device).await?,
+        ids: DeliveryIds::new(now),
+        now,
+    };
+    let told = &told;
     let mut of_event: BTreeMap<EventId, Vec<usize>> = BTreeMap::new();
     for (place, report) in reports.iter().enumerate() {
         let id = EventId::of(device, report.start, &report.client_event_id);
         of_event.entry(id).or_default().push(place);
     }
-    let told = of_event.into_iter().map(|(id, places)| async move {
-        let of_this: Vec<&NewEvent> = places.iter().filter_map(|at| reports.get(*at)).collect();
-        let answers = report_one(store, device, id, &of_this, now).await?;
+    let answers = of_event.into_iter().map(|(id, places)| async move {
+        let of_this = places.iter().filter_map(|at| Some((*at, reports.get(*at)?))).collect();
+        let answers = report_one(store, device, id, of_this, told).await?;
         Ok::<_, StorageError>(places.into_iter().zip(answers))
     });
-    let mut answers: Vec<_> = try_join_all(told).await?.into_iter().flatten().collect();
+    let mut answers: Vec<_> = try_join_all(answers).await?.into_iter().flatten().collect();
     answers.sort_unstable_by_key(|(place, _)| *place);
     Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+}
+
+/// Who is told of the events of one call, and as what.
+struct Told<'a> {
+    webhooks: &'a [Webhook],
+    ids: DeliveryIds,
+    now: Timestamp,
+}
+
+impl Told<'_> {
+    /// Makes what became of the report at `place` due to those webhooks that want it.
+    fn note(&self, answer: &Reported, place: usize, changes: &mut Changes<'_>) -> Result<()> {
+        let Some((event, notice)) = answer.notice() else { return Ok(()) };
+        let delivery = Delivery::new(self.ids.nth(place), event.id, notice, self.now);
+        for webhook in self.webhooks.iter().filter(|webhook| webhook.wants(event)) {
+            webhooks::make_due(changes, webhook.id, &delivery)?;
+        }
+        Ok(())
+    }
 }
 
 /// What is told of one event, in order. Its picture is written before the event says that it has one.
@@ -67,8 +95,8 @@ async fn report_one(
     store: &Store,
     device: DeviceId,
     id: EventId,
-    reports: &[&NewEvent],
-    now: Timestamp,
+    reports: Vec<(usize, &NewEvent)>,
+    told: &Told<'_>,
 ) -> Result<Vec<Reported>> {
     let mut tries = Tries::new(store);
     loop {
@@ -77,7 +105,7 @@ async fn report_one(
         let mut known = stored.clone();
         let mut picture = None;
         let mut answers = Vec::with_capacity(reports.len());
-        for report in reports {
+        for (place, report) in &reports {
             let (answer, event) = match known {
                 Some(event) if !event.is_meant_by(report) => {
                     (Reported::Conflict(event.clone()), event)
@@ -92,11 +120,12 @@ async fn report_one(
                     }
                 }
                 None => {
-                    let event = Event::new(device, report, now);
+                    let event = Event::new(device, report, told.now);
                     picture = report.picture.as_ref();
                     (Reported::Stored(event.clone()), event)
                 }
             };
+            told.note(&answer, *place, &mut changes)?;
             answers.push(answer);
             known = Some(event);
         }

@@ -5,9 +5,11 @@ use super::tables::{PARTITION, SORT};
 use crate::event::{EventId, Watcher};
 use crate::id::{
     AccountId, CredentialId, DeviceId, HoldId, PlanId, ShareId, SignInId, StreamId, Ulid, UserId,
+    WebhookId,
 };
 use crate::segment::TimeRange;
 use crate::storage::TimeOrder;
+use crate::webhook::Delivery;
 use aws_lc_rs::digest;
 use aws_sdk_dynamodb::types::AttributeValue;
 use lookback_wire::{FragmentNumber, Timestamp};
@@ -207,6 +209,33 @@ pub fn eventful_devices(shard: char) -> String {
 /// Says that a device may have events.
 pub fn eventful(device: DeviceId) -> Key {
     Key::new(eventful_devices(shard(device)), device)
+}
+
+/// An account's webhooks, all in one record.
+pub fn webhooks_of(account: AccountId) -> Key {
+    Key::new(account, "webhooks")
+}
+
+pub fn accounts_with_webhooks(shard: char) -> String {
+    format!("with-webhooks#{shard}")
+}
+
+/// Says that an account may have webhooks.
+pub fn account_with_webhooks(account: AccountId) -> Key {
+    Key::new(accounts_with_webhooks(shard(account)), account)
+}
+
+pub fn webhook_state(id: WebhookId) -> Key {
+    Key::new(id, ALONE)
+}
+
+pub fn deliveries_to(webhook: WebhookId) -> String {
+    format!("deliveries#{webhook}")
+}
+
+/// By when it is due, then by its identifier.
+pub fn delivery(webhook: WebhookId, delivery: &Delivery) -> Key {
+    Key::new(deliveries_to(webhook), format!("{}{}", instant(delivery.due_at), delivery.id))
 }
 
 pub fn known_gaps_of(stream: StreamId) -> String {

@@ -20,6 +20,7 @@ mod tables;
 #[cfg(test)]
 mod test_server;
 mod users;
+mod webhooks;
 mod window;
 
 pub use tables::DEFAULT_PREFIX;
@@ -32,6 +33,7 @@ use crate::device::{Device, DeviceCredential, Stream};
 use crate::event::{Event, EventId, NewEvent, Watcher};
 use crate::id::{
     AccountId, CredentialId, DeviceId, HoldId, PlanId, ShareId, SignInId, StreamId, UserId,
+    WebhookId,
 };
 use crate::keeping::{Deletion, Hold, Keeping, KnownGap};
 use crate::media_stream::MediaSettings;
@@ -40,6 +42,7 @@ use crate::storage::{
     Announced, AuditQuery, Catalog, CreateError, DeviceQuery, EventPage, EventQuery,
     MediaStreamQuery, Registered, Registration, Reported, Result, SegmentQuery, UserQuery,
 };
+use crate::webhook::{Delivery, Webhook, WebhookState};
 use arrivals::Arrivals;
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
@@ -50,6 +53,7 @@ use segments::{Going, Known};
 use sightings::Sightings;
 use store::Store;
 use tables::Tables;
+use webhooks::Webhooks;
 
 /// The catalog in tables of DynamoDB, which several servers share.
 ///
@@ -57,6 +61,8 @@ use tables::Tables;
 /// are read up to about a second late; this server's own at once. When the last time that a device
 /// was heard of is known to other servers, and survives the end of this one, lags by five minutes;
 /// what arrived on a day, by an hour.
+/// Webhooks that another server added or took away are known up to five seconds late: until then
+/// events do not become due to them, or are left over and go after a day and an hour.
 #[derive(Debug)]
 pub struct DynamoCatalog {
     store: Store,
@@ -64,6 +70,7 @@ pub struct DynamoCatalog {
     arrivals: Arrivals,
     known: Known,
     eventful: Listed<DeviceId>,
+    webhooks: Webhooks,
 }
 
 impl DynamoCatalog {
@@ -80,6 +87,7 @@ impl DynamoCatalog {
             arrivals: Arrivals::default(),
             known: Known::default(),
             eventful: Listed::default(),
+            webhooks: Webhooks::default(),
         }
     }
 
@@ -357,7 +365,7 @@ impl Catalog for DynamoCatalog {
         events: &[NewEvent],
         now: Timestamp,
     ) -> Result<Vec<Reported>> {
-        events::report(&self.store, &self.eventful, device, events, now).await
+        events::report(&self.store, &self.eventful, &self.webhooks, device, events, now).await
     }
 
     async fn events_by_id(&self, ids: &[EventId]) -> Result<Vec<Option<Event>>> {
@@ -407,6 +415,43 @@ impl Catalog for DynamoCatalog {
 
     async fn eventful_devices(&self) -> Result<Vec<DeviceId>> {
         events::devices(&self.store).await
+    }
+
+    async fn put_webhook(&self, webhook: Webhook) -> Result<bool> {
+        webhooks::put(&self.store, &self.webhooks, &webhook).await
+    }
+
+    async fn webhooks(&self, account: AccountId) -> Result<Vec<Webhook>> {
+        self.webhooks.of_account(&self.store, account).await
+    }
+
+    async fn delete_webhook(&self, account: AccountId, id: WebhookId) -> Result<()> {
+        webhooks::delete(&self.store, &self.webhooks, account, id).await
+    }
+
+    async fn accounts_with_webhooks(&self) -> Result<Vec<AccountId>> {
+        listed::all(&self.store, keys::accounts_with_webhooks).await
+    }
+
+    async fn webhook_state(&self, id: WebhookId) -> Result<WebhookState> {
+        Ok(self.store.record(&keys::webhook_state(id)).await?.unwrap_or_default())
+    }
+
+    async fn put_webhook_state(&self, id: WebhookId, state: WebhookState) -> Result<bool> {
+        webhooks::put_state(&self.store, id, &state).await
+    }
+
+    async fn deliveries(&self, webhook: WebhookId, limit: usize) -> Result<Vec<Delivery>> {
+        webhooks::deliveries(&self.store, webhook, limit).await
+    }
+
+    async fn change_deliveries(
+        &self,
+        webhook: WebhookId,
+        added: &[Delivery],
+        gone: &[Delivery],
+    ) -> Result<()> {
+        webhooks::change_deliveries(&self.store, webhook, added, gone).await
     }
 
     async fn put_known_gaps(&self, stream: StreamId, gaps: &[KnownGap]) -> Result<()> {

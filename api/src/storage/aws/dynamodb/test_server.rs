@@ -3,7 +3,7 @@
 
 use super::store::Store;
 use super::tables::{self, Tables};
-use super::{Arrivals, DynamoCatalog, Known, Listed, Sightings};
+use super::{Arrivals, DynamoCatalog, Known, Listed, Sightings, Webhooks};
 use crate::id::Ulid;
 use crate::storage::aws::TRIES;
 use aws_sdk_dynamodb::Client;
@@ -70,6 +70,7 @@ impl TestServer {
             arrivals: Arrivals::default(),
             known: Known::default(),
             eventful: Listed::default(),
+            webhooks: Webhooks::default(),
         }
     }
 }

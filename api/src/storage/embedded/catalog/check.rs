@@ -27,6 +27,7 @@ use crate::storage::embedded::lmdb::{Durability, Table, io_error};
 use crate::storage::embedded::pages::{PageFault, survey};
 use crate::storage::embedded::quarantine::{Quarantine, sync_dir};
 use crate::storage::{Result, StorageError};
+use crate::webhook::{Delivery, Webhook, WebhookState};
 use heed::RwTxn;
 use lookback_wire::Timestamp;
 use serde::de::DeserializeOwned;
@@ -309,6 +310,26 @@ impl Check<'_> {
             })?;
         }
         self.each_record("arrivals", |_, _, _: u64| Ok(()))?;
+        self.each_record("webhooks", |check, _, webhook: Webhook| {
+            check.need_account(webhook.account)
+        })?;
+        let mut webhooks = HashSet::new();
+        self.each(tables.webhooks, |_, key, _| {
+            webhooks.extend(key.get(16..).map(<[u8]>::to_vec));
+            Ok(())
+        })?;
+        self.each_record("webhook_states", |_, _, _: WebhookState| Ok(()))?;
+        self.each_record("deliveries", |_, _, _: Delivery| Ok(()))?;
+        for table in ["webhook_states", "deliveries"] {
+            self.each(self.named(table)?, |check, key, _| {
+                let webhook = key.get(..16).unwrap_or(key);
+                if webhooks.contains(webhook) {
+                    return Ok(());
+                }
+                let what = format!("record {} of table {table}", hex(key));
+                check.orphan(table, key, what, format!("webhook {}", hex(webhook)))
+            })?;
+        }
         self.each_record("known_gaps", |_, _, _: KnownGap| Ok(()))?;
         self.each_record("holds", |check, key, hold: Hold| {
             if streams.contains(&hold.stream) {

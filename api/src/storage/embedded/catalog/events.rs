@@ -2,11 +2,13 @@
 
 use super::tables::{NOTHING, Tables, decode, get, key, put};
 use super::users::first_keys;
+use super::{devices, webhooks};
 use crate::event::{Event, EventId, NewEvent, Watcher};
 use crate::id::{DeviceId, Ulid};
 use crate::segment::TimeRange;
 use crate::storage::embedded::lmdb::{first_from, time_from_key, time_key};
 use crate::storage::{EventPage, EventQuery, Reported, Result, StorageError, TimeOrder};
+use crate::webhook::{Delivery, DeliveryIds, Webhook};
 use heed::{RoTxn, RwTxn};
 use lookback_wire::Timestamp;
 use std::ops::Bound;
@@ -63,7 +65,23 @@ pub fn report(
     reports: &[NewEvent],
     now: Timestamp,
 ) -> Result<Vec<Reported>> {
-    reports.iter().map(|report| report_one(tables, txn, device, report, now)).collect()
+    let webhooks = match devices::device(tables, txn, device)? {
+        Some(device) => webhooks::of_account(tables, txn, device.account)?,
+        None => Vec::new(),
+    };
+    let ids = DeliveryIds::new(now);
+    let mut reported = Vec::with_capacity(reports.len());
+    for (place, report) in reports.iter().enumerate() {
+        let told = report_one(tables, txn, device, report, now)?;
+        if let Some((event, notice)) = told.notice() {
+            let delivery = Delivery::new(ids.nth(place), event.id, notice, now);
+            for Webhook { id, .. } in webhooks.iter().filter(|webhook| webhook.wants(event)) {
+                webhooks::put_delivery(tables, txn, *id, &delivery)?;
+            }
+        }
+        reported.push(told);
+    }
+    Ok(reported)
 }
 
 fn report_one(

@@ -13,6 +13,7 @@ mod shares;
 mod sightings;
 mod tables;
 mod users;
+mod webhooks;
 mod writer;
 
 use super::lmdb::Durability;
@@ -23,6 +24,7 @@ use crate::device::{Device, DeviceCredential, Stream};
 use crate::event::{Event, EventId, NewEvent, Watcher};
 use crate::id::{
     AccountId, CredentialId, DeviceId, HoldId, PlanId, ShareId, SignInId, StreamId, Ulid, UserId,
+    WebhookId,
 };
 use crate::keeping::{Deletion, Hold, Keeping, KnownGap};
 use crate::media_stream::MediaSettings;
@@ -32,6 +34,7 @@ use crate::storage::{
     MediaStreamQuery, Registered, Registration, Reported, Result, SegmentQuery, StorageError,
     UserQuery, utc_day,
 };
+use crate::webhook::{Delivery, Webhook, WebhookState};
 use arrivals::Arrivals;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -505,6 +508,52 @@ impl Catalog for EmbeddedCatalog {
 
     async fn eventful_devices(&self) -> Result<Vec<DeviceId>> {
         self.read(events::devices)
+    }
+
+    async fn put_webhook(&self, webhook: Webhook) -> Result<bool> {
+        self.writer.write(move |tables, txn| webhooks::put(tables, txn, &webhook)).await
+    }
+
+    async fn webhooks(&self, account: AccountId) -> Result<Vec<Webhook>> {
+        self.read(|tables, txn| webhooks::of_account(tables, txn, account))
+    }
+
+    async fn delete_webhook(&self, account: AccountId, id: WebhookId) -> Result<()> {
+        while !self
+            .writer
+            .write(move |tables, txn| webhooks::delete(tables, txn, account, id))
+            .await?
+        {}
+        Ok(())
+    }
+
+    async fn accounts_with_webhooks(&self) -> Result<Vec<AccountId>> {
+        self.read(webhooks::accounts)
+    }
+
+    async fn webhook_state(&self, id: WebhookId) -> Result<WebhookState> {
+        self.read(|tables, txn| webhooks::state(tables, txn, id))
+    }
+
+    async fn put_webhook_state(&self, id: WebhookId, state: WebhookState) -> Result<bool> {
+        self.writer.write(move |tables, txn| webhooks::put_state(tables, txn, id, &state)).await
+    }
+
+    async fn deliveries(&self, webhook: WebhookId, limit: usize) -> Result<Vec<Delivery>> {
+        self.read(|tables, txn| webhooks::deliveries(tables, txn, webhook, limit))
+    }
+
+    async fn change_deliveries(
+        &self,
+        webhook: WebhookId,
+        added: &[Delivery],
+        gone: &[Delivery],
+    ) -> Result<()> {
+        let (added, gone) = (added.to_vec(), gone.to_vec());
+        let change = move |tables: &Tables, txn: &mut heed::RwTxn| {
+            webhooks::change_deliveries(tables, txn, webhook, &added, &gone)
+        };
+        self.writer.write(change).await
     }
 
     async fn put_known_gaps(&self, stream: StreamId, gaps: &[KnownGap]) -> Result<()> {

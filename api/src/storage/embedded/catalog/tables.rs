@@ -114,6 +114,12 @@ tables! {
     event_pictures,
     /// device, window, key, who saw the event → nothing
     seen,
+    /// account, webhook → Webhook
+    webhooks,
+    /// webhook → WebhookState
+    webhook_states,
+    /// webhook, when it is due, delivery → Delivery
+    deliveries,
     /// stream, start → KnownGap
     known_gaps,
     /// stream → how long it is kept
