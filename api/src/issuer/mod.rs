@@ -162,10 +162,13 @@ impl Issuer {
     fn new(settings: &config::Issuer) -> Result<Self, IssuersError> {
         let file =
             settings.sign_in.as_ref().and_then(|sign_in| sign_in.client_secret_file.as_ref());
+        let mut cache = Cache::default();
+        // Whoever comes before the first answer waits for it.
+        cache.asking();
         Ok(Self {
             settings: settings.clone(),
             client_secret: file.map(read_secret).transpose()?,
-            cache: Mutex::default(),
+            cache: Mutex::new(cache),
             wanted: Notify::new(),
             answers: watch::Sender::new(0),
         })

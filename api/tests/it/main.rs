@@ -15,6 +15,7 @@ mod footage;
 mod graphql;
 mod house;
 mod ipc_video_metadata;
+mod issuers;
 mod limits;
 mod low_latency;
 mod media;

@@ -8,6 +8,7 @@ use super::select::{Selected, StreamSelector};
 use super::settings;
 use super::streams::{check_kept_at, kept_hours_of};
 use crate::access::Action;
+use crate::audit::AuditAction;
 use crate::playback::kinesis::images::{ImagesError, NoImage, Size};
 use crate::playback::kinesis::token::{DiscontinuityMode, Protocol, Rules, TimestampType};
 use crate::playback::kinesis::{Mode, NoSession, Request};
@@ -243,6 +244,7 @@ pub async fn get_clip(call: Call) -> Result<HttpResponse, KinesisError> {
         Ok(clip) => clip,
         Err(error) => return Err(refusal(&call, &selected, by, Some(end), error).await),
     };
+    call.note(AuditAction::Export, selected.stream.id).await;
     let bytes = clip
         .read(0..clip.len())
         .inspect_ok(move |bytes| service.metrics.bytes_served.add(bytes.len() as u64))
@@ -460,7 +462,10 @@ async fn mint(
     let minted = playback.kinesis_session(&call.principal, &selected.stream, request).await;
     let (by, end) = (request.rules.by, request.mode.end());
     match minted {
-        Ok(token) => Ok(token),
+        Ok(token) => {
+            call.note(AuditAction::View, selected.stream.id).await;
+            Ok(token)
+        }
         Err(error) => Err(refusal(call, &selected, by, end, error).await),
     }
 }

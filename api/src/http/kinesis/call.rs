@@ -4,8 +4,10 @@
 use super::error::KinesisError;
 use super::select::{Selected, StreamSelector};
 use crate::access::{Action, Principal};
+use crate::audit::{self, AuditAction, Deed};
 use crate::device::Stream;
 use crate::http::{body, caller};
+use crate::id::StreamId;
 use crate::service::Service;
 use crate::signature;
 use actix_web::web::Data;
@@ -14,6 +16,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// A list of 1,000 fragment numbers of 128 digits is the longest that a request can hold.
@@ -29,6 +32,8 @@ pub struct Call {
     pub principal: Principal,
     /// What URLs that are handed out begin with, without a slash at the end.
     pub base_url: String,
+    /// Where the request came from.
+    address: IpAddr,
     body: Bytes,
 }
 
@@ -50,12 +55,25 @@ impl Call {
         stream.select(&self.service, &self.principal, action).await
     }
 
+    /// Writes down what the caller has done to a stream.
+    pub async fn note(&self, action: AuditAction, stream: StreamId) {
+        let deed = Deed {
+            account: self.principal.account,
+            actor: Some(self.principal.subject.id()),
+            action,
+            target: Some(stream.to_string()),
+            address: self.address,
+        };
+        audit::note(&*self.service.storage.catalog, deed, self.service.clock.now()).await;
+    }
+
     async fn read(request: &HttpRequest, payload: dev::Payload) -> Result<Self, KinesisError> {
         let service = service(request)?;
         let body = body::read(payload, request.headers(), MAX_BODY_BYTES).await?;
         let principal = principal(&service, request, signature::Body::Whole(&body)).await?;
         let base_url = caller::base_url(&service, request);
-        Ok(Self { service, principal, base_url, body })
+        let address = caller::address(&service, request);
+        Ok(Self { service, principal, base_url, address, body })
     }
 }
 

@@ -6,6 +6,7 @@ use super::error::KinesisError;
 use super::select::{Selected, StreamSelector};
 use super::streams::check_kept_at;
 use crate::access::{Action, Decision, Principal};
+use crate::audit::AuditAction;
 use crate::id::{DeviceId, StreamId};
 use crate::playback::follow::{Followed, Follower, Start};
 use crate::playback::fragment_list::{Selection, SelectorType};
@@ -297,11 +298,12 @@ impl Reader {
         operation: &'static str,
     ) -> Result<(Self, StreamId), KinesisError> {
         let Selected { device, stream } = call.select(selector, Action::ReadBack).await?;
-        let Call { service, principal, .. } = call;
-        admit(&service, &stream, operation)?;
-        let reading = service.throttle.open_reader(stream.id, operation);
+        admit(&call.service, &stream, operation)?;
+        let reading = call.service.throttle.open_reader(stream.id, operation);
         let reading =
             reading.ok_or_else(|| KinesisError::too_many_connections(&stream.media_stream_name))?;
+        call.note(AuditAction::Export, stream.id).await;
+        let Call { service, principal, .. } = call;
         let pace = service.throttle.read();
         let (device, stream) = (device.id, stream.id);
         let rights_due = Instant::now() + RIGHTS_EVERY;

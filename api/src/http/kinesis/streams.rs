@@ -7,6 +7,7 @@ use super::select::{Selected, StreamSelector, arn};
 use super::settings::{self, check_tags, check_version};
 use crate::access::{Action, Decision, Target, decide};
 use crate::account::RetentionPlan;
+use crate::audit::AuditAction;
 use crate::device::{Device, DeviceState, Stream};
 use crate::id::{DeviceId, PlanId, StreamId};
 use crate::media_stream::{MediaSettings, StorageTier};
@@ -308,6 +309,7 @@ pub async fn delete_stream(call: Call) -> Answer {
     let retention = &call.service.retention;
     let deletions = retention.begin_delete_all(&[stream.id]).await?;
     call.service.storage.catalog.delete_media_stream(stream.id).await?;
+    call.note(AuditAction::Delete, stream.id).await;
     for deletion in &deletions {
         retention.carry_out(deletion).await?;
     }
