@@ -4,6 +4,7 @@ const config: CodegenConfig = {
   schema: "../schema.graphql",
   documents: "src/**/*.graphql",
   generates: {
+    "src/graphql/documents.json": { plugins: ["./codegen-documents.js"] },
     "src/graphql/operations.ts": {
       plugins: ["typescript-operations", "typed-document-node"],
       config: {

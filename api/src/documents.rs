@@ -8,6 +8,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+/// The operations of the viewer, as its generator lists them.
+const VIEWER: &str = include_str!("../../web/src/graphql/documents.json");
 /// Of a manifest's file; the viewer's operations have some 10 KiB.
 const MAX_MANIFEST_BYTES: u64 = 16 << 20;
 
@@ -79,13 +81,13 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// Reads the manifest: a JSON object of texts by their SHA-256, with or without `sha256:`, as
+    /// Knows the viewer's operations and those of the manifest: a JSON object of texts by their SHA-256, with or without `sha256:`, as
     /// GraphQL Code Generator writes it for persisted documents.
     pub fn open(documents: &config::Documents) -> Result<Self, ManifestError> {
-        let texts = match &documents.manifest {
-            Some(path) => read(path)?,
-            None => HashMap::new(),
-        };
+        let mut texts = parse(VIEWER, Path::new("the viewer's operations"))?;
+        if let Some(path) = &documents.manifest {
+            texts.extend(read(path)?);
+        }
         Ok(Self { texts, required: documents.required })
     }
 
@@ -105,7 +107,11 @@ fn read(path: &Path) -> Result<HashMap<DocumentId, String>, ManifestError> {
         return Err(ManifestError::TooLong(path.into()));
     }
     let manifest = std::fs::read_to_string(path).map_err(unreadable)?;
-    let named: HashMap<String, String> = serde_json::from_str(&manifest)
+    parse(&manifest, path)
+}
+
+fn parse(manifest: &str, path: &Path) -> Result<HashMap<DocumentId, String>, ManifestError> {
+    let named: HashMap<String, String> = serde_json::from_str(manifest)
         .map_err(|cause| ManifestError::Malformed { path: path.into(), cause })?;
     let mut texts = HashMap::with_capacity(named.len());
     for (name, text) in named {
