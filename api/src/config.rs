@@ -112,6 +112,18 @@ pub struct Limits {
     pub timeout_seconds: u32,
     /// The same for what cameras send: they try again, and hold it meanwhile.
     pub ingest_timeout_seconds: u32,
+    /// From a socket's opening to its `connection_init`.
+    pub socket_init_seconds: u32,
+    /// Of one message that a client sends.
+    pub socket_message_bytes: usize,
+    /// At once, on one socket.
+    pub socket_subscriptions: usize,
+    /// Sockets and event streams of one user, device or service at once.
+    pub sockets_per_user: usize,
+    /// Changes that wait to be taken by one subscription; beyond it, its socket is closed.
+    pub socket_queue: usize,
+    /// How often a client is asked whether it is still there, and how long it has to answer.
+    pub socket_ping_seconds: u32,
 }
 
 /// How often one caller may ask. A request over a rate is refused whole and told when to come again.
@@ -264,6 +276,12 @@ impl Default for Limits {
             query_range_days: 31,
             timeout_seconds: 10,
             ingest_timeout_seconds: 5,
+            socket_init_seconds: 3,
+            socket_message_bytes: 64 * 1024,
+            socket_subscriptions: 10,
+            sockets_per_user: 5,
+            socket_queue: 256,
+            socket_ping_seconds: 30,
         }
     }
 }

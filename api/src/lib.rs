@@ -12,6 +12,7 @@ pub mod delivery;
 pub mod device;
 pub mod documents;
 pub mod event;
+pub mod feed;
 pub mod graphql;
 pub mod http;
 pub mod id;

@@ -6,7 +6,8 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::Deliveries;
 use crate::documents::Documents;
-use crate::ingest::{Unkept, Uploads};
+use crate::feed::Feed;
+use crate::ingest::{Presence, Unkept, Uploads};
 use crate::issuer::Issuers;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
@@ -32,6 +33,8 @@ pub struct Service {
     pub sign_ins: SignIns,
     pub issuers: Issuers,
     pub uploads: Uploads,
+    pub presence: Presence,
+    pub feed: Arc<Feed>,
     pub unkept: Unkept,
     pub arriving: Arc<Arriving>,
     pub throttle: Throttle,

@@ -1,55 +1,17 @@
 // Starts `lookback demo` on a free port and an empty data directory, and a browser beside it.
-import { spawn, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
+import { launch, post } from "./service.mjs";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const binary = process.env.LOOKBACK_BIN ?? join(root, "target/debug/lookback");
 const screenshots = join(root, "target/screenshots");
-/** A debug build on a busy machine is slow to start and to stop. */
-const START_MS = 60_000;
-const STOP_MS = 15_000;
 
 /** A running demo. `config` is what its TOML file says. */
 export async function startDemo(config = "") {
-  const dir = mkdtempSync(join(tmpdir(), "lookback-viewer-"));
-  const dataDir = join(dir, "data");
-  writeFileSync(join(dir, "lookback.toml"), config);
-  const child = spawn(
-    binary,
-    [
-      "demo",
-      "--listen",
-      "127.0.0.1:0",
-      "--data-dir",
-      dataDir,
-      "--config",
-      join(dir, "lookback.toml"),
-    ],
-    { stdio: ["ignore", "pipe", "pipe"] },
-  );
-  let log = "";
-  child.stderr.on("data", (text) => {
-    log = (log + text).slice(-20_000);
-  });
-  const url = await new Promise((resolve, reject) => {
-    const timer = setTimeout(
-      () => reject(new Error(`no URL within ${START_MS} ms\n${log}`)),
-      START_MS,
-    );
-    child.once("error", reject);
-    child.once("exit", (code) => reject(new Error(`the demo ended with ${code}\n${log}`)));
-    createInterface(child.stdout).on("line", (line) => {
-      const found = /https?:\/\/\S+#code=\S+/.exec(line);
-      if (!found) return;
-      clearTimeout(timer);
-      resolve(found[0]);
-    });
-  });
+  const { found, run, stop } = await launch("demo", config, /https?:\/\/\S+#code=\S+/);
+  const url = found[0];
   const { origin, hash } = new URL(url);
   return {
     url,
@@ -57,34 +19,13 @@ export async function startDemo(config = "") {
     /** Answers a GraphQL query as the viewer that the URL signs in. */
     async query(query, variables) {
       const code = new URLSearchParams(hash.slice(1)).get("code");
-      const { accessToken } = await post(`${origin}/auth/login`, { code });
+      const { accessToken } = await post(`${origin}/auth/login`, {}, { code });
       const headers = { authorization: `Bearer ${accessToken}` };
-      return (await post(`${origin}/graphql`, { query, variables }, headers)).data;
+      return (await post(`${origin}/graphql`, headers, { query, variables })).data;
     },
-    addUser(name, password) {
-      const args = ["user", "add", name, "--role", "viewer", "--data-dir", dataDir];
-      const { status, stderr } = spawnSync(binary, args, { input: `${password}\n` });
-      if (status !== 0) throw new Error(`user add: ${stderr}`);
-    },
-    async stop() {
-      const ended = new Promise((resolve) => child.once("exit", resolve));
-      child.kill("SIGTERM");
-      const killer = setTimeout(() => child.kill("SIGKILL"), STOP_MS);
-      await ended;
-      clearTimeout(killer);
-      rmSync(dir, { recursive: true, force: true });
-    },
+    addUser: (name, password) => run(["user", "add", name, "--role", "viewer"], `${password}\n`),
+    stop,
   };
-}
-
-async function post(url, body, headers = {}) {
-  const response = await fetch(url, {
-    method: "POST",
-    headers: { "content-type": "application/json", ...headers },
-    body: JSON.stringify(body),
-  });
-  if (!response.ok) throw new Error(`${url}: ${response.status} ${await response.text()}`);
-  return response.json();
 }
 
 export function startBrowser() {

@@ -7,9 +7,10 @@ use crate::clock::Clock;
 use crate::config::{Backend, Config, LogFormat, Network, Tls};
 use crate::delivery::Deliveries;
 use crate::documents::Documents;
+use crate::feed::Feed;
 use crate::http::{self, Certificates};
 use crate::ingest::reconcile::Reconciler;
-use crate::ingest::{Unkept, Uploads};
+use crate::ingest::{Presence, Unkept, Uploads, presence};
 use crate::issuer::Issuers;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
@@ -226,6 +227,8 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
         sign_ins,
         issuers,
         uploads: Uploads::default(),
+        presence: Presence::default(),
+        feed: Arc::new(Feed::default()),
         unkept,
         arriving,
         throttle,
@@ -255,6 +258,9 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
         let reconcile = async move { reconciler.run(requests_per_minute).await };
         background.push(tokio::spawn(reconcile).abort_handle());
     }
+    let watched = service.clone();
+    let watch = async move { presence::watch(&watched).await };
+    background.push(tokio::spawn(watch).abort_handle());
     if let Some(certificates) = certificates.clone() {
         let follow = async move { certificates.follow().await };
         background.push(tokio::spawn(follow).abort_handle());

@@ -13,12 +13,10 @@ use super::time_range::{TimeOrder, TimeRangeInput, seconds};
 use super::usage::Usage;
 use crate::access::{self, Action, Subject};
 use crate::device;
-use crate::ingest::announce;
+use crate::ingest::presence::ONLINE_MS;
 use async_graphql::{Context, Enum, ID, InputObject, Object, OneofObject};
 use lookback_wire::Timestamp;
 
-/// A device that was heard of within this is online, or within twice its advised interval.
-const ONLINE_MS: i64 = 60_000;
 /// Credentials that ended longer ago are not shown.
 const ENDED_CREDENTIALS_MS: i64 = 30 * 86_400_000;
 
@@ -169,10 +167,9 @@ pub fn time_zone(device: &device::Device) -> chrono_tz::Tz {
 }
 
 pub fn connectivity(asked: &Asked, device: &device::Device) -> Connectivity {
-    let window_ms = ONLINE_MS.max(2 * announce::HEARTBEAT_S * 1000);
     match device.last_seen_at {
         _ if asked.service.uploads.is_open(device.id) => Connectivity::Online,
-        Some(at) if asked.now().millis_since(at) <= window_ms => Connectivity::Online,
+        Some(at) if asked.now().millis_since(at) <= ONLINE_MS => Connectivity::Online,
         Some(_) => Connectivity::Offline,
         None => Connectivity::Unknown,
     }

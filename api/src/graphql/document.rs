@@ -16,6 +16,8 @@ const MAX_INTROSPECTION_DEPTH: usize = 16;
 /// Fields once fragments are written out: a few tokens could else double them 30 times over.
 const MAX_FIELDS: usize = 4_000;
 const MAX_DIRECTIVES_A_FIELD: usize = 5;
+/// GraphQL, September 2025, §5.2.4.1.
+const MAX_SUBSCRIPTION_ROOTS: usize = 1;
 /// Each one is a signed URL, and on some backends a call that is charged for.
 const MAX_PLAYBACK_SESSIONS: usize = 4;
 
@@ -252,7 +254,11 @@ fn check_roots(
     limits: &Limits,
 ) -> Result<(), ServerError> {
     let mutates = operation.node.ty == OperationType::Mutation;
-    let max = if mutates { limits.mutation_roots } else { limits.query_roots };
+    let max = match operation.node.ty {
+        OperationType::Query => limits.query_roots,
+        OperationType::Mutation => limits.mutation_roots,
+        OperationType::Subscription => MAX_SUBSCRIPTION_ROOTS,
+    };
     if roots.len() > max {
         let message = format!("the operation has more than {max} fields at its root");
         return Err(over("COST_LIMIT", Some(operation.pos), message));

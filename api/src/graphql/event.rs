@@ -180,6 +180,20 @@ pub struct EventFilter {
     seen: Option<bool>,
 }
 
+impl EventFilter {
+    /// Whether it takes an event, as far as that can be told from the event alone.
+    pub fn takes(&self, event: &event::Event) -> bool {
+        let types = self.types.as_ref();
+        types.is_none_or(|types| types.contains(&event.event_type.into()))
+            && self.min_severity.is_none_or(|least| event.severity >= least.into())
+    }
+
+    /// Whether it takes only events that the caller has marked as seen, or only the others.
+    pub fn seen(&self) -> Option<bool> {
+        self.seen
+    }
+}
+
 /// Which page of events.
 #[derive(Debug)]
 pub struct EventsAsked {

@@ -3,12 +3,17 @@
 
 use super::asked::Asked;
 use super::document::{self, Measured, coded};
+use super::subscriber::Subscriber;
+use super::subscription::Begun;
 use super::{SCHEMA, fault::Fault};
 use crate::documents::DocumentId;
 use crate::rates::{Caller, TooOften};
 use async_graphql::parser::parse_query;
 use async_graphql::parser::types::{ExecutableDocument, OperationType};
 use async_graphql::{Error, Pos, Response, ServerError, Value, Variables};
+use futures_util::stream::{BoxStream, StreamExt};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// What cameras send of themselves, again and again.
@@ -51,8 +56,19 @@ pub struct Prepared {
     request: Request,
     document: ExecutableDocument,
     pub mutates: bool,
+    pub subscribes: bool,
     ingests: bool,
     cost: usize,
+}
+
+impl Prepared {
+    fn into_request(self) -> async_graphql::Request {
+        let Request { query, operation_name, variables, .. } = self.request;
+        let mut request = async_graphql::Request::new(query).variables(variables);
+        request.operation_name = operation_name;
+        request.set_parsed_query(self.document);
+        request
+    }
 }
 
 /// Reads a request, as far as that needs no schema, and counts it.
@@ -84,8 +100,9 @@ fn read(mut request: Request, asked: &Asked) -> Result<Prepared, ServerError> {
         return Err(coded("UNAUTHENTICATED", ServerError::new(message, None)));
     }
     let mutates = kind == OperationType::Mutation;
+    let subscribes = kind == OperationType::Subscription;
     let ingests = mutates && roots.iter().all(|root| INGEST.contains(root));
-    Ok(Prepared { request, document, mutates, ingests, cost })
+    Ok(Prepared { request, document, mutates, subscribes, ingests, cost })
 }
 
 /// Puts the text of a trusted document in its place, where one is named or none but those is run.
@@ -111,18 +128,17 @@ fn find_trusted(request: &mut Request, asked: &Asked) -> Result<(), ServerError>
 
 /// Runs a prepared request. A mutation goes on where the answer is waited for no longer.
 pub async fn execute(prepared: Prepared, asked: Asked) -> Outcome {
-    let Prepared { request, document, mutates, ingests, cost } = prepared;
+    let Prepared { mutates, ingests, cost, .. } = prepared;
     let limits = asked.limits();
     let timeout_s = if ingests { limits.ingest_timeout_seconds } else { limits.timeout_seconds };
     let timeout = Duration::from_secs(timeout_s.into());
     let is_known = asked.principal.is_some();
-    let log = tracing::enabled!(tracing::Level::DEBUG).then(|| Line::new(&request, cost, &asked));
-    let mut run = async_graphql::Request::new(request.query).variables(request.variables);
-    run.operation_name = request.operation_name;
+    let log = tracing::enabled!(tracing::Level::DEBUG)
+        .then(|| Line::new(&prepared.request, cost, &asked));
+    let mut run = prepared.into_request();
     if !is_known {
         run = run.disable_introspection();
     }
-    run.set_parsed_query(document);
     let running = SCHEMA.execute(run.data(asked));
     let answer = if mutates {
         let running = tokio::spawn(running);
@@ -174,6 +190,21 @@ impl Line {
         // The name is as it was sent, and may hold what ends a line.
         tracing::debug!(?operation, %document, cost, caller, millis, errors, "operation");
     }
+}
+
+/// Runs a prepared subscription: an outcome for each change. Where the first one is refused, there
+/// are no others.
+pub fn subscribe(prepared: Prepared, subscriber: Arc<Subscriber>) -> BoxStream<'static, Outcome> {
+    let begun = Arc::new(AtomicBool::new(false));
+    let is_known = subscriber.caller().borrow().is_some();
+    let run = prepared.into_request().data(subscriber).data(Begun(begun.clone()));
+    let outcomes =
+        SCHEMA.execute_stream(run).map(move |response| match finish(response, is_known) {
+            // Whatever failed before anything was listened to refused the request.
+            Outcome::Ran(response) if !begun.load(Ordering::Acquire) => Outcome::Refused(response),
+            outcome => outcome,
+        });
+    outcomes.boxed()
 }
 
 /// Gives errors of the library a code, cuts a flood of them, and tells how the request ended.

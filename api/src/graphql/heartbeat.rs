@@ -11,6 +11,7 @@ use crate::access::Action;
 use crate::device::Stream;
 use crate::id::StreamId;
 use crate::ingest::announce::MAX_CLOCK_AHEAD_MS;
+use crate::ingest::presence;
 use crate::keeping::{KnownGap, KnownReason};
 use async_graphql::{InputObject, SimpleObject};
 use lookback_wire::Timestamp;
@@ -66,7 +67,8 @@ pub async fn report(asked: &Asked, input: HeartbeatInput) -> Result<HeartbeatPay
             {
                 catalog.set_firmware_version(device.id, version).await?;
             }
-            catalog.note_seen(device.id, now, Some(clock_skew_ms)).await?;
+            presence::note_seen(&asked.service, device.account, device.id, Some(clock_skew_ms))
+                .await?;
             asked.loaders.devices.forget(device.id).await;
         }
         Err(mistake) => user_errors.push(mistake),

@@ -6,6 +6,8 @@ use super::fault::Fault;
 use super::ingest::{DeviceAdvice, IngestStatus, Rejection, caller};
 use super::scalar::{DateTime, JsonObject};
 use super::user_error::{UserError, UserErrorCode};
+use crate::feed::Change;
+use crate::ingest::presence;
 use crate::ingest::report::{self, Report, Reporter, Verdict};
 use async_graphql::{InputObject, SimpleObject};
 
@@ -108,8 +110,14 @@ pub async fn ingest_events(
         let catalog = asked.service.storage.catalog.as_ref();
         let outcomes = report::report(catalog, reporter, batch, now).await;
         asked.service.deliveries.wake(device.account);
+        for outcome in &outcomes {
+            if let Verdict::Stored(event) | Verdict::Updated(event) = &outcome.verdict {
+                let change = Change::Event(event.clone());
+                asked.service.feed.publish(device.account, device.id, change);
+            }
+        }
         results.extend(outcomes.into_iter().map(Into::into));
-        catalog.note_seen(device.id, now, Some(clock_skew_ms)).await?;
+        presence::note_seen(&asked.service, device.account, device.id, Some(clock_skew_ms)).await?;
         asked.loaders.devices.forget(device.id).await;
     }
     Ok(IngestEventsPayload {

@@ -33,6 +33,8 @@ pub mod segment;
 pub mod service;
 pub mod share;
 pub mod stream;
+pub mod subscriber;
+pub mod subscription;
 pub mod time_range;
 pub mod update_device;
 pub mod update_user;
@@ -43,20 +45,22 @@ pub mod user_error;
 pub mod viewer;
 pub mod webhook;
 
-use async_graphql::{EmptySubscription, SDLExportOptions};
+use async_graphql::SDLExportOptions;
 use mutation::Mutation;
 use query::Query;
 use std::sync::LazyLock;
+use subscription::Subscription;
 
 pub use asked::Asked;
-pub use execute::{Outcome, Prepared, Request, execute, prepare};
+pub use execute::{Outcome, Prepared, Request, execute, prepare, subscribe};
+pub use subscriber::{End, Subscriber};
 
-pub type Schema = async_graphql::Schema<Query, Mutation, EmptySubscription>;
+pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
 
 /// The schema; one serves every request, since what belongs to a request comes along with it.
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     // Depth, cost and aliases are measured in `document`, before validation has to go through them.
-    Schema::build(Query, Mutation, EmptySubscription).finish()
+    Schema::build(Query, Mutation, Subscription).finish()
 });
 
 /// The schema as a document, sorted.
@@ -137,7 +141,7 @@ mod failing_alone {
         access, account, device as devices, event as events, id, keeping, playback as playing,
         segment as segments, webhook as webhooks,
     };
-    use async_graphql::{EmptyMutation, Object};
+    use async_graphql::{EmptyMutation, EmptySubscription, Object};
     use lookback_wire::Timestamp;
     use serde_json::{Value, json};
 

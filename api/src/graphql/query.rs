@@ -251,14 +251,14 @@ fn cursor(device: &device::Device) -> Cursor {
 }
 
 /// Which devices a caller may list.
-enum Scope {
+pub enum Scope {
     Account,
     Itself(DeviceId),
     /// What shares give.
     Shared,
 }
 
-fn scope(asked: &Asked, caller: &Principal) -> Scope {
+pub fn scope(asked: &Asked, caller: &Principal) -> Scope {
     match (asked.decide(Action::View, &Target::Account(caller.account)), &caller.subject) {
         (Decision::Allow, _) => Scope::Account,
         (_, Subject::Device { device, .. }) => Scope::Itself(*device),

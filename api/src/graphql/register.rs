@@ -11,6 +11,7 @@ use super::user_error::{UserError, UserErrorCode, is_text};
 use crate::access::{Action, Decision, Target};
 use crate::audit::AuditAction;
 use crate::device::{self, DeviceState};
+use crate::feed::Change;
 use crate::id::{DeviceId, PlanId, StreamId};
 use crate::storage::{CreateError, Registered, Registration};
 use async_graphql::{ID, InputObject, InputType, SimpleObject};
@@ -77,6 +78,7 @@ pub async fn register(
     let registration = registration(input, account, plan, now);
     match asked.service.storage.catalog.register_device(registration, now).await {
         Ok(Registered { device, streams, credential }) => {
+            asked.service.feed.publish(account, device.id, Change::Device(device.id));
             asked.note(AuditAction::Change, device.id).await;
             let ids: Vec<StreamId> = streams.iter().map(|stream| stream.id).collect();
             let retention = &asked.service.retention;

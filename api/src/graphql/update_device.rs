@@ -8,6 +8,7 @@ use super::scalar::TimeZone;
 use super::user_error::{UserError, UserErrorCode, is_text};
 use crate::audit::AuditAction;
 use crate::device::{self, DeviceState};
+use crate::feed::Change;
 use crate::id::{PlanId, StreamId};
 use crate::retention::DeleteError;
 use async_graphql::{ID, InputObject, SimpleObject};
@@ -88,6 +89,9 @@ pub async fn update(asked: &Asked, input: UpdateDeviceInput) -> Result<DevicePay
         device.state = state;
     }
     asked.service.storage.catalog.update_device(device.clone()).await?;
+    if input.suspended.is_some() {
+        publish(asked, &device);
+    }
     asked.note(AuditAction::Change, device.id).await;
     answer(asked, device).await
 }
@@ -128,6 +132,7 @@ pub async fn retire(asked: &Asked, input: RetireDeviceInput) -> Result<DevicePay
     let catalog = &asked.service.storage.catalog;
     device.state = DeviceState::Retired;
     catalog.update_device(device.clone()).await?;
+    publish(asked, &device);
     for mut credential in catalog.credentials_of(device.id).await? {
         if credential.revoked_at.is_none() {
             credential.revoked_at = Some(asked.now());
@@ -140,6 +145,11 @@ pub async fn retire(asked: &Asked, input: RetireDeviceInput) -> Result<DevicePay
         retention.carry_out(deletion).await?;
     }
     answer(asked, device).await
+}
+
+/// Tells who listens that the device's state is another one.
+fn publish(asked: &Asked, device: &device::Device) {
+    asked.service.feed.publish(device.account, device.id, Change::Device(device.id));
 }
 
 /// The device as it stands now, for this request too.

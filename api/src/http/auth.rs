@@ -3,11 +3,11 @@
 //! The access token travels in JSON and lives in the page's memory; the refresh token lives in a
 //! cookie that only `/auth` is sent and that no script sees.
 
-use super::{body, caller};
+use super::{body, caller, edge};
 use crate::service::Service;
 use crate::sign_in::{Granted, SignInError, Typed};
+use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::http::{StatusCode, Uri};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use lookback_wire::Timestamp;
@@ -187,27 +187,11 @@ fn error(status: StatusCode, code: &str, message: &str) -> HttpResponse {
 
 /// Cookies come along with requests that other sites' pages make; those are refused.
 fn refuse_other_origins(service: &Service, request: &HttpRequest) -> Option<HttpResponse> {
-    let origin = request.headers().get(header::ORIGIN)?;
-    let ours = origin.to_str().is_ok_and(|origin| {
-        service.config.allowed_origins.iter().any(|allowed| allowed == origin)
-            || origin == caller::base_url(service, request)
-            || same_host(origin, request)
-    });
-    if ours {
+    if !edge::is_of_other_origin(service, request) {
         return None;
     }
     let message = "pages of this origin may not sign in here; see allowed_origins";
     Some(error(StatusCode::FORBIDDEN, "ORIGIN_REFUSED", message))
-}
-
-/// Whether a page of `origin` came from the host that this request is for.
-fn same_host(origin: &str, request: &HttpRequest) -> bool {
-    let host = request.headers().get(header::HOST).map(HeaderValue::as_bytes);
-    origin
-        .parse::<Uri>()
-        .ok()
-        .and_then(|uri| uri.authority().map(|a| a.as_str().as_bytes() == host.unwrap_or_default()))
-        .unwrap_or(false)
 }
 
 fn cookie(service: &Service, request: &HttpRequest, value: &str, life_s: i64) -> String {

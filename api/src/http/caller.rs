@@ -57,14 +57,22 @@ pub async fn principal(
     request: &HttpRequest,
 ) -> Result<Option<Principal>, Unauthorized> {
     let Some(value) = request.headers().get(header::AUTHORIZATION) else { return Ok(None) };
+    let value = value.to_str().map_err(|_| Unauthorized::Scheme)?;
+    by_authorization(service, value, address(service, request)).await.map(Some)
+}
+
+/// Who calls, by what an `Authorization` header says, or would say where none can be sent.
+pub async fn by_authorization(
+    service: &Service,
+    value: &str,
+    from: IpAddr,
+) -> Result<Principal, Unauthorized> {
     let token = value
-        .to_str()
-        .ok()
-        .and_then(|value| value.split_once(' '))
+        .split_once(' ')
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim())
         .ok_or(Unauthorized::Scheme)?;
-    bearer(service, token, address(service, request)).await.map(Some)
+    bearer(service, token, from).await
 }
 
 /// Who calls, by a signature over the request and its body, or else by the bearer token; nobody

@@ -1,15 +1,16 @@
 //! What happens to every request at the edge: its line in the log, headers that make browsers
 //! careful, which other origins may call, and the end of uploads that nobody wants.
 
+use super::caller;
 use crate::service::Service;
 use actix_web::body::{BodySize, BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::PayloadError;
-use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::http::{Method, Uri};
 use actix_web::middleware::{DefaultHeaders, Next};
 use actix_web::web::{Bytes, Data};
-use actix_web::{Error, HttpMessage, HttpResponse};
+use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse};
 use futures_util::Stream;
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -116,6 +117,26 @@ impl MessageBody for Holding {
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         Pin::new(&mut self.body).poll_next(cx)
     }
+}
+
+/// Whether a page sent the request that came neither from here nor from an allowed origin (RFC 6454).
+pub fn is_of_other_origin(service: &Service, request: &HttpRequest) -> bool {
+    let Some(origin) = request.headers().get(header::ORIGIN) else { return false };
+    !origin.to_str().is_ok_and(|origin| {
+        service.config.allowed_origins.iter().any(|allowed| allowed == origin)
+            || origin == caller::base_url(service, request)
+            || is_same_host(origin, request)
+    })
+}
+
+/// Whether a page of `origin` came from the host that this request is for.
+fn is_same_host(origin: &str, request: &HttpRequest) -> bool {
+    let host = request.headers().get(header::HOST).map(HeaderValue::as_bytes);
+    origin
+        .parse::<Uri>()
+        .ok()
+        .and_then(|uri| uri.authority().map(|a| a.as_str().as_bytes() == host.unwrap_or_default()))
+        .unwrap_or(false)
 }
 
 /// Lets pages of the allowed origins call, and of no others (Fetch §3.2).

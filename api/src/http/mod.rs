@@ -50,6 +50,11 @@ fn routes(routes: &mut ServiceConfig, is_archive: bool) {
         .service(
             web::resource("/graphql")
                 .wrap(middleware::from_fn(edge::cors))
+                .route(
+                    get()
+                        .guard(guard::fn_guard(graphql::socket::is_asked_for))
+                        .to(graphql::socket::open),
+                )
                 .route(get().to(graphql::get))
                 .route(post().to(graphql::post))
                 .default_service(web::to(graphql::other)),

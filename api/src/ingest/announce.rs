@@ -1,7 +1,9 @@
 //! Segments that a camera announces: which are taken, and why the others are not. Each one of a
 //! batch is judged by itself; the store then tells what it knew before.
 
+use super::presence;
 use crate::device::{Device, DeviceState, Stream};
+use crate::feed::Change;
 use crate::id::StreamId;
 use crate::segment::{NewSegment, RecordingTrigger, Segment, TimeRange, WINDOW_MS};
 use crate::service::Service;
@@ -132,9 +134,11 @@ pub async fn receive(
     let catalog = service.storage.catalog.as_ref();
     let announcer = Announcer { device, streams, kept_days, has_room };
     let outcomes = announce(catalog, announcer, batch, clock_skew_ms.unwrap_or(0), now).await;
-    catalog.note_seen(device.id, now, clock_skew_ms).await?;
+    presence::note_seen(service, device.account, device.id, clock_skew_ms).await?;
+    // Where media goes past this service, what is announced is all that is heard of it.
     if service.storage.local().is_err() {
         note_arrived(catalog, &outcomes, now).await?;
+        publish(service, device, &outcomes);
     }
     Ok(outcomes)
 }
@@ -155,6 +159,16 @@ async fn note_arrived(
         catalog.note_arrived(stream, now, bytes).await?;
     }
     Ok(())
+}
+
+/// Tells who listens of footage that was not known.
+fn publish(service: &Service, device: &Device, outcomes: &[Outcome]) {
+    for outcome in outcomes {
+        if let Verdict::Stored(Segment { id, range, size_bytes, .. }) = &outcome.verdict {
+            let change = Change::Footage { stream: id.stream, range: *range, bytes: *size_bytes };
+            service.feed.publish(device.account, device.id, change);
+        }
+    }
 }
 
 /// Judges and stores a batch of at most [`MAX_BATCH`]; one outcome each, in order. `clock_skew_ms`

@@ -2,6 +2,7 @@
 
 pub mod announce;
 pub mod metadata;
+pub mod presence;
 pub mod receive;
 pub mod reconcile;
 pub mod report;
@@ -10,6 +11,7 @@ pub mod unkept;
 pub mod upload;
 pub mod uploads;
 
+pub use presence::Presence;
 pub use unkept::Unkept;
 pub use upload::Upload;
 pub use uploads::Uploads;

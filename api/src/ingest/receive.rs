@@ -1,12 +1,14 @@
 //! Runs an upload between its body, its acknowledgements and the archive.
 
 use super::metadata::Metadata;
+use super::presence;
 use super::timeline::{ProducerSession, Timecodes};
 use super::unkept::Room;
 use super::upload::{Arrival, Output, Phase, Upload, UploadFacts};
 use super::uploads::MAX_SESSIONS_PER_STREAM;
 use crate::access::{Action, Decision, Principal};
 use crate::config::Kinesis;
+use crate::feed::Change;
 use crate::id::{DeviceId, PlanId, StreamId};
 use crate::rights;
 use crate::segment::TimeRange;
@@ -224,14 +226,22 @@ pub async fn receive<E: Display>(
     }
 }
 
-/// Keeps a fragment, unless its device has used up what it may store.
+/// Keeps a fragment, unless its device has used up what it may store, and tells who listens.
 async fn keep(
     service: &Service,
     grant: &Grant,
     fragment: NewFragment,
 ) -> Result<Appended, StorageError> {
     service.retention.check_quota(grant.device).await?;
-    service.storage.local()?.append(fragment).await
+    let end = fragment.start.plus_millis(i64::from(fragment.duration_ms));
+    let (range, bytes) =
+        (TimeRange { start: fragment.start, end }, Some(fragment.body.len() as u64));
+    let appended = service.storage.local()?.append(fragment).await?;
+    if let Appended::Stored(_) = appended {
+        let footage = Change::Footage { stream: grant.stream, range, bytes };
+        service.feed.publish(grant.principal.account, grant.device, footage);
+    }
+    Ok(appended)
 }
 
 /// Remembers the producer's session for when it connects again.
@@ -243,11 +253,8 @@ fn note_session(service: &Service, grant: &Grant, upload: &Upload) {
 
 /// Remembers that the camera was heard of.
 async fn note_seen(service: &Service, grant: &Grant, upload: &Upload) {
-    let seen = service.storage.catalog.note_seen(
-        grant.device,
-        service.clock.now(),
-        upload.clock_skew_ms(),
-    );
+    let account = grant.principal.account;
+    let seen = presence::note_seen(service, account, grant.device, upload.clock_skew_ms());
     if let Err(error) = seen.await {
         tracing::warn!(device = %grant.device, %error, "that a device was heard of is not noted");
     }

@@ -1,11 +1,15 @@
 //! `/graphql`: GraphQL over HTTP, by its draft of 2025 as its audits check it. JSON in and out, no
-//! batches, no mutation by GET.
+//! batches, no mutation by GET. Subscriptions come as server-sent events, or over a socket.
+
+mod events;
+mod protocol;
+pub mod socket;
 
 use super::body::{self, Unread};
 use super::caller::{self, Unauthorized};
 use crate::access::Principal;
 use crate::graphql::loader::Loaders;
-use crate::graphql::{Asked, Outcome, Prepared, Request, execute, prepare};
+use crate::graphql::{Asked, Outcome, Prepared, Request, Subscriber, execute, prepare, subscribe};
 use crate::rates::TooOften;
 use crate::service::Service;
 use actix_web::http::StatusCode;
@@ -13,9 +17,13 @@ use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::web::{Data, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use async_graphql::{Response, Variables};
+use futures_util::future::ready;
+use futures_util::stream::{BoxStream, StreamExt, once};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
+
+const EVENT_STREAM: &str = "text/event-stream";
 
 /// The draft's own media type, and the one that older clients ask for. They differ in statuses:
 /// where the answer is plain JSON, every request that reached GraphQL is a 200 (§6.4).
@@ -23,6 +31,8 @@ use std::sync::Arc;
 enum MediaType {
     GraphqlResponse,
     Json,
+    /// Each outcome of an operation as an event.
+    Events,
 }
 
 impl MediaType {
@@ -35,12 +45,18 @@ impl MediaType {
             let media_type = match parts.next().unwrap_or_default().to_ascii_lowercase().as_str() {
                 "application/graphql-response+json" => Self::GraphqlResponse,
                 "application/json" | "application/*" | "*/*" => Self::Json,
+                EVENT_STREAM => Self::Events,
                 _ => continue,
             };
             let quality =
                 parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
-            let wins_ties = media_type == Self::GraphqlResponse;
-            if quality > best.1 || (wins_ties && quality > 0.0 && quality == best.1) {
+            let rank = |media_type| match media_type {
+                Self::Events => 0,
+                Self::Json => 1,
+                Self::GraphqlResponse => 2,
+            };
+            let wins_tie = rank(media_type) > rank(best.0);
+            if quality > best.1 || (wins_tie && quality > 0.0 && quality == best.1) {
                 best = (media_type, quality);
             }
         }
@@ -50,14 +66,14 @@ impl MediaType {
     fn content_type(self) -> &'static str {
         match self {
             Self::GraphqlResponse => "application/graphql-response+json; charset=utf-8",
-            Self::Json => "application/json; charset=utf-8",
+            Self::Json | Self::Events => "application/json; charset=utf-8",
         }
     }
 
     fn status_of_refused(self) -> StatusCode {
         match self {
             Self::GraphqlResponse => StatusCode::BAD_REQUEST,
-            Self::Json => StatusCode::OK,
+            Self::Json | Self::Events => StatusCode::OK,
         }
     }
 }
@@ -118,7 +134,7 @@ pub async fn post(
         let most = service.config.limits.graphql_body_bytes;
         let body = body::read(body, request.headers(), most).await?;
         let asked = asked(&service, &request, principal);
-        run(parse_body(&body)?, asked, |_| Ok(())).await
+        run(parse_body(&body)?, asked, accepts_events(&request), |_| Ok(())).await
     };
     respond(media_type, answer.await)
 }
@@ -133,7 +149,8 @@ pub async fn get(service: Data<Arc<Service>>, request: HttpRequest) -> HttpRespo
             true => Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "a mutation needs POST")),
             false => Ok(()),
         };
-        run(parse_parameters(request.query_string())?, asked, only_queries).await
+        let parameters = parse_parameters(request.query_string())?;
+        run(parameters, asked, accepts_events(&request), only_queries).await
     };
     respond(media_type, answer.await)
 }
@@ -156,18 +173,45 @@ pub async fn other() -> HttpResponse {
     response
 }
 
+/// Whether the client can read events, be it that it would rather have JSON: some say so with each
+/// request, whether it subscribes or not.
+fn accepts_events(request: &HttpRequest) -> bool {
+    let values = request.headers().get_all(header::ACCEPT).filter_map(|value| value.to_str().ok());
+    let mut ranges = values.flat_map(|value| value.split(','));
+    ranges.any(|range| range.split(';').next().unwrap_or_default().trim() == EVENT_STREAM)
+}
+
+/// What a request is answered with.
+enum Answer {
+    Once(Outcome),
+    /// An outcome for each change, for as long as the subscriber's time lasts.
+    Changes(BoxStream<'static, Outcome>, Arc<Subscriber>),
+}
+
 async fn run(
     request: Request,
     asked: Asked,
+    accepts_events: bool,
     check: impl FnOnce(&Prepared) -> Result<(), Refusal>,
-) -> Result<Outcome, Refusal> {
-    match prepare(request, &asked) {
-        Ok(prepared) => {
-            check(&prepared)?;
-            Ok(execute(prepared, asked).await)
-        }
-        Err(refused) => Ok(refused),
+) -> Result<Answer, Refusal> {
+    let prepared = match prepare(request, &asked) {
+        Ok(prepared) => prepared,
+        Err(refused) => return Ok(Answer::Once(refused)),
+    };
+    check(&prepared)?;
+    if !(prepared.subscribes && accepts_events) {
+        return Ok(Answer::Once(execute(prepared, asked).await));
     }
+    let most = asked.service.config.limits.sockets_per_user;
+    let Asked { service, principal, base_url, address, .. } = asked;
+    let subscriber =
+        Subscriber::new(service, principal, base_url, address).ok_or_else(|| Refusal {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            code: "LIMIT_REACHED",
+            message: format!("{most} sockets and streams of this caller are open"),
+        })?;
+    let subscriber = Arc::new(subscriber);
+    Ok(Answer::Changes(subscribe(prepared, Arc::clone(&subscriber)), subscriber))
 }
 
 /// Only plain `application/json`: whatever else a browser sends without asking first could carry
@@ -244,7 +288,17 @@ fn parameters_of(mut parameters: Map<String, Value>) -> Result<Request, Refusal>
     Ok(Request { query, document_id, operation_name, variables })
 }
 
-fn respond(media_type: MediaType, answer: Result<Outcome, Refusal>) -> HttpResponse {
+fn respond(media_type: MediaType, answer: Result<Answer, Refusal>) -> HttpResponse {
+    let answer = match answer {
+        Ok(Answer::Changes(outcomes, subscriber)) => {
+            return events::respond(outcomes, Some(subscriber));
+        }
+        Ok(Answer::Once(outcome)) if media_type == MediaType::Events => {
+            return events::respond(once(ready(outcome)).boxed(), None);
+        }
+        Ok(Answer::Once(outcome)) => Ok(outcome),
+        Err(refusal) => Err(refusal),
+    };
     let (status, body) = match &answer {
         Ok(Outcome::Ran(response)) => (StatusCode::OK, serde_json::to_vec(response)),
         Ok(Outcome::Refused(response)) => {
@@ -298,7 +352,7 @@ mod tests {
 
     #[test]
     fn the_client_chooses_the_media_type() {
-        use MediaType::{GraphqlResponse, Json};
+        use MediaType::{Events, GraphqlResponse, Json};
         for (accept, expected) in [
             (None, Json),
             (Some("*/*"), Json),
@@ -310,6 +364,10 @@ mod tests {
             (Some("application/json, application/graphql-response+json;q=0.9"), Json),
             (Some("application/graphql-response+json;q=0"), Json),
             (Some("text/html, */*;q=0.1"), Json),
+            (Some("text/event-stream"), Events),
+            (Some("text/event-stream, application/json"), Json),
+            (Some("application/json;q=0.5, text/event-stream"), Events),
+            (Some("application/graphql-response+json, text/event-stream"), GraphqlResponse),
         ] {
             let mut request = TestRequest::default();
             if let Some(accept) = accept {
