@@ -138,6 +138,11 @@ export type DevicesQueryVariables = Exact<{
 
 export type DevicesQuery = { service: { time: string }, devices: { nodes: Array<{ id: string, externalId: string, name: string, state: DeviceState, connectivity: Connectivity, lastSeenAt: string | null, timeZone: string, stream: { latest: string | null } | null }>, pageInfo: { hasNextPage: boolean, endCursor: string | null } } | null };
 
+export type FirstCameraQueryVariables = Exact<{ [key: string]: never; }>;
+
+
+export type FirstCameraQuery = { devices: { nodes: Array<{ id: string, timeZone: string, stream: { id: string, latest: string | null } | null }> } | null };
+
 export type OpenSessionQueryVariables = Exact<{
   input: PlaybackSessionInput;
 }>;
@@ -262,6 +267,20 @@ export const DevicesDocument = new TypedDocumentString(`
   }
 }
     `) as unknown as TypedDocumentString<DevicesQuery, DevicesQueryVariables>;
+export const FirstCameraDocument = new TypedDocumentString(`
+    query FirstCamera {
+  devices(first: 1) {
+    nodes {
+      id
+      timeZone
+      stream {
+        id
+        latest
+      }
+    }
+  }
+}
+    `) as unknown as TypedDocumentString<FirstCameraQuery, FirstCameraQueryVariables>;
 export const OpenSessionDocument = new TypedDocumentString(`
     query OpenSession($input: PlaybackSessionInput!) {
   service {
