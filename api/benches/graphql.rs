@@ -6,9 +6,9 @@
 //! `put_item` a segment (`seed_handler.py`) and our own catalog in DynamoDB. Requests a second of one
 //! core are requests by CPU seconds of the server alone.
 //!
-//! `LOOKBACK_BENCH_SEGMENTS` sets how many segments there are (default `1000000,10000000`),
-//! `LOOKBACK_BENCH_SECONDS` how long each is measured (default 5), `LOOKBACK_BENCH_BINARY` what
-//! serves.
+//! `LOOKBACK_BENCH_SEGMENTS` sets how many segments there are (default `1000000,10000000`; at least
+//! 1,600), `LOOKBACK_BENCH_DIR` where, `LOOKBACK_BENCH_SECONDS` how long each is measured (default 5),
+//! `LOOKBACK_BENCH_BINARY` what serves.
 
 // A bench that cannot go on has failed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
@@ -141,7 +141,11 @@ fn answer(from: &mut BufReader<TcpStream>) -> Vec<u8> {
 
 /// The questions and announcements, on a catalog of so many segments, and bare handlers beside them.
 fn on_embedded(segments: usize, seconds: f64) {
-    let work = tempfile::tempdir().expect("a folder to work in");
+    let work = match std::env::var_os("LOOKBACK_BENCH_DIR") {
+        Some(dir) => tempfile::tempdir_in(dir),
+        None => tempfile::tempdir(),
+    };
+    let work = work.expect("a folder to work in");
     let data = work.path().join("data");
     std::fs::write(
         work.path().join("lookback.toml"),
@@ -168,7 +172,7 @@ fn on_embedded(segments: usize, seconds: f64) {
         results { status warnings rejection { code } } advice { batchSize flushSeconds } } }";
     let of_stream = |caller: usize, triggers: Value| json!({"id": devices[caller].stream, "range": day, "triggers": triggers});
     let hour = |caller: usize| {
-        let (start, end) = (iso(now - DAY_MS / 2), iso(now - DAY_MS / 2 + 3_600_000));
+        let (start, end) = (iso(now - 3_700_000), iso(now - 100_000));
         json!({"input": {"streamId": devices[caller].stream, "start": start, "end": end}})
     };
     let batch = |count: usize, number: usize| {

@@ -145,9 +145,18 @@ fn what_is_wrong_is_said() {
         let answer = server.request("PUT", PATH, &headers, span.to_string().as_bytes());
         assert_eq!(answer.status, 415, "{content_type}: {answer:?}");
     }
-    // A device's calls are counted, however they come.
-    let refused = (0..100)
-        .map(|_| send(&server, "PUT", camera, &json!({})))
+}
+
+#[test]
+fn calls_are_counted_with_those_of_graphql() {
+    let config = tempfile::NamedTempFile::new().unwrap();
+    let rates = "[rates]\ndevice_calls = { per_second = 1, burst = 4 }\n";
+    std::fs::write(config.path(), rates).unwrap();
+    let flags = ["--config", config.path().to_str().unwrap()];
+    let server = Server::start_with(&flags, tempfile::TempDir::new().unwrap());
+    let token = camera::register(&server, "cam").token;
+    let refused = (0..1_000)
+        .map(|_| send(&server, "PUT", Some(&token), &json!({})))
         .find(|answer| answer.status != 400)
         .unwrap();
     assert_eq!(refused.status, 429, "{refused:?}");
