@@ -569,6 +569,13 @@ mod tests {
         let later = used.refresh(&granted, IDLE_MS - 1).await.unwrap();
         assert!(used.refresh(&later, IDLE_MS + 1).await.is_ok());
 
+        let bounded = desk(None).await;
+        let ends_at = Some(NOW.plus_millis(3_600_000));
+        let granted = bounded.sign_ins.begin(&bounded.user, ends_at, HERE, NOW).await.unwrap();
+        let later = bounded.refresh(&granted, 3_599_999).await.unwrap();
+        assert_eq!(Some(later.refresh_expires_at), ends_at);
+        assert!(bounded.refresh(&later, 3_600_000).await.is_err());
+
         let disabled = desk(None).await;
         let granted = disabled.login("correct horse").await.unwrap();
         let change = UserChange { disabled: Some(true), ..UserChange::default() };

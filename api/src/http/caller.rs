@@ -43,7 +43,7 @@ impl From<NotAdmitted> for Unauthorized {
     fn from(refused: NotAdmitted) -> Self {
         match refused {
             NotAdmitted::Token(refused) => Self::Token(refused),
-            NotAdmitted::Nobody(NobodyHere::Disabled(_)) => Self::Withdrawn,
+            NotAdmitted::Nobody(NobodyHere::ShutOut(_)) => Self::Withdrawn,
             NotAdmitted::Nobody(NobodyHere::Storage(error)) => Self::Storage(error),
             NotAdmitted::Nobody(nobody) => Self::Nobody(nobody),
         }

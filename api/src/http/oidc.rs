@@ -134,7 +134,7 @@ fn reason(error: &NotSignedIn) -> &'static str {
 
 /// Writes down that a user of ours was not let in; whoever is none has no log to stand in.
 async fn note_refused(service: &Service, error: &NotSignedIn, from: IpAddr) {
-    if let NotSignedIn::NotAdmitted(NotAdmitted::Nobody(NobodyHere::Disabled(user))) = error {
+    if let NotSignedIn::NotAdmitted(NotAdmitted::Nobody(NobodyHere::ShutOut(user))) = error {
         service.sign_ins.note_refused(user, from, service.clock.now()).await;
     }
 }

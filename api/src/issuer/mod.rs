@@ -132,6 +132,9 @@ impl Issuers {
         token: &str,
         from: IpAddr,
     ) -> Option<Result<Principal, NotAdmitted>> {
+        if self.all.is_empty() {
+            return None;
+        }
         let named = token::named_issuer(token)?;
         let issuer = self.all.iter().find(|issuer| issuer.settings.url == named)?;
         Some(self.admit(issuer, token, from).await)

@@ -25,9 +25,9 @@ pub enum NobodyHere {
     NoUser,
     #[error("the name that the token claims is another user's")]
     NameTaken,
-    /// The user is known, and may not come in.
-    #[error("the user is disabled")]
-    Disabled(Box<User>),
+    /// The user is known, and may not come in: disabled, or without a role any more.
+    #[error("the user may not come in any more")]
+    ShutOut(Box<User>),
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
@@ -44,7 +44,7 @@ pub async fn known_by(
     let found = catalog.user_by_identity(account.id, &issuer.url, &claims.subject).await?;
     let role = claimed_role(issuer, claims);
     let (user, is_changed) = match found {
-        Some(user) if user.disabled => return Err(NobodyHere::Disabled(Box::new(user))),
+        Some(user) if user.disabled => return Err(NobodyHere::ShutOut(Box::new(user))),
         Some(user) => follow(catalog, issuer, claims, user, role).await?,
         None if issuer.create_users => {
             let role = role.ok_or(NobodyHere::NoRole)?;
@@ -86,7 +86,10 @@ async fn follow(
     role: Option<Role>,
 ) -> Result<(User, bool), NobodyHere> {
     // Where roles are given here, the one that a user was made with is not given again.
-    let role = if issuer.decides_roles() { Some(role.ok_or(NobodyHere::NoRole)?) } else { None };
+    let role = match role {
+        None if issuer.decides_roles() => return Err(NobodyHere::ShutOut(Box::new(user))),
+        role => role.filter(|_| issuer.decides_roles()),
+    };
     let display_name = name(claims, &issuer.display_name_claim);
     let followed_at = user.identity.as_ref().and_then(|identity| identity.followed_at);
     let is_same = role.is_none_or(|role| role == user.role)
@@ -288,11 +291,11 @@ mod tests {
             assert_eq!((user.id, user.role), (first.id, expected), "{issued_s}");
         }
         let gone = known_by(&*catalog, &issuer, &ann(40, "else"), HERE, NOW).await;
-        assert!(matches!(gone, Err(NobodyHere::NoRole)), "{gone:?}");
+        assert!(matches!(gone, Err(NobodyHere::ShutOut(_))), "{gone:?}");
         let disable = UserChange { disabled: Some(true), ..UserChange::default() };
         catalog.change_user(first.id, disable).await.unwrap();
         let disabled = known_by(&*catalog, &issuer, &ann(50, "boss"), HERE, NOW).await;
-        assert!(matches!(disabled, Err(NobodyHere::Disabled(_))), "{disabled:?}");
+        assert!(matches!(disabled, Err(NobodyHere::ShutOut(_))), "{disabled:?}");
     }
 
     #[tokio::test]

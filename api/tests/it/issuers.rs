@@ -1,10 +1,11 @@
 //! OIDC issuers that change their keys, misbehave or are gone, and what the service makes of it.
 
-use crate::server::request;
+use crate::server::{lookback, outcome, request};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use lookback_api::account::Role;
 use lookback_api::clock::Clock;
 use lookback_api::commands::serve::{Options, RunningServer, start};
 use lookback_api::config::Config;
@@ -14,6 +15,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
+
+/// Whoever the issuer knows sees everything.
+const OPEN: &str = "create_users = true\ndefault_role = 'VIEWER'\n";
 
 const NOW: Timestamp = Timestamp::from_millis(1_760_000_000_000);
 
@@ -131,10 +135,10 @@ impl Key {
     }
 }
 
-async fn serve(issuer: &Issuer, dir: &TempDir) -> RunningServer {
+/// A server that takes the issuer's tokens; `more` is set of it besides.
+async fn serve(issuer: &Issuer, more: &str, dir: &TempDir) -> RunningServer {
     let config = format!(
-        "listen = '127.0.0.1:0'\n[[issuers]]\nname = 'it'\nurl = '{}'\nplain_http = true\n\
-         create_users = true\ndefault_role = 'VIEWER'\n",
+        "listen = '127.0.0.1:0'\n[[issuers]]\nname = 'it'\nurl = '{}'\nplain_http = true\n{more}",
         issuer.url()
     );
     let config: Config = toml::from_str(&config).unwrap();
@@ -154,7 +158,7 @@ async fn a_new_key_is_asked_for_once_however_many_bring_it() {
     let dir = TempDir::new().unwrap();
     let issuer = Issuer::start();
     let first = issuer.publish("first");
-    let server = serve(&issuer, &dir).await;
+    let server = serve(&issuer, OPEN, &dir).await;
     assert_eq!(status_with(server.address, &first.token(&issuer, NOW)), 200);
     let before = issuer.asked();
 
@@ -188,7 +192,7 @@ async fn keys_outlive_their_issuers_absence_for_a_day() {
     let dir = TempDir::new().unwrap();
     let issuer = Issuer::start();
     let key = issuer.publish("key");
-    let server = serve(&issuer, &dir).await;
+    let server = serve(&issuer, OPEN, &dir).await;
     assert_eq!(status_with(server.address, &key.token(&issuer, NOW)), 200);
 
     let (made_up, _) = Key::new("made up");
@@ -210,5 +214,30 @@ async fn keys_outlive_their_issuers_absence_for_a_day() {
     let back = day_over.plus_millis(60_000);
     server.service.clock.set(back);
     assert_eq!(status_with(server.address, &key.token(&issuer, back)), 200);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_whom_an_administrator_added_is_let_in() {
+    let dir = TempDir::new().unwrap();
+    let issuer = Issuer::start();
+    let key = issuer.publish("key");
+    let server = serve(&issuer, "default_role = 'ADMIN'\n", &dir).await;
+    let token = key.token(&issuer, NOW);
+    assert_eq!(status_with(server.address, &token), 401);
+    let add = |name: &str, more: &[&str]| {
+        let mut command = lookback();
+        command.args(["user", "add", name, "--role", "member", "--data-dir"]).arg(dir.path());
+        outcome(command.args(more)).status.success()
+    };
+    let url = issuer.url();
+    assert!(!add("ann", &["--issuer", &url]), "it takes both");
+    assert!(add("ann", &["--issuer", &url, "--subject", "ann"]));
+    assert!(!add("ann again", &["--issuer", &url, "--subject", "ann"]));
+    assert_eq!(status_with(server.address, &token), 200);
+    let catalog = &server.service.storage.catalog;
+    let account = catalog.account_by_name("default").await.unwrap().unwrap().id;
+    let ann = catalog.user_by_name(account, "ann").await.unwrap().unwrap();
+    assert_eq!(ann.role, Role::Member, "what was said here, not what others begin with");
     server.stop().await.unwrap();
 }

@@ -246,6 +246,14 @@ fn a_session_ends_with_the_right_that_it_was_given_by() {
     assert_eq!(seen(&server, &bob.token), json!([]));
 }
 
+fn audit_log(server: &Server, token: &str, arguments: Value) -> Value {
+    let query = "query($range: TimeRangeInput!, $first: Int, $after: String) {
+        auditLog(range: $range, first: $first, after: $after) {
+          nodes { at actorId action targetId address }
+          pageInfo { hasNextPage endCursor } } }";
+    server.graphql(Some(token), query, arguments)["data"]["auditLog"].clone()
+}
+
 #[test]
 fn what_was_done_stands_in_the_log() {
     let server = Server::start();
@@ -269,13 +277,7 @@ fn what_was_done_stands_in_the_log() {
     let delete = json!({"streamId": camera.stream, "range": of_range(start_ms, start_ms + 1)});
     mutate(&server, &ann.token, "deleteFootage", delete, "deletedSegments");
 
-    let log = |token: &str, arguments: Value| {
-        let query = "query($range: TimeRangeInput!, $first: Int, $after: String) {
-            auditLog(range: $range, first: $first, after: $after) {
-              nodes { at actorId action targetId address }
-              pageInfo { hasNextPage endCursor } } }";
-        server.graphql(Some(token), query, arguments)["data"]["auditLog"].clone()
-    };
+    let log = |token: &str, arguments: Value| audit_log(&server, token, arguments);
     let all = of_range(now_ms() - 3_600_000, now_ms() + 1_000);
     let script = json!("lookback-token");
     let expected = [
@@ -311,4 +313,45 @@ fn what_was_done_stands_in_the_log() {
     assert_eq!(log(&elsewhere, json!({"range": all}))["nodes"], json!([]));
     let manager = server.token(&["--role", "manager"]);
     assert_eq!(log(&manager, json!({"range": all})), Value::Null);
+}
+
+#[test]
+fn what_the_kinesis_api_gave_and_took_stands_in_the_log() {
+    let server = Server::start();
+    let admin = server.token(&["--role", "admin"]);
+    let camera = camera::register(&server, "cam");
+    let start_ms = now_ms() - 600_000;
+    playback::upload(&server, &camera, [start_ms]);
+    let name = json!({"StreamName": camera.media_stream});
+    let call = |path: &str, more: Value| {
+        let mut input = name.clone();
+        for (key, value) in more.as_object().unwrap() {
+            input[key] = value.clone();
+        }
+        let bearer = format!("Bearer {admin}");
+        let answer = server.post_json(path, &[("authorization", &bearer)], &input);
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        answer
+    };
+    let described = call("/describeStream", json!({})).json();
+    let range = json!({
+        "StartTimestamp": start_ms as f64 / 1e3 - 1.0,
+        "EndTimestamp": start_ms as f64 / 1e3 + 60.0,
+    });
+    let selector = json!({"FragmentSelectorType": "PRODUCER_TIMESTAMP", "TimestampRange": range});
+    let listed = call("/listFragments", json!({"FragmentSelector": selector})).json();
+    let played = json!({"PlaybackMode": "ON_DEMAND", "HLSFragmentSelector": selector});
+    call("/getHLSStreamingSessionURL", played);
+    call("/getClip", json!({"ClipFragmentSelector": selector}));
+    let fragments = json!({"Fragments": [listed["Fragments"][0]["FragmentNumber"]]});
+    call("/getMediaForFragmentList", fragments);
+    call("/deleteStream", json!({"StreamARN": described["StreamInfo"]["StreamARN"]}));
+
+    let range = of_range(now_ms() - 3_600_000, now_ms() + 1_000);
+    let lines = audit_log(&server, &admin, json!({"range": range}));
+    let mut lines = lines["nodes"].as_array().unwrap().clone();
+    lines.retain(|line| line["targetId"] == camera.stream);
+    let said: Vec<&Value> = lines.iter().map(|line| &line["action"]).collect();
+    assert_eq!(said, ["DELETE", "EXPORT", "EXPORT", "VIEW"]);
+    assert!(lines.iter().all(|line| line["address"] == "127.0.0.1"), "{lines:?}");
 }
