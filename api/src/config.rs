@@ -393,7 +393,7 @@ impl Config {
 impl Limits {
     /// Each limit with the least that the service and its viewer work with, and the most that it can
     /// answer for.
-    fn bounds(&self) -> [(&'static str, u64, u64, u64); 15] {
+    fn bounds(&self) -> [(&'static str, u64, u64, u64); 21] {
         [
             ("limits.graphql_body_bytes", self.graphql_body_bytes as u64, 64 << 10, 16 << 20),
             ("limits.document_chars", self.document_chars as u64, 5_000, 1 << 20),
@@ -412,6 +412,12 @@ impl Limits {
             ("limits.query_range_days", self.query_range_days.into(), 1, 366),
             ("limits.timeout_seconds", self.timeout_seconds.into(), 1, 300),
             ("limits.ingest_timeout_seconds", self.ingest_timeout_seconds.into(), 1, 300),
+            ("limits.socket_init_seconds", self.socket_init_seconds.into(), 1, 60),
+            ("limits.socket_message_bytes", self.socket_message_bytes as u64, 16 << 10, 1 << 20),
+            ("limits.socket_subscriptions", self.socket_subscriptions as u64, 1, 1_000),
+            ("limits.sockets_per_user", self.sockets_per_user as u64, 1, 100_000),
+            ("limits.socket_queue", self.socket_queue as u64, 1, 100_000),
+            ("limits.socket_ping_seconds", self.socket_ping_seconds.into(), 1, 3_600),
         ]
     }
 }

@@ -13,14 +13,18 @@ export async function startDemo(config = "") {
   const { found, run, stop } = await launch("demo", config, /https?:\/\/\S+#code=\S+/);
   const url = found[0];
   const { origin, hash } = new URL(url);
+  const token = async () => {
+    const code = new URLSearchParams(hash.slice(1)).get("code");
+    return (await post(`${origin}/auth/login`, {}, { code })).accessToken;
+  };
   return {
     url,
     origin,
-    /** Answers a GraphQL query as the viewer that the URL signs in. */
+    /** Of the viewer that the URL signs in. */
+    token,
+    /** Answers a GraphQL query as that viewer. */
     async query(query, variables) {
-      const code = new URLSearchParams(hash.slice(1)).get("code");
-      const { accessToken } = await post(`${origin}/auth/login`, {}, { code });
-      const headers = { authorization: `Bearer ${accessToken}` };
+      const headers = { authorization: `Bearer ${await token()}` };
       return (await post(`${origin}/graphql`, headers, { query, variables })).data;
     },
     addUser: (name, password) => run(["user", "add", name, "--role", "viewer"], `${password}\n`),
