@@ -6,6 +6,7 @@
 mod access;
 mod archived;
 mod auth;
+mod both_backends;
 mod camera;
 mod crash;
 mod disk;

@@ -39,6 +39,7 @@ pub struct Server {
     process: Child,
     data_dir: TempDir,
     _config: NamedTempFile,
+    environment: Vec<(String, String)>,
 }
 
 /// Tests ask more often than cameras and people do.
@@ -66,11 +67,29 @@ impl Server {
         flags: &[&str],
         data_dir: TempDir,
     ) -> Result<Self, ExitStatus> {
+        Self::try_start_in(&[], listen, flags, data_dir)
+    }
+
+    /// The same in an environment that commands beside it share, and that names a configuration.
+    pub fn start_in(environment: &[(String, String)], data_dir: TempDir) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::try_start_in(environment, any, &[], data_dir)
+            .unwrap_or_else(|status| panic!("the server did not start: {status}"))
+    }
+
+    fn try_start_in(
+        environment: &[(String, String)],
+        listen: SocketAddr,
+        flags: &[&str],
+        data_dir: TempDir,
+    ) -> Result<Self, ExitStatus> {
+        let environment = environment.to_vec();
         let config = NamedTempFile::new().unwrap();
         std::fs::write(config.path(), NO_RATES).unwrap();
         let mut command = lookback();
+        command.envs(environment.clone());
         command.args(["serve", "--listen", &listen.to_string(), "--data-dir"]).arg(data_dir.path());
-        if !flags.contains(&"--config") {
+        if environment.is_empty() && !flags.contains(&"--config") {
             command.arg("--config").arg(config.path());
         }
         let mut process = command.args(flags).stdout(Stdio::piped()).spawn().unwrap();
@@ -88,7 +107,7 @@ impl Server {
             .1
             .parse()
             .unwrap();
-        Ok(Self { address, process, data_dir, _config: config })
+        Ok(Self { address, process, data_dir, _config: config, environment })
     }
 
     pub fn data_dir(&self) -> &Path {
@@ -112,7 +131,9 @@ impl Server {
 
     /// Runs a command on this server's data directory.
     pub fn beside(&self, command: &[&str], flags: &[&str]) -> Output {
-        outcome(lookback().args(command).arg("--data-dir").arg(self.data_dir()).args(flags))
+        let mut command_line = lookback();
+        command_line.envs(self.environment.clone()).args(command);
+        outcome(command_line.arg("--data-dir").arg(self.data_dir()).args(flags))
     }
 
     /// Adds a user; answers the identifier.
@@ -124,6 +145,7 @@ impl Server {
 
     pub fn try_add_user(&self, name: &str, password: &str, flags: &[&str]) -> Output {
         let mut adding = lookback()
+            .envs(self.environment.clone())
             .args(["user", "add", name, "--data-dir"])
             .arg(self.data_dir())
             .args(flags)

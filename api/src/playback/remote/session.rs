@@ -5,6 +5,8 @@ use super::listings::gaps;
 use crate::access::Principal;
 use crate::device::Stream;
 use crate::id::{SessionId, StreamId};
+use crate::playback::describe::describe;
+use crate::playback::footage;
 use crate::playback::session::{MAX_RANGE_MS, default_name, endless_file, too_long};
 use crate::playback::token::{Holder, MediaToken, Span};
 use crate::playback::{
@@ -20,6 +22,9 @@ use std::sync::Arc;
 
 /// Kinesis gives out no session for less.
 const MIN_LIFE_S: i64 = 300;
+
+/// How far about the nearest announcement its neighbours are looked for.
+const NEIGHBOURS_MS: i64 = 10 * 60_000;
 
 /// What there is of an asked range.
 pub struct Footage {
@@ -109,6 +114,10 @@ impl Playback {
             }
             None => (None, 0, Vec::new()),
         };
+        let codecs = match played.codecs {
+            Some(codecs) => Some(codecs),
+            None => self.announced_codecs(stream.id, range).await?,
+        };
         Ok(Session {
             id: token.map_or_else(|| SessionId::new(now), |token| token.session),
             protocol: request.protocol,
@@ -117,7 +126,7 @@ impl Playback {
             range,
             start_offset_s: f64::from(start_offset_ms) / 1_000.0,
             gaps,
-            codecs: played.codecs,
+            codecs,
             expires_at,
         })
     }
@@ -159,14 +168,33 @@ impl Playback {
         let day_after = TimeRange { start: empty.end, end: empty.end.plus_millis(MAX_RANGE_MS) };
         let before = one(day_before, TimeOrder::NewestFirst).await?;
         let after = one(day_after, TimeOrder::OldestFirst).await?;
-        Ok(match (before, after) {
+        let nearest = match (before, after) {
             (Some(before), Some(after)) => {
                 let back_ms = empty.start.millis_since(before.end);
                 let ahead_ms = after.start.millis_since(empty.end);
-                Some(if back_ms <= ahead_ms { before } else { after })
+                if back_ms <= ahead_ms { before } else { after }
             }
-            (before, after) => before.or(after),
-        })
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => return Ok(None),
+        };
+        let about = footage::read(&self.storage, stream, nearest.widened(NEIGHBOURS_MS)).await?;
+        let around = about.footage.iter().find(|footage| footage.range.overlaps(&nearest));
+        Ok(Some(around.map_or(nearest, |footage| footage.range)))
+    }
+
+    /// What was announced of the codecs of a range, or of the newest footage.
+    async fn announced_codecs(
+        &self,
+        stream: StreamId,
+        range: Option<TimeRange>,
+    ) -> Result<Option<String>, StorageError> {
+        let Some(range) = range else {
+            let described = describe(&self.storage, stream).await?;
+            return Ok(described.map(|described| described.codecs));
+        };
+        let query = SegmentQuery { range, order: TimeOrder::OldestFirst, after: None, limit: 1 };
+        let first = self.storage.catalog.segments(stream, &query).await?.pop();
+        Ok(first.and_then(|segment| segment.codecs))
     }
 
     async fn remote_file(

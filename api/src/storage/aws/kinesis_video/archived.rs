@@ -289,7 +289,11 @@ impl KinesisArchive {
 const MIN_INTERVAL_MS: i32 = 200;
 
 fn listed(fragment: &Fragment) -> Option<ListedFragment> {
-    let at = |time: Option<&DateTime>| time?.to_millis().ok().map(Timestamp::from_millis);
+    // Seconds in binary floating point: a millisecond may be a little less than it was.
+    let at = |time: Option<&DateTime>| {
+        let millis = (time?.as_nanos() + 500_000).div_euclid(1_000_000);
+        i64::try_from(millis).ok().map(Timestamp::from_millis)
+    };
     Some(ListedFragment {
         id: fragment.fragment_number()?.to_owned(),
         start: at(fragment.producer_timestamp())?,
