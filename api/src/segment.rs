@@ -61,6 +61,14 @@ pub enum RecordingTrigger {
 /// Segments of a stream that begin in the same window share one space of client identifiers.
 pub const WINDOW_MS: i64 = 5 * 60 * 1000;
 
+/// How many segments as long as `newest`, of which each begins where the one before it ends, begin
+/// after it in the window in which it ends; at least one, and the last of them ends in the next one.
+pub fn count_to_window_end(newest: TimeRange) -> i64 {
+    let length_ms = newest.millis().max(1);
+    let left_ms = WINDOW_MS - newest.end.as_millis().rem_euclid(WINDOW_MS);
+    (left_ms + length_ms - 1) / length_ms
+}
+
 /// A segment's identifier says where it is kept: its stream, the five-minute window that it begins
 /// in, and a hash of the client's own identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

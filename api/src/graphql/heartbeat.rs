@@ -73,7 +73,7 @@ pub async fn report(asked: &Asked, input: HeartbeatInput) -> Result<HeartbeatPay
         }
         Err(mistake) => user_errors.push(mistake),
     }
-    let advice = DeviceAdvice::of(asked, device.id, plan, clock_skew_ms).await?;
+    let advice = DeviceAdvice::of(asked, device.id, plan, clock_skew_ms, &[]).await?;
     Ok(HeartbeatPayload { advice, user_errors })
 }
 

@@ -174,17 +174,19 @@ pub struct DeviceAdvice {
 }
 
 impl DeviceAdvice {
-    /// What a device is told whose clock is `clock_skew_ms` ahead.
+    /// What a device is told whose clock is `clock_skew_ms` ahead, and which has announced `batch`.
     pub async fn of(
         asked: &Asked,
         device: DeviceId,
         plan: account::RetentionPlan,
         clock_skew_ms: i64,
+        batch: &[Announcement],
     ) -> Result<Self, Fault> {
         let streams = asked.streams_of(device).await?;
         let live_wanted =
             streams.iter().any(|stream| asked.service.playback.is_watched_live(stream.id));
-        let (batch_size, flush_seconds) = announce::pace(live_wanted);
+        let charges_by_write = asked.service.storage.catalog.charges_by_write();
+        let (batch_size, flush_seconds) = announce::pace(live_wanted, charges_by_write, batch);
         Ok(Self {
             server_time: DateTime(asked.now()),
             clock_skew_seconds: Some(seconds(clock_skew_ms)),
@@ -222,9 +224,9 @@ pub async fn ingest_segments(
         }
     };
     let mut results = Vec::new();
+    let batch: Vec<Announcement> = input.segments.into_iter().map(Into::into).collect();
     if refused.is_none() {
         let streams = asked.streams_of(device.id).await?;
-        let batch: Vec<Announcement> = input.segments.into_iter().map(Into::into).collect();
         let skew = Some(clock_skew_ms);
         let outcomes =
             announce::receive(&asked.service, &device, &streams, plan.days, &batch, skew).await?;
@@ -233,7 +235,7 @@ pub async fn ingest_segments(
     }
     Ok(IngestSegmentsPayload {
         results,
-        advice: DeviceAdvice::of(asked, device.id, plan, clock_skew_ms).await?,
+        advice: DeviceAdvice::of(asked, device.id, plan, clock_skew_ms, &batch).await?,
         user_errors: refused
             .into_iter()
             .map(|(code, message)| UserError::at(code, &["segments"], message))

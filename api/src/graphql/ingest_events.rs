@@ -122,7 +122,7 @@ pub async fn ingest_events(
     }
     Ok(IngestEventsPayload {
         results,
-        advice: DeviceAdvice::of(asked, device.id, plan, clock_skew_ms).await?,
+        advice: DeviceAdvice::of(asked, device.id, plan, clock_skew_ms, &[]).await?,
         user_errors: refused
             .into_iter()
             .map(|(code, message)| UserError::at(code, &["events"], message))

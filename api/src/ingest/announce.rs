@@ -5,7 +5,9 @@ use super::presence;
 use crate::device::{Device, DeviceState, Stream};
 use crate::feed::Change;
 use crate::id::StreamId;
-use crate::segment::{NewSegment, RecordingTrigger, Segment, TimeRange, WINDOW_MS};
+use crate::segment::{
+    NewSegment, RecordingTrigger, Segment, TimeRange, WINDOW_MS, count_to_window_end,
+};
 use crate::service::Service;
 use crate::storage::{Announced, Catalog, StorageError};
 use lookback_wire::Timestamp;
@@ -23,6 +25,10 @@ pub const MAX_CLOCK_AHEAD_MS: i64 = 120_000;
 pub const HEARTBEAT_S: i64 = 60;
 /// A device's clock that is off by more gets a warning.
 const CLOCK_SKEW_MS: i64 = 2_000;
+/// As long as segments are where nothing is known of them yet.
+const USUAL_SEGMENT_MS: i64 = 20_000;
+/// How much later than foreseen the last segment of a batch may end before the others are sent.
+const PATIENCE_MS: i64 = 10_000;
 const MAX_CLIENT_ID_CHARS: usize = 64;
 const MAX_CODECS_CHARS: usize = 128;
 /// Pixels along one side; the largest level of H.265 ends at 16,888.
@@ -109,9 +115,26 @@ impl RejectionCode {
 }
 
 /// How many announcements a device is advised to send together, and for how many seconds it is to
-/// wait at most for so many: a minute of them, or one by one while somebody watches live.
-pub fn pace(live_wanted: bool) -> (usize, i64) {
-    if live_wanted { (1, 20) } else { (3, 60) }
+/// wait at most for so many, after `batch`: one by one while somebody watches live, else a minute of
+/// them. Where the catalog charges for writes, so many that the last of them is the last to begin in
+/// its window: each window is then written once.
+pub fn pace(live_wanted: bool, charges_by_write: bool, batch: &[Announcement]) -> (usize, i64) {
+    if live_wanted {
+        return (1, 20);
+    }
+    if !charges_by_write {
+        return (3, 60);
+    }
+    let newest = batch.iter().max_by_key(|one| one.end);
+    let (end, length_ms) = newest.map_or((Timestamp::from_millis(0), USUAL_SEGMENT_MS), |one| {
+        (one.end, one.end.millis_since(one.start).clamp(MIN_SEGMENT_MS, MAX_SEGMENT_MS))
+    });
+    let of_each = count_to_window_end(TimeRange { start: end.plus_millis(-length_ms), end });
+    let streams: HashSet<_> = batch.iter().map(|one| &one.stream).collect();
+    let count = usize::try_from(of_each).unwrap_or(1).saturating_mul(streams.len().max(1));
+    // A device waits from the end of the first one on.
+    let wait_ms = (of_each - 1) * length_ms + PATIENCE_MS;
+    (count.clamp(1, MAX_BATCH), (wait_ms / 1_000).min(WINDOW_MS / 1_000))
 }
 
 /// Takes a batch of at most [`MAX_BATCH`] from a device, which was heard of then; one outcome each, in
@@ -137,28 +160,26 @@ pub async fn receive(
     presence::note_seen(service, device.account, device.id, clock_skew_ms).await?;
     // Where media goes past this service, what is announced is all that is heard of it.
     if service.storage.local().is_err() {
-        note_arrived(catalog, &outcomes, now).await?;
+        note_arrived(catalog, &outcomes, now).await;
         publish(service, device, &outcomes);
     }
     Ok(outcomes)
 }
 
-/// Counts what arrived where media goes past this service, as far as cameras say how much it is.
-async fn note_arrived(
-    catalog: &dyn Catalog,
-    outcomes: &[Outcome],
-    now: Timestamp,
-) -> Result<(), StorageError> {
-    let mut by_stream: HashMap<StreamId, u64> = HashMap::new();
+/// Counts the media that was announced for the first time; a count that fails refuses no segment.
+async fn note_arrived(catalog: &dyn Catalog, outcomes: &[Outcome], now: Timestamp) {
+    let mut arrived: HashMap<StreamId, u64> = HashMap::new();
     for outcome in outcomes {
-        let Verdict::Stored(segment) = &outcome.verdict else { continue };
-        let bytes = by_stream.entry(segment.id.stream).or_default();
-        *bytes = bytes.saturating_add(segment.size_bytes.unwrap_or_default());
+        if let Verdict::Stored(segment) = &outcome.verdict {
+            let bytes = arrived.entry(segment.id.stream).or_default();
+            *bytes = bytes.saturating_add(segment.size_bytes.unwrap_or(0));
+        }
     }
-    for (stream, bytes) in by_stream.into_iter().filter(|(_, bytes)| *bytes > 0) {
-        catalog.note_arrived(stream, now, bytes).await?;
+    for (stream, bytes) in arrived {
+        if let Err(error) = catalog.note_arrived(stream, now, bytes).await {
+            tracing::warn!(%stream, %error, "what arrived is not counted");
+        }
     }
-    Ok(())
 }
 
 /// Tells who listens of footage that was not known.
@@ -417,6 +438,33 @@ pub(super) mod tests {
             width: Some(1920),
             height: Some(1080),
             size_bytes: Some(2_500_000),
+        }
+    }
+
+    #[test]
+    fn batches_end_where_windows_do() {
+        const WINDOW_START: i64 = 1_763_803_800_000;
+        let ending = |stream: &str, length_ms: i64, end_ms: i64| {
+            let end = Timestamp::from_millis(WINDOW_START + end_ms);
+            let start = end.plus_millis(-length_ms);
+            Announcement { stream: Some(stream.into()), start, end, ..plain() }
+        };
+        let one = |length_ms, end_ms| vec![ending("main", length_ms, end_ms)];
+        for (batch, expected) in [
+            (vec![], (15, 290)),
+            (one(20_000, 0), (15, 290)),
+            // The 15th begins at 287 s.
+            (one(20_000, 7_000), (15, 290)),
+            (one(20_000, 20_000), (14, 270)),
+            (one(20_000, 287_000), (1, 10)),
+            (one(20_000, 299_999), (1, 10)),
+            (one(1_000, 0), (100, 300)),
+            (one(300_000, 100), (1, 10)),
+            (vec![ending("main", 20_000, 60_000), ending("sub", 20_000, 58_000)], (24, 230)),
+        ] {
+            assert_eq!(pace(false, true, &batch), expected, "{batch:?}");
+            assert_eq!(pace(true, true, &batch), (1, 20));
+            assert_eq!(pace(false, false, &batch), (3, 60));
         }
     }
 

@@ -2,7 +2,7 @@
 //! media elsewhere what was announced does, and what was found there and announced since.
 
 use crate::id::StreamId;
-use crate::segment::{Segment, TimeRange};
+use crate::segment::{Segment, TimeRange, WINDOW_MS};
 use crate::storage::{
     FragmentQuery, RUN_TOLERANCE_MS, RangeBy, Result, Run, SegmentQuery, Storage, TimeOrder,
 };
@@ -12,8 +12,9 @@ use lookback_wire::Timestamp;
 /// For this long after something arrived, more of it may: the longest fragment is 20 s, and takes
 /// some time to arrive.
 const ARRIVING_MS: i64 = 30_000;
-/// For this long after something was announced, more of it may be: cameras announce once a minute.
-const ANNOUNCING_MS: i64 = 90_000;
+/// For this long after something was announced, more of it may be: cameras are advised to announce
+/// once in a window.
+const ANNOUNCING_MS: i64 = WINDOW_MS + 60_000;
 /// Runs read at a time; a day of a camera that reconnects every minute has 1,440.
 const RUNS_A_READ: usize = 2_000;
 /// Fragments read at a time.

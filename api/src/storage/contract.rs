@@ -473,12 +473,18 @@ pub async fn check_catalog(catalog: &dyn Catalog) {
     names_in_use_are_refused(catalog).await;
     devices_are_paged_by_name(catalog).await;
     devices_are_seen(catalog).await;
-    arrivals_are_counted_by_day(catalog).await;
     credentials_are_kept(catalog).await;
     media_settings_change_one_by_one(catalog).await;
     media_streams_are_paged_by_name(catalog).await;
     unclaimed_media_streams_are_adopted(catalog).await;
     media_streams_are_deleted(catalog).await;
+    events::firmware_is_noted(catalog).await;
+    check_timeline(catalog).await;
+}
+
+/// Of the catalog's checks those of streams' and devices' footage and events.
+pub async fn check_timeline(catalog: &dyn Catalog) {
+    arrivals_are_counted_by_day(catalog).await;
     segments_are_stored_once(catalog).await;
     segments_are_judged(catalog).await;
     segments_are_paged(catalog).await;

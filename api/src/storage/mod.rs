@@ -356,6 +356,9 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
         segments: &[NewSegment],
         now: Timestamp,
     ) -> Result<Vec<Announced>>;
+    /// Whether each write has a price, so that it is better to announce all at once that begins in
+    /// the same five minutes.
+    fn charges_by_write(&self) -> bool;
     async fn segment(&self, id: SegmentId) -> Result<Option<Segment>>;
     async fn segments(&self, stream: StreamId, query: &SegmentQuery) -> Result<Vec<Segment>>;
     /// The newest announced end of each stream.

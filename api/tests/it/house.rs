@@ -213,10 +213,13 @@ fn licences_of_crates_are_permitted() {
 
 #[test]
 fn npm_packages_are_pinned_and_their_licences_permitted() {
-    let lock =
-        std::fs::read_to_string(root().join("web/package-lock.json")).expect("the lock file");
-    let lock: serde_json::Value = serde_json::from_str(&lock).expect("the lock file is JSON");
-    for (path, package) in lock["packages"].as_object().expect("packages") {
+    let packages = ["web", "api/tests/dynalite"].into_iter().flat_map(|of| {
+        let lock = root().join(of).join("package-lock.json");
+        let lock = std::fs::read_to_string(lock).expect("the lock file");
+        let lock: serde_json::Value = serde_json::from_str(&lock).expect("the lock file is JSON");
+        lock["packages"].as_object().expect("packages").clone()
+    });
+    for (path, package) in &packages.collect::<Vec<_>>() {
         if path.is_empty() || package["link"] == true {
             continue;
         }

@@ -19,7 +19,6 @@ pub async fn check(catalog: &dyn Catalog) {
     events_are_seen_by_each_for_itself(catalog).await;
     events_expire(catalog).await;
     events_of_a_span_are_deleted(catalog).await;
-    firmware_is_noted(catalog).await;
     known_gaps_are_kept(catalog).await;
 }
 
@@ -267,7 +266,7 @@ async fn events_of_a_span_are_deleted(catalog: &dyn Catalog) {
     assert!(matches!(again[..], [Reported::Stored(_)]), "{again:?}");
 }
 
-async fn firmware_is_noted(catalog: &dyn Catalog) {
+pub async fn firmware_is_noted(catalog: &dyn Catalog) {
     let account = new_account(catalog).await.id;
     let device = register(catalog, registration(account, "SN-1", "Door")).await.device;
     for id in [device.id, DeviceId::new(NOW)] {

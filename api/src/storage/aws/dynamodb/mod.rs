@@ -2,12 +2,16 @@
 
 mod arrivals;
 mod audit;
+#[cfg(test)]
+mod capacity;
 mod changes;
 mod day;
 mod devices;
 mod events;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod front;
 mod keys;
 mod listed;
 mod media_streams;
@@ -59,7 +63,7 @@ use webhooks::Webhooks;
 ///
 /// It departs from the trait's contract in three ways. Announced segments that another server stored
 /// are read up to about a second late; this server's own at once. When the last time that a device
-/// was heard of is known to other servers, and survives the end of this one, lags by five minutes;
+/// was heard of is known to other servers, and survives the end of this one, lags by a quarter of an hour;
 /// what arrived on a day, by an hour.
 /// Webhooks that another server added or took away are known up to five seconds late: until then
 /// events do not become due to them, or are left over and go after a day and an hour.
@@ -320,6 +324,10 @@ impl Catalog for DynamoCatalog {
         segments::announce(&self.store, &self.known, stream, segments, now).await
     }
 
+    fn charges_by_write(&self) -> bool {
+        true
+    }
+
     async fn segment(&self, id: SegmentId) -> Result<Option<Segment>> {
         segments::segment(&self.store, id).await
     }
@@ -515,13 +523,34 @@ impl Catalog for DynamoCatalog {
 
 #[cfg(test)]
 mod tests {
+    use super::front::Front;
     use super::test_server::TestServer;
     use crate::storage::contract;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn the_catalog_keeps_the_contract() {
         let server = TestServer::start().await;
-        let catalog = server.catalog().await;
+        let front = Front::start(&server).await;
+        let catalog = server.catalog_through(&front.url).await;
         contract::check_catalog(&catalog).await;
+        // Nothing is scanned, and everything is allowed: a transaction by the rights to its parts.
+        let template = include_str!("../../../../../deploy/aws/lookback.yaml");
+        let of_tables = ["CreateTable", "DescribeTable", "DescribeTimeToLive", "UpdateTimeToLive"];
+        for operation in front.requests.lock().seen.keys() {
+            assert_ne!(operation, "Scan");
+            let is_allowed = template.contains(&format!("dynamodb:{operation}\n"));
+            let is_else =
+                operation == "TransactWriteItems" || of_tables.contains(&operation.as_str());
+            assert!(is_allowed || is_else, "{operation} is not in deploy/aws/lookback.yaml");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_needs_no_transactions_is_kept_without_them() {
+        let server = TestServer::start_counting().await;
+        let front = Front::start(&server).await;
+        let catalog = server.catalog_through(&front.url).await;
+        contract::check_timeline(&catalog).await;
+        assert_eq!(front.count("Scan"), 0);
     }
 }

@@ -12,8 +12,9 @@ use lookback_wire::Timestamp;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 
-/// How far an item may lag behind what was heard of its device.
-const WRITE_EVERY_MS: i64 = 5 * 60 * 1000;
+/// How far an item may lag behind what was heard of its device: each write costs as much as one of a
+/// window.
+const WRITE_EVERY_MS: i64 = 15 * 60 * 1000;
 
 /// When the device was last heard of, in milliseconds since the epoch.
 const SEEN: &str = "seen";

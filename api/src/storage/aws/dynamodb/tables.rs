@@ -40,20 +40,32 @@ impl Tables {
     pub fn new(prefix: &str) -> Self {
         Self { core: format!("{prefix}core"), timeline: format!("{prefix}timeline") }
     }
+
+    /// Each table with its partition key and its sort key.
+    fn keys(&self) -> [(&str, [(&'static str, ScalarAttributeType); 2]); 2] {
+        use ScalarAttributeType::{B, N, S};
+        [(&self.core, [(PARTITION, S), (SORT, S)]), (&self.timeline, [(PARTITION, B), (WINDOW, N)])]
+    }
 }
 
 /// Makes the tables that are not there, and waits until all can be used. One that is there is left
 /// as it is.
 pub async fn create(store: &Store) -> Result<()> {
-    use ScalarAttributeType::{B, N, S};
+    make(store).await?;
+    for table in [&store.tables.core, &store.tables.timeline] {
+        let_expire(store, table).await?;
+    }
+    Ok(())
+}
+
+/// Makes the tables, in which nothing expires yet.
+pub async fn make(store: &Store) -> Result<()> {
     let tables = &store.tables;
-    create_one(store, &tables.core, [(PARTITION, S), (SORT, S)]).await?;
-    create_one(store, &tables.timeline, [(PARTITION, B), (WINDOW, N)]).await?;
-    for table in [&tables.core, &tables.timeline] {
-        wait_until_active(store, table).await?;
+    for (table, keys) in tables.keys() {
+        create_one(store, table, keys).await?;
     }
     for table in [&tables.core, &tables.timeline] {
-        let_expire(store, table).await?;
+        wait_until_active(store, table).await?;
     }
     Ok(())
 }
@@ -112,4 +124,36 @@ async fn let_expire(store: &Store, table: &str) -> Result<()> {
         store.client.update_time_to_live().table_name(table).time_to_live_specification(on);
     updated.send().await.map_err(|error| fault("UpdateTimeToLive", table, &error))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write;
+
+    #[test]
+    fn the_template_makes_the_same_tables() {
+        let template = include_str!("../../../../../deploy/aws/lookback.yaml");
+        let tables = Tables::new("${Prefix}");
+        for (table, keys) in tables.keys() {
+            let mut expected =
+                format!("TableName: !Sub {table}\n      BillingMode: PAY_PER_REQUEST\n");
+            expected += "      AttributeDefinitions:\n";
+            for (name, kind) in &keys {
+                let kind = kind.as_str();
+                writeln!(expected, "        - {{ AttributeName: {name}, AttributeType: {kind} }}")
+                    .unwrap();
+            }
+            expected += "      KeySchema:\n";
+            for ((name, _), place) in keys.iter().zip(["HASH", "RANGE"]) {
+                writeln!(expected, "        - {{ AttributeName: {name}, KeyType: {place} }}")
+                    .unwrap();
+            }
+            let expires = "TimeToLiveSpecification: { AttributeName: x, Enabled: true }";
+            writeln!(expected, "      {}", expires.replace("x,", &format!("{EXPIRES},"))).unwrap();
+            assert!(template.contains(&expected), "deploy/aws/lookback.yaml has not:\n{expected}");
+        }
+        assert_eq!(template.matches("AWS::DynamoDB::Table").count(), tables.keys().len());
+        assert!(template.contains(&format!("Default: {DEFAULT_PREFIX}\n")));
+    }
 }

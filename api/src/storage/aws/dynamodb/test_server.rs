@@ -1,5 +1,6 @@
 //! A server that speaks DynamoDB, for tests: the one that `LOOKBACK_DYNAMODB_ENDPOINT` names, else
-//! moto's, started for the test and stopped after it.
+//! one that is started for the test and stopped after it. moto's has transactions; dynalite has none,
+//! and tells as DynamoDB does what a request consumes.
 
 use super::store::Store;
 use super::tables::{self, Tables};
@@ -22,19 +23,28 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub struct TestServer {
     /// Without a slash at the end.
     pub url: String,
-    moto: Option<Child>,
+    can_expire: bool,
+    process: Option<Child>,
 }
 
 impl TestServer {
     pub async fn start() -> Self {
+        Self::start_by("tests/moto/run", true).await
+    }
+
+    /// One that tells what requests consume.
+    pub async fn start_counting() -> Self {
+        Self::start_by("tests/dynalite/run", false).await
+    }
+
+    async fn start_by(script: &str, can_expire: bool) -> Self {
         if let Ok(url) = std::env::var("LOOKBACK_DYNAMODB_ENDPOINT") {
-            return Self { url, moto: None };
+            return Self { url, can_expire: true, process: None };
         }
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/moto/run");
-        let mut moto = Command::new(script)
+        let mut process = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(script))
             .args(["127.0.0.1", &address.port().to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -43,44 +53,48 @@ impl TestServer {
             .unwrap();
         let began = Instant::now();
         while TcpStream::connect(address).is_err() {
-            if let Some(status) = moto.try_wait().unwrap() {
-                panic!("api/tests/moto/run ended: {status}");
+            if let Some(status) = process.try_wait().unwrap() {
+                panic!("api/{script} ended: {status}");
             }
-            assert!(began.elapsed() < PATIENCE, "moto does not listen on {address}");
+            assert!(began.elapsed() < PATIENCE, "api/{script} does not listen on {address}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        Self { url: format!("http://{address}"), moto: Some(moto) }
-    }
-
-    /// A catalog in tables of its own.
-    pub async fn catalog(&self) -> DynamoCatalog {
-        self.catalog_through(&self.url).await
+        Self { url: format!("http://{address}"), can_expire, process: Some(process) }
     }
 
     /// A catalog in tables of its own, whose requests go to what stands before the server.
     pub async fn catalog_through(&self, url: &str) -> DynamoCatalog {
-        let retry = RetryConfig::standard().with_max_attempts(TRIES);
-        let client = client(url, retry.with_initial_backoff(Duration::from_millis(20)));
         let prefix = format!("lookback-test-{}-", Ulid::new(Timestamp::from_millis(0)));
-        let store = Store::new(client, Tables::new(&prefix));
-        tables::create(&store).await.unwrap();
-        DynamoCatalog {
-            store,
-            sightings: Sightings::default(),
-            arrivals: Arrivals::default(),
-            known: Known::default(),
-            eventful: Listed::default(),
-            webhooks: Webhooks::default(),
+        let catalog = catalog(url, Tables::new(&prefix));
+        if self.can_expire {
+            tables::create(&catalog.store).await.unwrap();
+        } else {
+            tables::make(&catalog.store).await.unwrap();
         }
+        catalog
+    }
+}
+
+/// The catalog in `tables`, as a server sees it that has just begun.
+pub fn catalog(url: &str, tables: Tables) -> DynamoCatalog {
+    let retry = RetryConfig::standard().with_max_attempts(TRIES);
+    let client = client(url, retry.with_initial_backoff(Duration::from_millis(20)));
+    DynamoCatalog {
+        store: Store::new(client, tables),
+        sightings: Sightings::default(),
+        arrivals: Arrivals::default(),
+        known: Known::default(),
+        eventful: Listed::default(),
+        webhooks: Webhooks::default(),
     }
 }
 
 impl Drop for TestServer {
     fn drop(&mut self) {
-        if let Some(moto) = &mut self.moto {
+        if let Some(process) = &mut self.process {
             // It may have ended by itself.
-            let _ = moto.kill();
-            let _ = moto.wait();
+            let _ = process.kill();
+            let _ = process.wait();
         }
     }
 }

@@ -254,6 +254,7 @@ fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::capacity::size;
     use super::*;
     use proptest::prelude::*;
 
@@ -302,17 +303,6 @@ mod tests {
                 assert_eq!((segment.height, segment.size_bytes), (new.height, new.size_bytes));
             }
         }
-    }
-
-    /// What DynamoDB counts: names and values; a number has a byte for two digits, and one more.
-    fn size(item: &Item) -> usize {
-        let value = |value: &AttributeValue| match value {
-            AttributeValue::S(text) => text.len(),
-            AttributeValue::N(digits) => digits.len().div_ceil(2) + 1,
-            AttributeValue::B(bytes) => bytes.as_ref().len(),
-            other => panic!("{other:?} is in no window"),
-        };
-        item.iter().map(|(name, one)| name.len() + value(one)).sum()
     }
 
     #[test]

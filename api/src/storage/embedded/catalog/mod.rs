@@ -390,6 +390,10 @@ impl Catalog for EmbeddedCatalog {
         self.writer.write(announce).await
     }
 
+    fn charges_by_write(&self) -> bool {
+        false
+    }
+
     async fn segment(&self, id: SegmentId) -> Result<Option<Segment>> {
         self.read(|tables, txn| segments::segment(tables, txn, id))
     }
