@@ -479,6 +479,7 @@ pub async fn check_catalog(catalog: &dyn Catalog) {
     unclaimed_media_streams_are_adopted(catalog).await;
     media_streams_are_deleted(catalog).await;
     events::firmware_is_noted(catalog).await;
+    webhooks::check(catalog).await;
     check_timeline(catalog).await;
 }
 
@@ -494,7 +495,6 @@ pub async fn check_timeline(catalog: &dyn Catalog) {
     holds_are_kept(catalog).await;
     deletions_are_remembered(catalog).await;
     events::check(catalog).await;
-    webhooks::check(catalog).await;
 }
 
 /// A name that no other check uses.
