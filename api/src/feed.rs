@@ -54,9 +54,11 @@ pub enum Scope {
 /// is told that it was too slow.
 #[derive(Debug, Default)]
 pub struct Feed {
-    listeners: RwLock<HashMap<(Kind, Scope), Vec<Arc<Listener>>>>,
+    listeners: RwLock<Listeners>,
     connections: Arc<Mutex<HashMap<String, usize>>>,
 }
+
+type Listeners = HashMap<(Kind, Scope), Vec<Arc<Listener>>>;
 
 #[derive(Debug)]
 struct Listener {
@@ -176,11 +178,7 @@ impl Drop for Subscription {
     }
 }
 
-fn leave(
-    listeners: &mut HashMap<(Kind, Scope), Vec<Arc<Listener>>>,
-    topic: (Kind, Scope),
-    listener: &Arc<Listener>,
-) {
+fn leave(listeners: &mut Listeners, topic: (Kind, Scope), listener: &Arc<Listener>) {
     if let Entry::Occupied(mut others) = listeners.entry(topic) {
         others.get_mut().retain(|other| !Arc::ptr_eq(other, listener));
         if others.get().is_empty() {

@@ -40,6 +40,8 @@ pub struct Metrics {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gauges {
     pub uploads_open: u64,
+    /// Sockets and event streams.
+    pub subscribers_open: u64,
     /// In memory, before it is on the disk.
     pub unkept_bytes: u64,
     /// For media.
@@ -84,6 +86,12 @@ impl Metrics {
             "gauge",
             "PutMedia connections that are open.",
             &[("", gauges.uploads_open)],
+        );
+        family(
+            "lookback_subscribers_open",
+            "gauge",
+            "Sockets and streams of events that are open.",
+            &[("", gauges.subscribers_open)],
         );
         family(
             "lookback_unkept_bytes",

@@ -59,6 +59,7 @@ pub async fn readyz(service: Data<Arc<Service>>, store: Data<Store>) -> HttpResp
 pub async fn metrics(service: Data<Arc<Service>>) -> HttpResponse {
     let gauges = Gauges {
         uploads_open: service.uploads.count() as u64,
+        subscribers_open: service.feed.connections() as u64,
         unkept_bytes: service.unkept.bytes(),
         room_bytes: service.storage.archive().room().await.unwrap_or_default(),
         is_full: service.uploads.is_full(service.clock.now()),

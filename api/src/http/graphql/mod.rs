@@ -183,7 +183,7 @@ fn accepts_events(request: &HttpRequest) -> bool {
 
 /// What a request is answered with.
 enum Answer {
-    Once(Outcome),
+    Once(Box<Outcome>),
     /// An outcome for each change, for as long as the subscriber's time lasts.
     Changes(BoxStream<'static, Outcome>, Arc<Subscriber>),
 }
@@ -196,11 +196,11 @@ async fn run(
 ) -> Result<Answer, Refusal> {
     let prepared = match prepare(request, &asked) {
         Ok(prepared) => prepared,
-        Err(refused) => return Ok(Answer::Once(refused)),
+        Err(refused) => return Ok(Answer::Once(refused.into())),
     };
     check(&prepared)?;
     if !(prepared.subscribes && accepts_events) {
-        return Ok(Answer::Once(execute(prepared, asked).await));
+        return Ok(Answer::Once(execute(prepared, asked).await.into()));
     }
     let most = asked.service.config.limits.sockets_per_user;
     let Asked { service, principal, base_url, address, .. } = asked;
@@ -294,9 +294,9 @@ fn respond(media_type: MediaType, answer: Result<Answer, Refusal>) -> HttpRespon
             return events::respond(outcomes, Some(subscriber));
         }
         Ok(Answer::Once(outcome)) if media_type == MediaType::Events => {
-            return events::respond(once(ready(outcome)).boxed(), None);
+            return events::respond(once(ready(*outcome)).boxed(), None);
         }
-        Ok(Answer::Once(outcome)) => Ok(outcome),
+        Ok(Answer::Once(outcome)) => Ok(*outcome),
         Err(refusal) => Err(refusal),
     };
     let (status, body) = match &answer {
