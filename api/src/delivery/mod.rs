@@ -241,7 +241,7 @@ impl Deliveries {
         let (lost, due): (Vec<_>, Vec<_>) = due.into_iter().partition(is_lost);
         if !lost.is_empty() {
             self.metrics.deliveries_dropped.add(lost.len() as u64);
-            tracing::warn!(webhook = %id, events = lost.len(), "events were not delivered in a day");
+            tracing::warn!(webhook = %id, events = lost.len(), "events were given up on");
             self.catalog.change_deliveries(id, &[], &lost).await?;
             return Ok(Then::Now);
         }

@@ -48,8 +48,10 @@ pub fn after(
         next.failing_since = None;
         next.failures = 0;
         next.next_try_at = None;
-        next.batch_limit =
-            next.batch_limit.map(|limit| limit * 2).filter(|limit| *limit < MAX_BATCH);
+        next.batch_limit = state
+            .batch_limit
+            .filter(|limit| *limit < MAX_BATCH)
+            .map(|limit| (limit * 2).min(MAX_BATCH));
         return Next { state: next, batch: Batch::Delivered };
     }
     next.failing_since.get_or_insert(now);
@@ -62,10 +64,19 @@ pub fn after(
     // The same events once more, although others have become due meanwhile.
     next.batch_limit = Some(events.max(1));
     let mut batch = Batch::Stays;
+    // What was taken in parts just now need not be tried as a whole for long.
+    if outcome == Outcome::Refused && state.failures == 0 && state.batch_limit.is_some() {
+        next.failures = WHOLE_TRIES;
+    }
     if outcome == Outcome::Refused && next.failures >= WHOLE_TRIES {
         match events {
             0 | 1 => batch = Batch::PutOff,
-            _ => next.batch_limit = Some(events / 2),
+            _ => {
+                next.batch_limit = Some(events / 2);
+                next.failures = WHOLE_TRIES;
+                // Another post than the one that failed.
+                next.next_try_at = Some(now.plus_millis(wait_ms(1, chance)));
+            }
         }
     }
     Next { state: next, batch }
@@ -138,7 +149,7 @@ mod tests {
                     waiting.push(put_off);
                 }
             }
-            assert!(now.millis_since(NOW) < 3_600_000, "{} wait", waiting.len());
+            assert!(now.millis_since(NOW) < 180_000, "{} wait", waiting.len());
         }
         let expected: Vec<usize> = (0..250).filter(|event| *event != 37).collect();
         assert_eq!(delivered, expected);

@@ -34,3 +34,4 @@ mod timeline;
 mod tls;
 mod vectors;
 mod viewer;
+mod webhooks;

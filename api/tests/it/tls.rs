@@ -11,7 +11,7 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 /// Writes a certificate for `localhost` and its key; answers the certificate.
-fn make_certificate(dir: &Path) -> CertificateDer<'static> {
+pub fn make_certificate(dir: &Path) -> CertificateDer<'static> {
     let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
     std::fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
     std::fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
