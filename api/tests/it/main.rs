@@ -17,6 +17,7 @@ mod graphql;
 mod house;
 mod ipc_video_metadata;
 mod issuers;
+mod kinesis_video;
 mod limits;
 mod low_latency;
 mod media;

@@ -3,7 +3,7 @@
 use crate::device::Stream;
 use crate::playback::MediaError;
 use crate::storage::aws::kinesis_video::KinesisArchive;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream::TryStreamExt;
 use lookback_packaging::{Chunk, Packager, TimedFrame, TrackInit, muxed};
 use lookback_wire::matroska::{Event, Limits, Reader, Source};
@@ -79,7 +79,7 @@ pub async fn read(
         document.extend_from_slice(&part);
     }
     let document = document.freeze();
-    let packaged = tokio::task::spawn_blocking(move || package(document.into()))
+    let packaged = tokio::task::spawn_blocking(move || package(document))
         .await
         .map_err(|_| MediaError::Storage("packaging broke off".into()))?;
     packaged.map_err(|error| {
@@ -88,7 +88,7 @@ pub async fn read(
 }
 
 /// None where the document has no media.
-fn package(document: bytes::Bytes) -> Result<Option<Packaged>, String> {
+fn package(document: Bytes) -> Result<Option<Packaged>, String> {
     // What was stored was judged when it was uploaded.
     let mut reader = Reader::new(Limits { source: Source::Recording, ..Limits::default() });
     reader.push(document);

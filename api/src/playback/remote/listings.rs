@@ -146,7 +146,9 @@ mod tests {
     fn a_way_through_what_was_listed_in_any_order() {
         // Start and length in s, number.
         type Cut = (i64, u32, &'static str);
-        let table: [(&[Cut], &str, &[(i64, i64)]); 5] = [
+        /// From and to, in s.
+        type Hole = (i64, i64);
+        let table: [(&[Cut], &str, &[Hole]); 5] = [
             (&[], "", &[]),
             (&[(4, 2, "3"), (0, 2, "1"), (2, 2, "2")], "1 2 3", &[]),
             // Sent again: the larger number plays, and ten is larger than nine.

@@ -121,7 +121,7 @@ impl KinesisArchive {
             .send()
             .await;
         let answer = self.answered("ListFragments", name, &api, answer)?;
-        let fragments = answer.fragments().iter().filter_map(|fragment| listed(fragment));
+        let fragments = answer.fragments().iter().filter_map(listed);
         // What the end's own millisecond let in.
         let within = |fragment: &ListedFragment| {
             query.range.contains(match query.by {
@@ -289,18 +289,19 @@ impl KinesisArchive {
 const MIN_INTERVAL_MS: i32 = 200;
 
 fn listed(fragment: &Fragment) -> Option<ListedFragment> {
-    // Seconds in binary floating point: a millisecond may be a little less than it was.
-    let at = |time: Option<&DateTime>| {
-        let millis = (time?.as_nanos() + 500_000).div_euclid(1_000_000);
-        i64::try_from(millis).ok().map(Timestamp::from_millis)
-    };
     Some(ListedFragment {
         id: fragment.fragment_number()?.to_owned(),
-        start: at(fragment.producer_timestamp())?,
-        arrived_at: at(fragment.server_timestamp())?,
+        start: instant(fragment.producer_timestamp()?)?,
+        arrived_at: instant(fragment.server_timestamp()?)?,
         duration_ms: u32::try_from(fragment.fragment_length_in_milliseconds()).unwrap_or(0),
         bytes: u64::try_from(fragment.fragment_size_in_bytes()).unwrap_or(0),
     })
+}
+
+/// To the nearest millisecond: it came as seconds in floating point, a little off.
+fn instant(time: &DateTime) -> Option<Timestamp> {
+    let ms = (time.as_nanos() + 500_000).div_euclid(1_000_000);
+    i64::try_from(ms).ok().map(Timestamp::from_millis)
 }
 
 fn url(url: Option<String>) -> Result<String, Refused> {

@@ -18,6 +18,7 @@ use crate::device::Stream;
 use crate::id::DeviceId;
 use crate::storage::{Archive, CreateError, FragmentPage, ListQuery, Result, UploadGrant};
 use async_trait::async_trait;
+use aws_config::SdkConfig;
 use aws_sdk_kinesisvideo::Client;
 use endpoints::Endpoints;
 use lookback_wire::Timestamp;
@@ -37,13 +38,24 @@ impl KinesisArchive {
     /// Asks for nothing yet.
     pub async fn new(options: &AwsOptions, clock: Arc<Clock>) -> Result<Self> {
         let sdk = sdk_config(options).await;
-        let mut config =
-            aws_sdk_kinesisvideo::config::Builder::from(&sdk).retry_classifier(fault::Throttling);
-        if let Some(url) = &options.kinesis_endpoint_url {
-            config = config.endpoint_url(url);
+        match &options.kinesis_endpoint_url {
+            Some(url) => Self::with(sdk.into_builder().endpoint_url(url).build(), clock),
+            None => Self::with(sdk, clock),
         }
+<<<<<<< HEAD
         Ok(Self {
             control: Client::from_conf(config.build()),
+=======
+    }
+
+    /// The same with an SDK that was set up otherwise.
+    pub fn with(sdk: SdkConfig, clock: Arc<Clock>) -> Self {
+        let config = aws_sdk_kinesisvideo::config::Builder::from(&sdk)
+            .retry_classifier(fault::Throttling)
+            .build();
+        Self {
+            control: Client::from_conf(config),
+>>>>>>> b0e65a2 (Hold the archive in Kinesis to its promises, our own server in Amazon's place)
             endpoints: Endpoints::new(sdk, clock.clone()),
             rates: Rates::new(clock),
             uploads: Uploads::new(options).await?,
