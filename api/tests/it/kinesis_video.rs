@@ -26,6 +26,7 @@ use lookback_api::playback::{
     remote,
 };
 use lookback_api::segment::{NewSegment, RecordingTrigger, TimeRange};
+use lookback_api::storage::aws::AwsOptions;
 use lookback_api::storage::aws::kinesis_video::{KinesisArchive, Refused};
 use lookback_api::storage::{
     Archive, CreateError, ListBy, ListQuery, ListedFragment, Media, Registration, Storage,
@@ -59,9 +60,11 @@ fn sdk(url: &str, (id, secret): &(String, String)) -> SdkConfig {
         .build()
 }
 
-fn archive(server: &Server) -> KinesisArchive {
-    let clock = Arc::new(Clock::System);
-    KinesisArchive::with(sdk(&server.url(), &admin_keys(server)), clock)
+/// The archive of a server that is reached at `url`.
+async fn archive_at(url: &str, server: &Server) -> KinesisArchive {
+    let options = AwsOptions { region: Some("eu-central-1".into()), ..AwsOptions::default() };
+    let sdk = sdk(url, &admin_keys(server));
+    KinesisArchive::with(sdk, &options, Arc::new(Clock::System)).await.unwrap()
 }
 
 /// A stream as this service knows it, whose media stream has that name over there.
@@ -81,7 +84,7 @@ fn stream_named(media_stream_name: &str) -> Stream {
 #[tokio::test]
 async fn video_streams_are_prepared_again_and_again() {
     let server = Server::start();
-    let archive = archive(&server);
+    let archive = archive_at(&server.url(), &server).await;
     let control = control_client(&server, &admin_keys(&server));
     let hours = async |name: &str| {
         let described = control.describe_stream().stream_name(name).send().await.unwrap();
@@ -162,7 +165,7 @@ async fn both_archives_list_alike_and_hand_out_what_was_sent() {
         (0..7).try_for_each(|n| persist(upload, start_ms + n * 800, n))
     })
     .unwrap();
-    let archive = archive(&server);
+    let archive = archive_at(&server.url(), &server).await;
     let mut stream = stream_named(&camera.media_stream);
     check_lists(&archive, &stream, start_ms, 7).await;
 
@@ -232,7 +235,10 @@ impl Service {
         let registration =
             Registration { device, streams: vec![stream.clone()], credential, idempotency: None };
         catalog.register_device(registration, now).await.unwrap();
-        let storage = Storage { catalog, media: Media::Remote(Arc::new(archive(server))) };
+        let storage = Storage {
+            catalog,
+            media: Media::Remote(Arc::new(archive_at(&server.url(), server).await)),
+        };
         let pictures = Pictures::open(&dir.path().join("pictures"), 1 << 20).unwrap();
         let playback = Playback::new(
             storage.clone(),
@@ -556,8 +562,7 @@ async fn throttling_is_waited_out_and_then_said() {
     for (refusals, is_listed) in [(2, true), (99, false)] {
         // The media endpoint is the front, too: it is named after where it was asked for.
         let (url, seen) = front(&server, "/listFragments", refusals).await;
-        let keys = admin_keys(&server);
-        let archive = KinesisArchive::with(sdk(&url, &keys), Arc::new(Clock::System));
+        let archive = archive_at(&url, &server).await;
         let listed = archive.list(&stream, &query).await;
         match listed {
             Ok(page) => assert!(is_listed && page.fragments.len() == 1),
@@ -575,7 +580,7 @@ async fn throttling_is_waited_out_and_then_said() {
 async fn a_server_that_is_gone_is_unavailable_and_not_empty() {
     let server = Server::start();
     let camera = camera::register(&server, "cam");
-    let archive = archive(&server);
+    let archive = archive_at(&server.url(), &server).await;
     let stream = stream_named(&camera.media_stream);
     let query = ListQuery {
         by: ListBy::Start,

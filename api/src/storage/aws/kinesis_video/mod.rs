@@ -37,25 +37,20 @@ pub struct KinesisArchive {
 impl KinesisArchive {
     /// Asks for nothing yet.
     pub async fn new(options: &AwsOptions, clock: Arc<Clock>) -> Result<Self> {
-        let sdk = sdk_config(options).await;
-        match &options.kinesis_endpoint_url {
-            Some(url) => Self::with(sdk.into_builder().endpoint_url(url).build(), clock),
-            None => Self::with(sdk, clock),
-        }
-<<<<<<< HEAD
-        Ok(Self {
-            control: Client::from_conf(config.build()),
-=======
+        Self::with(sdk_config(options).await, options, clock).await
     }
 
     /// The same with an SDK that was set up otherwise.
-    pub fn with(sdk: SdkConfig, clock: Arc<Clock>) -> Self {
+    pub async fn with(sdk: SdkConfig, options: &AwsOptions, clock: Arc<Clock>) -> Result<Self> {
+        let sdk = match &options.kinesis_endpoint_url {
+            Some(url) => sdk.into_builder().endpoint_url(url).build(),
+            None => sdk,
+        };
         let config = aws_sdk_kinesisvideo::config::Builder::from(&sdk)
             .retry_classifier(fault::Throttling)
             .build();
-        Self {
+        Ok(Self {
             control: Client::from_conf(config),
->>>>>>> b0e65a2 (Hold the archive in Kinesis to its promises, our own server in Amazon's place)
             endpoints: Endpoints::new(sdk, clock.clone()),
             rates: Rates::new(clock),
             uploads: Uploads::new(options).await?,
