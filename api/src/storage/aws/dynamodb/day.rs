@@ -44,7 +44,10 @@ pub async fn read(
     let table = &store.tables.timeline;
     let mut found = Vec::new();
     let mut start = None;
-    while first <= last {
+    if first > last {
+        return Ok(found);
+    }
+    loop {
         let answer = {
             let _request = store.request().await?;
             store
@@ -69,8 +72,7 @@ pub async fn read(
         }
         start = answer.last_evaluated_key;
         if start.is_none() {
-            break;
+            return Ok(found);
         }
     }
-    Ok(found)
 }
