@@ -20,6 +20,7 @@ use crate::rates::Rates;
 use crate::retention::Retention;
 use crate::service::Service;
 use crate::sign_in::{self, DEFAULT_ACCOUNT, SignIns};
+use crate::storage::Storage;
 use crate::throttle::Throttle;
 use crate::token::Tokens;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -179,73 +180,19 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
     let Options { clock, with_sign_in_code } = options;
     let certificates = config.tls.clone().map(Certificates::read).transpose()?.map(Arc::new);
     let storage = backend::open(&config, &clock).await?;
-    storage.catalog.ensure_account(DEFAULT_ACCOUNT, clock.now()).await?;
-    let keys = Keys::open(&config.data_dir)?;
-    let tokens = Arc::new(Tokens::new(&keys)?);
-    let sign_in_code = if with_sign_in_code { Some(sign_in::random_secret()?) } else { None };
-    let sign_ins =
-        SignIns::new(storage.catalog.clone(), tokens.clone(), &keys, sign_in_code.clone())?;
-    let issuers = Issuers::new(&config.issuers, &keys, storage.catalog.clone(), clock.clone())?;
-
     let listener = TcpListener::bind(config.listen)
         .map_err(|e| format!("cannot listen on {}: {e}", config.listen))?;
     let address = listener.local_addr()?;
     let scheme = if certificates.is_some() { "https" } else { "http" };
-    let pictures = config.data_dir.join("pictures");
-    let pictures = Pictures::open(&pictures, config.playback.picture_cache_bytes)
-        .map_err(|e| format!("{}: {e}", pictures.display()))?;
-    let arriving = Arc::new(Arriving::default());
-    let playback = Playback::new(
-        storage.clone(),
-        arriving.clone(),
-        clock.clone(),
-        keys.derive("playback sessions").expose_secret(),
-        config.playback.max_session_seconds,
-        pictures,
-    );
-    let throttle = Throttle::new(config.kinesis.quotas);
-    let rates = Rates::new(&config.rates, &clock);
-    let documents = Documents::open(&config.documents)?;
-    let access_keys = AccessKeys::new(&keys);
-    let retention = Arc::new(Retention::new(storage.clone(), clock.clone()));
-    let metrics = Arc::new(Metrics::default());
-    let deliveries = Arc::new(Deliveries::new(
-        storage.catalog.clone(),
-        clock.clone(),
-        metrics.clone(),
-        &keys,
-        &config.webhooks,
-    )?);
-    let unkept = Unkept::new(config.kinesis.max_unkept_bytes);
-    let service = Arc::new(Service {
-        config,
-        clock,
-        storage,
-        keys,
-        tokens,
-        access_keys,
-        sign_ins,
-        issuers,
-        uploads: Uploads::default(),
-        presence: Presence::default(),
-        feed: Arc::new(Feed::default()),
-        unkept,
-        arriving,
-        throttle,
-        rates,
-        documents,
-        playback,
-        retention: retention.clone(),
-        deliveries: deliveries.clone(),
-        metrics,
-        stopping: watch::Sender::new(false),
-    });
+    let sign_in_code = if with_sign_in_code { Some(sign_in::random_secret()?) } else { None };
+    let service = Arc::new(service_on(storage, config, clock, sign_in_code.clone()).await?);
     let server = http::serve(service.clone(), listener, certificates.clone())?;
     let handle = server.handle();
     let server = tokio::spawn(server);
+    let retention = service.retention.clone();
     let sweep = async move { retention.run().await };
     let mut background = vec![tokio::spawn(sweep).abort_handle()];
-    background.push(tokio::spawn(deliveries.run()).abort_handle());
+    background.push(tokio::spawn(service.deliveries.clone().run()).abort_handle());
     let pictured = service.clone();
     let sweep = async move { pictured.playback.sweep_pictures().await };
     background.push(tokio::spawn(sweep).abort_handle());
@@ -274,6 +221,69 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
         handle,
         server,
         background,
+    })
+}
+
+/// The parts of a service on what `storage` keeps; nothing of it runs yet.
+async fn service_on(
+    storage: Storage,
+    config: Config,
+    clock: Arc<Clock>,
+    sign_in_code: Option<SecretString>,
+) -> Result<Service, Failure> {
+    storage.catalog.ensure_account(DEFAULT_ACCOUNT, clock.now()).await?;
+    let keys = Keys::open(&config.data_dir)?;
+    let tokens = Arc::new(Tokens::new(&keys)?);
+    let sign_ins = SignIns::new(storage.catalog.clone(), tokens.clone(), &keys, sign_in_code)?;
+    let issuers = Issuers::new(&config.issuers, &keys, storage.catalog.clone(), clock.clone())?;
+    let pictures = config.data_dir.join("pictures");
+    let pictures = Pictures::open(&pictures, config.playback.picture_cache_bytes)
+        .map_err(|e| format!("{}: {e}", pictures.display()))?;
+    let arriving = Arc::new(Arriving::default());
+    let playback = Playback::new(
+        storage.clone(),
+        arriving.clone(),
+        clock.clone(),
+        keys.derive("playback sessions").expose_secret(),
+        config.playback.max_session_seconds,
+        pictures,
+    );
+    let throttle = Throttle::new(config.kinesis.quotas);
+    let rates = Rates::new(&config.rates, &clock);
+    let documents = Documents::open(&config.documents)?;
+    let access_keys = AccessKeys::new(&keys);
+    let retention = Arc::new(Retention::new(storage.clone(), clock.clone()));
+    let metrics = Arc::new(Metrics::default());
+    let deliveries = Arc::new(Deliveries::new(
+        storage.catalog.clone(),
+        clock.clone(),
+        metrics.clone(),
+        &keys,
+        &config.webhooks,
+    )?);
+    let unkept = Unkept::new(config.kinesis.max_unkept_bytes);
+    Ok(Service {
+        config,
+        clock,
+        storage,
+        keys,
+        tokens,
+        access_keys,
+        sign_ins,
+        issuers,
+        uploads: Uploads::default(),
+        presence: Presence::default(),
+        feed: Arc::new(Feed::default()),
+        unkept,
+        arriving,
+        throttle,
+        rates,
+        documents,
+        playback,
+        retention,
+        deliveries,
+        metrics,
+        stopping: watch::Sender::new(false),
     })
 }
 
@@ -339,5 +349,97 @@ impl RunningServer {
         self.service.storage.archive().close().await?;
         self.service.storage.catalog.close().await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::{Principal, Subject};
+    use crate::account::Role;
+    use crate::event::Picture;
+    use crate::graphql::loader::Loaders;
+    use crate::graphql::{Asked, Outcome, Request, execute, prepare};
+    use crate::storage::contract::events::new_event;
+    use crate::storage::contract::{NOW, fragment, registration};
+    use crate::storage::counted::Counted;
+    use crate::storage::embedded;
+    use bytes::Bytes;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    const PAGE: &str = "{ devices(first: 100) { nodes { id name
+        stream { clips(range: RANGE, order: NEWEST_FIRST, first: 1) {
+          nodes { range { start end } mediaSeconds growing } } }
+        events(first: 3) { nodes { id type seen thumbnail { url } } } } } }";
+
+    /// A service with so many cameras, each with footage, three events and a picture of each.
+    async fn service(cameras: u32) -> (Arc<Service>, Arc<Counted>, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut storage = embedded::open(dir.path()).unwrap();
+        let account = storage.catalog.ensure_account(DEFAULT_ACCOUNT, NOW).await.unwrap().id;
+        for n in 0..cameras {
+            let name = format!("camera {n}");
+            let made = registration(account, &name, &name);
+            let made = storage.catalog.register_device(made, NOW).await.unwrap();
+            let picture = Picture { jpeg: Bytes::from_static(b"jpeg"), width: 4, height: 3 };
+            let event = |n: i64| crate::event::NewEvent {
+                picture: Some(picture.clone()),
+                ..new_event(&n.to_string(), n * 1_000)
+            };
+            let events: Vec<_> = (0..3).map(event).collect();
+            storage.catalog.report_events(made.device.id, &events, NOW).await.unwrap();
+            let archive = storage.local().unwrap();
+            let media = fragment(archive, made.streams[0].id, NOW, 2_000, name.as_bytes());
+            archive.append(media).await.unwrap();
+        }
+        let counted = Arc::new(Counted::new(storage.catalog));
+        storage.catalog = counted.clone();
+        let config = Config { data_dir: dir.path().into(), ..Config::default() };
+        let clock = Arc::new(Clock::manual(NOW.plus_millis(60_000)));
+        let service = service_on(storage, config, clock, None).await.unwrap();
+        counted.take();
+        (Arc::new(service), counted, dir)
+    }
+
+    #[tokio::test]
+    async fn a_page_of_devices_takes_hardly_more_calls_than_one() {
+        for cameras in [1, 50] {
+            let (service, counted, _dir) = service(cameras).await;
+            let account = service.storage.catalog.ensure_account(DEFAULT_ACCOUNT, NOW).await;
+            let principal = Principal {
+                subject: Subject::Service("test".into()),
+                account: account.unwrap().id,
+                role: Role::Admin,
+                shares: Vec::new(),
+                expires_at: NOW.plus_millis(3_600_000),
+            };
+            let asked = Asked {
+                service: service.clone(),
+                principal: Some(principal),
+                base_url: "http://localhost".into(),
+                address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                loaders: Loaders::new(&service.storage),
+            };
+            counted.take();
+            let range = "{start: \"2023-11-14T00:00:00Z\", end: \"2023-11-15T00:00:00Z\"}";
+            let request = Request { query: PAGE.replace("RANGE", range), ..Request::default() };
+            let prepared = prepare(request, &asked).unwrap();
+            let Outcome::Ran(answer) = execute(prepared, asked).await else { panic!("refused") };
+            assert!(answer.errors.is_empty(), "{:?}", answer.errors);
+            let answer = answer.data.into_json().unwrap();
+            let nodes = answer["devices"]["nodes"].as_array().unwrap();
+            assert_eq!(nodes.len(), cameras as usize);
+            for node in nodes {
+                assert_eq!(node["stream"]["clips"]["nodes"].as_array().unwrap().len(), 1, "{node}");
+                let events = node["events"]["nodes"].as_array().unwrap();
+                let pictured = events.iter().filter(|event| event["thumbnail"]["url"].is_string());
+                assert_eq!(pictured.count(), 3, "{node}");
+            }
+            let mut calls = counted.take();
+            // A list that is long enough to be worked through in turns may ask twice.
+            assert!(calls.len() <= 6, "{calls:?}");
+            calls.dedup();
+            assert_eq!(calls, ["devices", "streams_of", "events_of", "seen"]);
+        }
     }
 }

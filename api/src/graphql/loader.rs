@@ -20,6 +20,9 @@ use std::marker::PhantomData;
 
 /// A page of 100 devices with 8 streams each comes in one batch.
 const MAX_BATCH: usize = 1000;
+/// Turns of the executor after which every field that will ask has asked: items of a list get theirs
+/// 32 at a time, and lists lie within lists.
+const TURNS: usize = 32;
 
 /// What can be asked for by keys; one answer each, in order.
 pub trait Question: Send + Sync + 'static {
@@ -57,8 +60,7 @@ pub struct Load<Q: Question>(Loader<Q::Key, Answer<Q>, Batches<Q>>);
 impl<Q: Question> Load<Q> {
     fn new(storage: &Storage) -> Self {
         let batches = Batches { storage: storage.clone(), question: PhantomData };
-        // Every task that will ask has asked after one turn of the executor.
-        Self(Loader::new(batches).with_max_batch_size(MAX_BATCH).with_yield_count(1))
+        Self(Loader::new(batches).with_max_batch_size(MAX_BATCH).with_yield_count(TURNS))
     }
 
     pub async fn get(&self, key: Q::Key) -> Answer<Q> {

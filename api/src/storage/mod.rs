@@ -6,6 +6,8 @@
 pub mod aws;
 #[cfg(test)]
 pub mod contract;
+#[cfg(test)]
+pub mod counted;
 pub mod embedded;
 
 use crate::access::Share;
