@@ -453,6 +453,10 @@ fn questions(server: &Server, token: &str) -> Vec<Question> {
             }
             let is_root = matches!(object_name, "Query" | "Mutation" | "Subscription");
             assert!(is_root || paths.is_empty(), "{object_name} takes identifiers: {paths:?}");
+            if object_name == "Subscription" {
+                // It answers nothing by itself; who is told is asked in `subscriptions.e2e.mjs`.
+                continue;
+            }
             questions.extend(paths.into_iter().map(|path| Question {
                 mutates: object_name == "Mutation",
                 path,
