@@ -72,15 +72,15 @@ impl Prepared {
 }
 
 /// Reads a request, as far as that needs no schema, and counts it.
-pub fn prepare(request: Request, asked: &Asked) -> Result<Prepared, Outcome> {
+pub fn prepare(request: Request, asked: &Asked) -> Result<Prepared, Box<Outcome>> {
     let prepared = read(request, asked);
     // One that is refused has been read all the same.
     let points = prepared.as_ref().map_or(1, |prepared| prepared.cost);
     match asked.service.rates.call(&asked.caller(), points) {
-        Ok(()) => Ok(prepared?),
+        Ok(()) => prepared.map_err(|error| Box::new(error.into())),
         Err(too_often) => {
             let error = Error::from(Fault::from(too_often)).into_server_error(Pos::default());
-            Err(Outcome::TooOften(Response::from_errors(vec![error]), too_often))
+            Err(Box::new(Outcome::TooOften(Response::from_errors(vec![error]), too_often)))
         }
     }
 }

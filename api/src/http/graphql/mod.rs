@@ -196,7 +196,7 @@ async fn run(
 ) -> Result<Answer, Refusal> {
     let prepared = match prepare(request, &asked) {
         Ok(prepared) => prepared,
-        Err(refused) => return Ok(Answer::Once(refused.into())),
+        Err(refused) => return Ok(Answer::Once(refused)),
     };
     check(&prepared)?;
     if !(prepared.subscribes && accepts_events) {

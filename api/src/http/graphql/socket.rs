@@ -255,11 +255,12 @@ impl Socket {
                 let error = coded("BAD_REQUEST", ServerError::new(message, None));
                 return self.protocol.refuse(&id, &[error]);
             }
-            Err(
-                Outcome::Refused(response)
+            Err(refused) => {
+                let (Outcome::Refused(response)
                 | Outcome::TooOften(response, _)
-                | Outcome::Ran(response),
-            ) => return self.protocol.refuse(&id, &response.errors),
+                | Outcome::Ran(response)) = *refused;
+                return self.protocol.refuse(&id, &response.errors);
+            }
         };
         let (named, last) = (id.clone(), id.clone());
         let outcomes = subscribe(prepared, subscriber)
