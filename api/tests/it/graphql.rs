@@ -624,9 +624,15 @@ fn nothing_leaks_to_anonymous_callers_or_strangers() {
         json!({"input": {"streamId": camera.stream, "reason": "secret-reason",
             "range": {"start": rfc3339(now() - 90_000), "end": rfc3339(now())}}}),
     );
+    let posted = server.graphql(
+        Some(&owner),
+        "mutation($input: CreateWebhookInput!) { createWebhook(input: $input) { webhook { id } } }",
+        json!({"input": {"url": "https://secret-receiver.example/"}}),
+    );
     let ids = [
         camera.device.clone(),
         camera.stream.clone(),
+        text(&posted["data"]["createWebhook"]["webhook"]["id"]),
         text(&stored["results"][0]["segment"]["id"]),
         text(&known["data"]["node"]["retentionPlan"]["id"]),
         text(&known["data"]["node"]["credentials"][0]["id"]),
@@ -641,6 +647,7 @@ fn nothing_leaks_to_anonymous_callers_or_strangers() {
             "secret-camera",
             "secret-segment",
             "secret-reason",
+            "secret-receiver",
             camera.media_stream.as_str(),
         ])
         .collect();
@@ -669,7 +676,7 @@ fn nothing_leaks_to_anonymous_callers_or_strangers() {
         let selection = schema.selection(schema.inner(&root["type"]), 3);
         for id in &ids {
             let (declared, arguments) = match name {
-                "viewer" | "service" => (declared.to_owned(), ""),
+                "viewer" | "service" | "webhooks" => (declared.to_owned(), ""),
                 "devices" | "users" => (declared.to_owned(), "(first: 3)"),
                 "events" | "auditLog" => (declared.to_owned(), "(first: 3, range: $range)"),
                 "node" => (format!("$id: ID!, {declared}"), "(id: $id)"),
