@@ -357,32 +357,40 @@ mod tests {
     use super::*;
     use crate::access::{Principal, Subject};
     use crate::account::Role;
-    use crate::event::Picture;
+    use crate::event::{NewEvent, Picture};
     use crate::graphql::loader::Loaders;
     use crate::graphql::{Asked, Outcome, Request, execute, prepare};
+    use crate::id::HoldId;
+    use crate::keeping::Hold;
+    use crate::segment::{NewSegment, RecordingTrigger, TimeRange};
+    use crate::storage::aws::AwsOptions;
+    use crate::storage::aws::kinesis_video::KinesisArchive;
     use crate::storage::contract::events::new_event;
     use crate::storage::contract::{NOW, fragment, registration};
     use crate::storage::counted::Counted;
-    use crate::storage::embedded;
+    use crate::storage::{Media, embedded};
     use bytes::Bytes;
     use std::net::{IpAddr, Ipv4Addr};
+    use std::path::Path;
 
     const PAGE: &str = "{ devices(first: 100) { nodes { id name
         stream { clips(range: RANGE, order: NEWEST_FIRST, first: 1) {
           nodes { range { start end } mediaSeconds growing } } }
         events(first: 3) { nodes { id type seen thumbnail { url } } } } } }";
+    const CLIPS: &str = "{ devices(first: 1) { nodes {
+        stream { clips(range: RANGE, first: 100) { nodes { range { start } triggers held } } }
+        events(first: 100) { nodes { start clip { range { start } triggers held } } } } } }";
 
-    /// A service with so many cameras, each with footage, three events and a picture of each.
-    async fn service(cameras: u32) -> (Arc<Service>, Arc<Counted>, tempfile::TempDir) {
-        let dir = tempfile::tempdir().unwrap();
-        let mut storage = embedded::open(dir.path()).unwrap();
+    /// A storage of so many cameras, each with footage, three events and a picture of each.
+    async fn storage(data_dir: &Path, cameras: u32) -> Storage {
+        let storage = embedded::open(data_dir).unwrap();
         let account = storage.catalog.ensure_account(DEFAULT_ACCOUNT, NOW).await.unwrap().id;
         for n in 0..cameras {
             let name = format!("camera {n}");
             let made = registration(account, &name, &name);
             let made = storage.catalog.register_device(made, NOW).await.unwrap();
             let picture = Picture { jpeg: Bytes::from_static(b"jpeg"), width: 4, height: 3 };
-            let event = |n: i64| crate::event::NewEvent {
+            let event = |n: i64| NewEvent {
                 picture: Some(picture.clone()),
                 ..new_event(&n.to_string(), n * 1_000)
             };
@@ -392,41 +400,84 @@ mod tests {
             let media = fragment(archive, made.streams[0].id, NOW, 2_000, name.as_bytes());
             archive.append(media).await.unwrap();
         }
+        storage
+    }
+
+    /// A storage of a camera that has recorded, announced and told so many moments, ten minutes
+    /// apart. The oldest one is held.
+    async fn storage_of_moments(data_dir: &Path, moments: i64) -> Storage {
+        let storage = embedded::open(data_dir).unwrap();
+        let (catalog, archive) = (&storage.catalog, storage.local().unwrap());
+        let account = catalog.ensure_account(DEFAULT_ACCOUNT, NOW).await.unwrap().id;
+        let made = catalog.register_device(registration(account, "SN-1", "Door"), NOW).await;
+        let (device, stream) = made.map(|made| (made.device.id, made.streams[0].id)).unwrap();
+        for back in (1..=moments).rev() {
+            let start = NOW.plus_millis(back * -600_000);
+            let range = TimeRange { start, end: start.plus_millis(2_000) };
+            let event = NewEvent { end: Some(range.end), ..new_event(&back.to_string(), 0) };
+            let event = NewEvent { start, ..event };
+            catalog.report_events(device, &[event], NOW).await.unwrap();
+            archive.append(fragment(archive, stream, start, 2_000, b"moment")).await.unwrap();
+            let segment = NewSegment {
+                client_segment_id: back.to_string(),
+                range,
+                trigger: RecordingTrigger::Event,
+                codecs: None,
+                width: None,
+                height: None,
+                size_bytes: None,
+            };
+            catalog.announce(stream, &[segment], NOW).await.unwrap();
+            if back == moments {
+                let id = HoldId::new(NOW);
+                let hold = Hold { id, stream, range, reason: None, until: None, created_at: NOW };
+                assert!(catalog.put_hold(hold).await.unwrap());
+            }
+        }
+        storage
+    }
+
+    /// What a service on `storage` answers, and the calls of the catalog that it took.
+    async fn ask(
+        mut storage: Storage,
+        data_dir: &Path,
+        query: &str,
+    ) -> (serde_json::Value, Vec<&'static str>) {
         let counted = Arc::new(Counted::new(storage.catalog));
         storage.catalog = counted.clone();
-        let config = Config { data_dir: dir.path().into(), ..Config::default() };
+        let config = Config { data_dir: data_dir.into(), ..Config::default() };
         let clock = Arc::new(Clock::manual(NOW.plus_millis(60_000)));
-        let service = service_on(storage, config, clock, None).await.unwrap();
+        let service = Arc::new(service_on(storage, config, clock, None).await.unwrap());
+        let account = service.storage.catalog.ensure_account(DEFAULT_ACCOUNT, NOW).await;
+        let principal = Principal {
+            subject: Subject::Service("test".into()),
+            account: account.unwrap().id,
+            role: Role::Admin,
+            shares: Vec::new(),
+            expires_at: NOW.plus_millis(3_600_000),
+        };
+        let asked = Asked {
+            service: service.clone(),
+            principal: Some(principal),
+            base_url: "http://localhost".into(),
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            loaders: Loaders::new(&service.storage),
+        };
         counted.take();
-        (Arc::new(service), counted, dir)
+        let range = "{start: \"2023-11-14T00:00:00Z\", end: \"2023-11-15T00:00:00Z\"}";
+        let request = Request { query: query.replace("RANGE", range), ..Request::default() };
+        let prepared = prepare(request, &asked).unwrap();
+        let Outcome::Ran(answer) = execute(prepared, asked).await else { panic!("refused") };
+        assert!(answer.errors.is_empty(), "{:?}", answer.errors);
+        (answer.data.into_json().unwrap(), counted.take())
     }
 
     #[tokio::test]
     async fn a_page_of_devices_takes_hardly_more_calls_than_one() {
         for cameras in [1, 50] {
-            let (service, counted, _dir) = service(cameras).await;
-            let account = service.storage.catalog.ensure_account(DEFAULT_ACCOUNT, NOW).await;
-            let principal = Principal {
-                subject: Subject::Service("test".into()),
-                account: account.unwrap().id,
-                role: Role::Admin,
-                shares: Vec::new(),
-                expires_at: NOW.plus_millis(3_600_000),
-            };
-            let asked = Asked {
-                service: service.clone(),
-                principal: Some(principal),
-                base_url: "http://localhost".into(),
-                address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-                loaders: Loaders::new(&service.storage),
-            };
-            counted.take();
-            let range = "{start: \"2023-11-14T00:00:00Z\", end: \"2023-11-15T00:00:00Z\"}";
-            let request = Request { query: PAGE.replace("RANGE", range), ..Request::default() };
-            let prepared = prepare(request, &asked).unwrap();
-            let Outcome::Ran(answer) = execute(prepared, asked).await else { panic!("refused") };
-            assert!(answer.errors.is_empty(), "{:?}", answer.errors);
-            let answer = answer.data.into_json().unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let (answer, mut calls) =
+                ask(storage(dir.path(), cameras).await, dir.path(), PAGE).await;
             let nodes = answer["devices"]["nodes"].as_array().unwrap();
             assert_eq!(nodes.len(), cameras as usize);
             for node in nodes {
@@ -435,11 +486,45 @@ mod tests {
                 let pictured = events.iter().filter(|event| event["thumbnail"]["url"].is_string());
                 assert_eq!(pictured.count(), 3, "{node}");
             }
-            let mut calls = counted.take();
             // A list that is long enough to be worked through in turns may ask twice.
             assert!(calls.len() <= 6, "{calls:?}");
             calls.dedup();
             assert_eq!(calls, ["devices", "streams_of", "events_of", "seen"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_of_clips_takes_hardly_more_calls_than_one() {
+        for (moments, is_remote) in [(1, false), (80, false), (1, true), (80, true)] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut storage = storage_of_moments(dir.path(), moments).await;
+            if is_remote {
+                // Where media lies elsewhere, footage is what the catalog knows.
+                let options =
+                    AwsOptions { region: Some("us-east-1".into()), ..AwsOptions::default() };
+                let archive = KinesisArchive::new(&options, Arc::new(Clock::manual(NOW))).await;
+                storage.media = Media::Remote(Arc::new(archive.unwrap()));
+            }
+            let (answer, calls) = ask(storage, dir.path(), CLIPS).await;
+            let device = &answer["devices"]["nodes"][0];
+            let clips = device["stream"]["clips"]["nodes"].as_array().unwrap();
+            let mut of_events: Vec<_> =
+                device["events"]["nodes"].as_array().unwrap().iter().collect();
+            of_events.sort_by_key(|event| event["start"].to_string());
+            assert_eq!((clips.len(), of_events.len()), (moments as usize, moments as usize));
+            for (place, (clip, event)) in clips.iter().zip(of_events).enumerate() {
+                assert_eq!(clip, &event["clip"], "{event}");
+                assert_eq!(clip["range"]["start"], event["start"]);
+                assert_eq!(clip["triggers"], serde_json::json!(["EVENT"]));
+                assert_eq!(clip["held"], place == 0, "{clip}");
+            }
+            let count = |name: &str| calls.iter().filter(|call| **call == name).count();
+            // The reasons of both lists, and where there are no files the footage of both; a list
+            // that is long enough to be worked through in turns may ask twice.
+            let segments = if is_remote { 4..=6 } else { 2..=3 };
+            assert!(segments.contains(&count("segments")), "{calls:?}");
+            assert!((1..=2).contains(&count("holds")), "{calls:?}");
+            assert!(calls.len() <= count("segments") + 6, "{calls:?}");
         }
     }
 }

@@ -10,12 +10,15 @@ use super::stream::Stream;
 use super::time_range::{TimeRange, seconds};
 use crate::device;
 use crate::playback::timeline;
+use crate::segment;
 use async_graphql::{Context, Object};
 
 #[derive(Clone)]
 pub struct Clip {
     pub stream: device::Stream,
     pub clip: timeline::Clip,
+    /// The span of the list it is in, whose announcements are read once for all of its clips.
+    pub list: segment::TimeRange,
 }
 
 /// Continuous footage. It is made when asked for, so its bounds depend on the question; it has no identifier.
@@ -45,8 +48,8 @@ impl Clip {
     }
 
     async fn triggers(&self, ctx: &Context<'_>) -> Result<Vec<RecordingTrigger>, Fault> {
-        let storage = &asked(ctx)?.service.storage;
-        let found = timeline::triggers(storage, self.stream.id, self.clip.range).await?;
+        let reasons = asked(ctx)?.loaders.reasons.get((self.stream.id, self.list)).await?;
+        let found = timeline::triggers(&reasons.unwrap_or_default(), self.clip.range);
         Ok(found.into_iter().map(Into::into).collect())
     }
 
@@ -61,8 +64,11 @@ impl Clip {
 
     /// Whether a hold keeps any of it.
     async fn held(&self, ctx: &Context<'_>) -> Result<bool, Fault> {
-        let retention = &asked(ctx)?.service.retention;
-        Ok(!retention.holds(self.stream.id, self.clip.range).await?.is_empty())
+        let asked = asked(ctx)?;
+        let now = asked.now();
+        let holds = asked.loaders.holds.get(self.stream.id).await?.unwrap_or_default();
+        let range = &self.clip.range;
+        Ok(holds.iter().any(|hold| hold.is_in_force(now) && hold.range.overlaps(range)))
     }
 }
 

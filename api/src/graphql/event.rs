@@ -10,7 +10,7 @@ use super::scalar::{DateTime, JsonObject};
 use super::time_range::TimeRangeInput;
 use crate::event::{self, EventId, EventTypes, Watcher};
 use crate::id::DeviceId;
-use crate::playback::timeline::{self, ClipQuery};
+use crate::playback::timeline;
 use crate::segment::TimeRange;
 use crate::storage::{EventQuery, TimeOrder};
 use async_graphql::{Context, Enum, ID, InputObject, Object};
@@ -115,20 +115,13 @@ impl Event {
             start: span.start.plus_millis(-before_ms),
             end: span.end.plus_millis(after_ms),
         };
-        let query = ClipQuery {
-            range,
-            // All that there is becomes one clip.
-            max_gap_ms: range.millis(),
-            triggers: None,
-            order: TimeOrder::OldestFirst,
-            after: None,
-            limit: 1,
-        };
         // The full picture, or else what there is.
         for stream in asked.streams_of(self.0.id.device).await? {
-            let page = timeline::clips(&asked.service.storage, stream.id, &query, now).await?;
-            if let Some(clip) = page.clips.into_iter().next() {
-                return Ok(Some(Clip { stream, clip }));
+            let Some(around) = asked.loaders.around.get((stream.id, range)).await? else {
+                continue;
+            };
+            if let Some(clip) = timeline::Clip::of_all(&around.footage, range, now) {
+                return Ok(Some(Clip { stream, clip, list: around.read }));
             }
         }
         Ok(None)

@@ -119,6 +119,7 @@ pub async fn place(asked: &Asked, input: PlaceHoldInput) -> Result<PlaceHoldPayl
         let mistake = UserError { code: UserErrorCode::LimitReached, message, path: None };
         return Ok(PlaceHoldPayload::refused(mistake));
     }
+    asked.loaders.holds.forget(stream.id).await;
     asked.note(AuditAction::Change, hold.id).await;
     Ok(PlaceHoldPayload { hold: Some(Hold(hold)), user_errors: Vec::new() })
 }
@@ -150,6 +151,7 @@ pub async fn release(asked: &Asked, id: ID) -> Result<ReleaseHoldPayload, Fault>
         return refused(UserErrorCode::Forbidden, "the caller may not manage this device");
     }
     asked.service.retention.release_hold(&hold).await?;
+    asked.loaders.holds.forget(hold.stream).await;
     asked.note(AuditAction::Change, hold.id).await;
     Ok(ReleaseHoldPayload { released_hold_id: Some(id), user_errors: Vec::new() })
 }

@@ -7,22 +7,28 @@ use crate::account::{RetentionPlan, User};
 use crate::device::{Device, Stream};
 use crate::event::{Event, EventId, Watcher};
 use crate::id::{DeviceId, PlanId, StreamId, UserId};
+use crate::keeping::Hold;
 use crate::playback::describe::{Description, describe};
 use crate::playback::footage;
+use crate::playback::timeline::{self, Around, Reason};
 use crate::segment::TimeRange;
-use crate::storage::{EventPage, EventQuery, Result, Storage};
+use crate::storage::{EventPage, EventQuery, Result, Storage, StorageError};
 use dataloader::BatchFn;
 use dataloader::cached::Loader;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 /// A page of 100 devices with 8 streams each comes in one batch.
 const MAX_BATCH: usize = 1000;
 /// Turns of the executor after which every field that will ask has asked: items of a list get theirs
 /// 32 at a time, and lists lie within lists.
 const TURNS: usize = 32;
+/// Streams of one batch that are read at a time, where each has to be read by itself.
+const STREAMS_AT_ONCE: usize = 16;
 
 /// What can be asked for by keys; one answer each, in order.
 pub trait Question: Send + Sync + 'static {
@@ -87,6 +93,9 @@ pub struct Loaders {
     pub shares_of: Load<SharesOf>,
     pub extents: Load<Extents>,
     pub descriptions: Load<Descriptions>,
+    pub around: Load<FootageAround>,
+    pub reasons: Load<Reasons>,
+    pub holds: Load<Holds>,
 }
 
 impl Loaders {
@@ -103,6 +112,9 @@ impl Loaders {
             shares_of: Load::new(storage),
             extents: Load::new(storage),
             descriptions: Load::new(storage),
+            around: Load::new(storage),
+            reasons: Load::new(storage),
+            holds: Load::new(storage),
         }
     }
 }
@@ -253,5 +265,59 @@ impl Question for Descriptions {
             answers.push(describe(storage, stream).await?);
         }
         Ok(answers)
+    }
+}
+
+/// The footage of a stream in a span; spans of a batch that lie close together in one read.
+pub struct FootageAround;
+
+impl Question for FootageAround {
+    type Key = (StreamId, TimeRange);
+    type Answer = Around;
+
+    async fn ask(storage: &Storage, keys: &[Self::Key]) -> Result<Vec<Option<Around>>> {
+        let mut spans: HashMap<StreamId, Vec<TimeRange>> = HashMap::new();
+        for (stream, span) in keys {
+            spans.entry(*stream).or_default().push(*span);
+        }
+        let of_stream = async |(stream, spans): (StreamId, Vec<TimeRange>)| {
+            let around = timeline::around(storage, stream, &spans).await?;
+            let keys = spans.into_iter().map(move |span| (stream, span));
+            Ok::<_, StorageError>(keys.zip(around).collect::<Vec<_>>())
+        };
+        let reads = stream::iter(spans).map(of_stream).buffer_unordered(STREAMS_AT_ONCE);
+        let found: Vec<Vec<(Self::Key, Around)>> = reads.try_collect().await?;
+        let mut found: HashMap<Self::Key, Around> = found.into_iter().flatten().collect();
+        Ok(keys.iter().map(|key| found.remove(key)).collect())
+    }
+}
+
+/// Why the footage of a stream in a span was recorded.
+pub struct Reasons;
+
+impl Question for Reasons {
+    type Key = (StreamId, TimeRange);
+    type Answer = Arc<[Reason]>;
+
+    async fn ask(storage: &Storage, keys: &[Self::Key]) -> Result<Vec<Option<Arc<[Reason]>>>> {
+        let of_span = async |&(stream, span): &Self::Key| {
+            Ok(Some(timeline::reasons(storage, stream, span).await?.into()))
+        };
+        stream::iter(keys).map(of_span).buffered(STREAMS_AT_ONCE).try_collect().await
+    }
+}
+
+/// All holds of a stream, in force or not.
+pub struct Holds;
+
+impl Question for Holds {
+    type Key = StreamId;
+    type Answer = Arc<[Hold]>;
+
+    async fn ask(storage: &Storage, keys: &[StreamId]) -> Result<Vec<Option<Arc<[Hold]>>>> {
+        let of_stream = async |&stream: &StreamId| {
+            Ok(Some(storage.catalog.holds(stream, TimeRange::ALL).await?.into()))
+        };
+        stream::iter(keys).map(of_stream).buffered(STREAMS_AT_ONCE).try_collect().await
     }
 }

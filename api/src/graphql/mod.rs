@@ -294,7 +294,7 @@ mod failing_alone {
         async fn clip(&self) -> Maybe<clip::Clip> {
             let clip =
                 playing::timeline::Clip { range: RANGE, media_ms: 1, bytes: None, growing: false };
-            Some(Ok(clip::Clip { stream: self.stream.clone(), clip }))
+            Some(Ok(clip::Clip { stream: self.stream.clone(), clip, list: RANGE }))
         }
 
         async fn coverage(&self) -> Maybe<coverage::Coverage> {

@@ -201,12 +201,17 @@ impl Stream {
         };
         let storage = &asked.service.storage;
         let found = timeline::clips(storage, self.0.id, &query, asked.now()).await?;
-        let item = |clip: timeline::Clip| {
-            let stream = self.0.clone();
-            (Cursor::Instant(clip.far_end(query.order)), Clip { stream, clip })
+        let ranges = || found.clips.iter().map(|clip| clip.range);
+        let list = TimeRange {
+            start: ranges().map(|range| range.start).min().unwrap_or(query.range.start),
+            end: ranges().map(|range| range.end).max().unwrap_or(query.range.end),
+        };
+        let item = |clip: &timeline::Clip| {
+            let (stream, clip) = (self.0.clone(), *clip);
+            (Cursor::Instant(clip.far_end(query.order)), Clip { stream, clip, list })
         };
         Ok(ClipConnection(Page {
-            items: found.clips.into_iter().map(item).collect(),
+            items: found.clips.iter().map(item).collect(),
             has_previous: query.after.is_some(),
             next: found.next.map(Cursor::Instant),
         }))

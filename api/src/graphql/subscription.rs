@@ -160,7 +160,7 @@ impl Answer for Clip {
     async fn find(asked: &Asked, change: &Change, _: &EventFilter) -> Result<Option<Self>, Fault> {
         let &Change::Footage { stream, range, bytes } = change else { return Ok(None) };
         let clip = timeline::Clip { range, media_ms: range.millis(), bytes, growing: true };
-        Ok(asked.stream(stream).await?.map(|stream| Self { stream, clip }))
+        Ok(asked.stream(stream).await?.map(|stream| Self { stream, clip, list: range }))
     }
 }
 

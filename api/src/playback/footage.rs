@@ -21,7 +21,6 @@ const RUNS_A_READ: usize = 2_000;
 const FRAGMENTS_A_READ: usize = 10_000;
 /// Announcements read at a time: a day of 20 s each has 4,320.
 const SEGMENTS_A_READ: usize = 20_000;
-const DAY_MS: i64 = 24 * 3_600_000;
 
 /// Footage without a hole of more than [`RUN_TOLERANCE_MS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,11 +49,6 @@ pub struct Found {
     pub is_full: bool,
     /// What had to be read for it.
     pub reads: usize,
-}
-
-/// How much time one read may span: announcements are many.
-pub fn read_step_ms(storage: &Storage) -> i64 {
-    if storage.local().is_ok() { i64::MAX } else { DAY_MS }
 }
 
 /// The footage that overlaps `range`, or the first of it.

@@ -6,7 +6,7 @@ use crate::device::Stream;
 use crate::id::StreamId;
 use crate::keeping::{KnownGap, KnownReason};
 use crate::segment::{RecordingTrigger, Segment, TimeRange};
-use crate::storage::{Result, Storage, TimeOrder};
+use crate::storage::{Result, SegmentQuery, Storage, TimeOrder};
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Offset, TimeZone, Utc};
 use chrono_tz::Tz;
 use lookback_wire::Timestamp;
@@ -16,6 +16,9 @@ use std::collections::BTreeSet;
 const SEGMENTS_A_GAP: usize = 1_000;
 /// Runs and announcements that one page of clips may cost; beyond, it comes short.
 const READS_A_PAGE: usize = 20_000;
+/// Spans that are no further apart are read in one go: what was announced in between costs less
+/// than another request.
+const BRIDGED_MS: i64 = 6 * 3_600_000;
 /// Announcements tile footage to within this; a smaller rest belongs to no trigger of its own.
 const TILING_MS: i64 = 500;
 /// Announced footage that did not arrive within this will not.
@@ -60,6 +63,15 @@ impl Clip {
         }
     }
 
+    /// All of `footage`, which comes oldest first, in `range`; none where that has none.
+    pub fn of_all(footage: &[Footage], range: TimeRange, now: Timestamp) -> Option<Clip> {
+        let pieces = footage.iter().flat_map(|found| pieces(found, &range, &[], None, now));
+        pieces.reduce(|mut clip, piece| {
+            clip.join(&piece);
+            clip
+        })
+    }
+
     /// What lies between the two, in milliseconds; negative where they overlap.
     fn hole_to(&self, other: &Clip) -> i64 {
         let (first, second) =
@@ -95,8 +107,9 @@ pub async fn clips(
     let Some(asked) = rest_of(query) else {
         return Ok(ClipPage { clips: Vec::new(), next: None });
     };
-    // Announcements are many, so that what a filter reads is bounded by the day.
-    let step_ms = if query.triggers.is_some() { DAY_MS } else { asked.millis() };
+    // Announcements are many, so that what a page or a filter reads of them is bounded by the day.
+    let reads_announcements = query.triggers.is_some() || storage.local().is_err();
+    let step_ms = if reads_announcements { DAY_MS } else { asked.millis() };
     let mut reader = Reader::new(storage, stream, asked, query.order, step_ms);
     let mut merging = Merging::new(query);
     let mut reads = 0;
@@ -213,12 +226,19 @@ fn wanted(
 }
 
 /// The same instants as disjoint spans, oldest first.
-fn union(mut spans: Vec<TimeRange>) -> Vec<TimeRange> {
+fn union(spans: Vec<TimeRange>) -> Vec<TimeRange> {
+    bridge(spans, 0)
+}
+
+/// The same instants and the holes between them of up to `hole_ms`, oldest first.
+fn bridge(mut spans: Vec<TimeRange>, hole_ms: i64) -> Vec<TimeRange> {
     spans.sort_by_key(|span| span.start);
     let mut disjoint: Vec<TimeRange> = Vec::new();
     for span in spans {
         match disjoint.last_mut() {
-            Some(last) if span.start <= last.end => last.end = last.end.max(span.end),
+            Some(last) if span.start.millis_since(last.end) <= hole_ms => {
+                last.end = last.end.max(span.end);
+            }
             _ => disjoint.push(span),
         }
     }
@@ -255,8 +275,7 @@ impl<'a> Reader<'a> {
         order: TimeOrder,
         step_ms: i64,
     ) -> Self {
-        let step_ms = step_ms.min(footage::read_step_ms(storage)).max(1);
-        Self { storage, stream, rest: Some(range), order, step_ms }
+        Self { storage, stream, rest: Some(range), order, step_ms: step_ms.max(1) }
     }
 
     /// How far it has read; none when it is through.
@@ -310,20 +329,84 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Why the footage of a span was recorded, in the order of [`RecordingTrigger`]; continuous where
-/// nobody said.
-pub async fn triggers(
+/// The footage of a span, and what was read to find it.
+#[derive(Clone, Debug)]
+pub struct Around {
+    /// Takes in the span, and what of the others was read with it.
+    pub read: TimeRange,
+    /// What overlaps the span, oldest first.
+    pub footage: Vec<Footage>,
+}
+
+/// The footage of each span; those that are close to one another are read together.
+pub async fn around(
     storage: &Storage,
     stream: StreamId,
-    range: TimeRange,
-) -> Result<Vec<RecordingTrigger>> {
+    spans: &[TimeRange],
+) -> Result<Vec<Around>> {
+    let mut answers: Vec<Around> =
+        spans.iter().map(|span| Around { read: *span, footage: Vec::new() }).collect();
+    for read in bridge(spans.to_vec(), BRIDGED_MS) {
+        let mut inside: Vec<(&TimeRange, &mut Around)> =
+            spans.iter().zip(&mut answers).filter(|(span, _)| read.overlaps(span)).collect();
+        for (_, answer) in &mut inside {
+            answer.read = read;
+        }
+        let mut reader = Reader::new(storage, stream, read, TimeOrder::OldestFirst, read.millis());
+        while let Some((_, found)) = reader.next().await? {
+            for (span, answer) in &mut inside {
+                let overlapping = found.footage.iter().filter(|one| one.range.overlaps(span));
+                answer.footage.extend(overlapping);
+            }
+        }
+    }
+    Ok(answers)
+}
+
+/// Why a span was recorded, as it was announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason {
+    pub range: TimeRange,
+    pub trigger: RecordingTrigger,
+}
+
+/// Why what overlaps `range` was recorded, oldest first; segments that follow on one another for the
+/// same reason are one.
+pub async fn reasons(storage: &Storage, stream: StreamId, range: TimeRange) -> Result<Vec<Reason>> {
+    let (order, limit) = (TimeOrder::OldestFirst, READS_A_PAGE);
+    let mut query = SegmentQuery { range, order, after: None, limit };
+    let mut reasons = Vec::new();
+    loop {
+        let segments = storage.catalog.segments(stream, &query).await?;
+        segments.iter().for_each(|segment| add_reason(&mut reasons, segment));
+        match segments.last() {
+            Some(last) if segments.len() >= limit => {
+                query.after = Some((last.range.start, last.id));
+            }
+            _ => return Ok(reasons),
+        }
+    }
+}
+
+fn add_reason(reasons: &mut Vec<Reason>, Segment { range, trigger, .. }: &Segment) {
+    match reasons.last_mut() {
+        Some(last) if last.trigger == *trigger && range.start <= last.range.end => {
+            last.range.end = last.range.end.max(range.end);
+        }
+        _ => reasons.push(Reason { range: *range, trigger: *trigger }),
+    }
+}
+
+/// Why the footage of a span was recorded, in the order of [`RecordingTrigger`]; continuous where
+/// nobody said.
+pub fn triggers(reasons: &[Reason], range: TimeRange) -> Vec<RecordingTrigger> {
     use RecordingTrigger::{Continuous, Event, Manual};
-    let segments = storage.announced(stream, range, READS_A_PAGE).await?;
+    let inside = || reasons.iter().filter(|reason| reason.range.overlaps(&range));
     let found: Vec<_> = [Continuous, Event, Manual]
         .into_iter()
-        .filter(|trigger| segments.iter().any(|segment| segment.trigger == *trigger))
+        .filter(|trigger| inside().any(|reason| reason.trigger == *trigger))
         .collect();
-    Ok(if found.is_empty() { vec![Continuous] } else { found })
+    if found.is_empty() { vec![Continuous] } else { found }
 }
 
 /// How well a span is covered.
@@ -804,6 +887,55 @@ mod tests {
         ] {
             let case = Case { runs, segments, triggers: Some(triggers), ..CASE };
             check_clips(case, expected);
+        }
+    }
+
+    #[test]
+    fn spans_are_read_together_where_they_are_close() {
+        const FAR: f64 = 6.0 * 3_600.0;
+        for (spans, expected) in [
+            (&[][..], &[][..]),
+            (&[(20.0, 30.0), (0.0, 10.0)], &[(0.0, 30.0)]),
+            (&[(0.0, 100.0), (10.0, 20.0), (100.0 + FAR, 110.0 + FAR)], &[(0.0, 110.0 + FAR)]),
+            (
+                &[(0.0, 10.0), (10.001 + FAR, 20.0 + FAR)],
+                &[(0.0, 10.0), (10.001 + FAR, 20.0 + FAR)],
+            ),
+        ] {
+            let spans = spans.iter().copied().map(span).collect();
+            let read: Vec<_> = bridge(spans, BRIDGED_MS).into_iter().map(seconds).collect();
+            assert_eq!(read, expected);
+        }
+    }
+
+    #[test]
+    fn segments_of_one_reason_that_follow_on_one_another_are_one() {
+        let mut reasons = Vec::new();
+        for (start, end, trigger) in [
+            (0.0, 20.0, Continuous),
+            (20.0, 40.0, Continuous),
+            (30.0, 35.0, Continuous),
+            (40.0, 60.0, Event),
+            (60.0, 80.0, Continuous),
+            (80.001, 90.0, Continuous),
+        ] {
+            add_reason(&mut reasons, &segment(start, end, trigger));
+        }
+        let found: Vec<_> = reasons.iter().map(|one| (seconds(one.range), one.trigger)).collect();
+        let expected = [
+            ((0.0, 40.0), Continuous),
+            ((40.0, 60.0), Event),
+            ((60.0, 80.0), Continuous),
+            ((80.001, 90.0), Continuous),
+        ];
+        assert_eq!(found, expected);
+        for (range, expected) in [
+            ((10.0, 40.0), &[Continuous][..]),
+            ((10.0, 40.001), &[Continuous, Event]),
+            ((45.0, 50.0), &[Event]),
+            ((80.0, 80.001), &[Continuous]),
+        ] {
+            assert_eq!(triggers(&reasons, span(range)), expected, "{range:?}");
         }
     }
 

@@ -790,8 +790,9 @@ pub enum Media {
     Remote(Arc<KinesisArchive>),
 }
 
-/// Announcements asked of the catalog at a time.
-const SEGMENTS_A_PAGE: usize = 1_000;
+/// Announcements asked of the catalog at a time: some days of 20 s each, so that a year takes few
+/// calls.
+const SEGMENTS_A_PAGE: usize = 20_000;
 
 /// Both halves of a backend, as handed to the rest of the service.
 #[derive(Clone, Debug)]
@@ -808,7 +809,7 @@ impl Storage {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<Segment>> {
-        let (order, page) = (TimeOrder::OldestFirst, SEGMENTS_A_PAGE);
+        let (order, page) = (TimeOrder::OldestFirst, limit.min(SEGMENTS_A_PAGE));
         let mut query = SegmentQuery { range, order, after: None, limit: page };
         let mut all: Vec<Segment> = Vec::new();
         while all.len() < limit {
