@@ -69,7 +69,7 @@ impl Fault {
 }
 
 /// Names one failure in the answer and in the log.
-fn new_trace() -> String {
+pub fn new_trace() -> String {
     crate::id::Ulid::new(Timestamp::from_millis(0)).to_string()
 }
 

@@ -8,6 +8,7 @@ pub mod socket;
 use super::body::{self, Unread};
 use super::caller::{self, Unauthorized};
 use crate::access::Principal;
+use crate::graphql::fault::new_trace;
 use crate::graphql::loader::Loaders;
 use crate::graphql::{Asked, Outcome, Prepared, Request, Subscriber, execute, prepare, subscribe};
 use crate::rates::TooOften;
@@ -84,11 +85,13 @@ struct Refusal {
     status: StatusCode,
     code: &'static str,
     message: String,
+    /// Under which the log has the cause, where it is ours.
+    trace: Option<String>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, code: "BAD_REQUEST", message: message.into() }
+        Self { status, code: "BAD_REQUEST", message: message.into(), trace: None }
     }
 
     fn bad(message: impl Into<String>) -> Self {
@@ -106,17 +109,20 @@ impl From<Unauthorized> for Refusal {
     fn from(error: Unauthorized) -> Self {
         match error {
             Unauthorized::Storage(cause) => {
-                tracing::warn!(%cause, "the caller could not be looked up");
+                let trace = new_trace();
+                tracing::warn!(trace, %cause, "the caller could not be looked up");
                 Self {
                     status: StatusCode::SERVICE_UNAVAILABLE,
                     code: "BACKEND_UNAVAILABLE",
                     message: "the backend did not answer; try again".into(),
+                    trace: Some(trace),
                 }
             }
             other => Self {
                 status: StatusCode::UNAUTHORIZED,
                 code: "UNAUTHENTICATED",
                 message: other.to_string(),
+                trace: None,
             },
         }
     }
@@ -209,6 +215,7 @@ async fn run(
             status: StatusCode::TOO_MANY_REQUESTS,
             code: "LIMIT_REACHED",
             message: format!("{most} sockets and streams of this caller are open"),
+            trace: None,
         })?;
     let subscriber = Arc::new(subscriber);
     Ok(Answer::Changes(subscribe(prepared, Arc::clone(&subscriber)), subscriber))
@@ -307,8 +314,11 @@ fn respond(media_type: MediaType, answer: Result<Answer, Refusal>) -> HttpRespon
         Ok(Outcome::TooOften(response, _)) => {
             (StatusCode::TOO_MANY_REQUESTS, serde_json::to_vec(&without_data(response)))
         }
-        Err(Refusal { status, code, message }) => {
-            let error = json!({"message": message, "extensions": {"code": code}});
+        Err(Refusal { status, code, message, trace }) => {
+            let mut error = json!({"message": message, "extensions": {"code": code}});
+            if let Some(trace) = trace {
+                error["extensions"]["traceId"] = json!(trace);
+            }
             (*status, serde_json::to_vec(&json!({"errors": [error]})))
         }
     };
@@ -348,6 +358,8 @@ fn without_data(response: &Response) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::StorageError;
+    use actix_web::body::to_bytes;
     use actix_web::test::TestRequest;
 
     #[test]
@@ -375,6 +387,22 @@ mod tests {
             }
             let request = request.to_http_request();
             assert_eq!(MediaType::accepted(request.headers()), expected, "{accept:?}");
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_failure_of_ours_can_be_found_in_the_log() {
+        let lost = || StorageError::Unavailable("the table is gone".into());
+        for (refused, status, is_ours) in
+            [(Unauthorized::Storage(lost()), 503, true), (Unauthorized::Withdrawn, 401, false)]
+        {
+            let answer = respond(MediaType::Json, Err(refused.into()));
+            assert_eq!(answer.status(), status);
+            let body = to_bytes(answer.into_body()).await.unwrap();
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            let trace = body["errors"][0]["extensions"]["traceId"].as_str();
+            assert_eq!(trace.map(str::len), is_ours.then_some(26), "{body}");
+            assert!(!body.to_string().contains("table"), "{body}");
         }
     }
 
