@@ -10,6 +10,7 @@ use crate::account::{Role, SignIn, User};
 use crate::audit::{self, AuditAction, Deed};
 use crate::id::{SignInId, UserId};
 use crate::keys::Keys;
+use crate::rates::household;
 use crate::storage::{Catalog, CreateError, StorageError};
 use crate::token::Tokens;
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
@@ -241,6 +242,7 @@ impl SignIns {
         now: Timestamp,
     ) -> Result<Granted, SignInError> {
         let (id, secret) = split(token).ok_or(SignInError::Ended)?;
+        self.attempts.take(&[Key::refresh(from)], now)?;
         // Another tab may rotate between the read and the write: then this is the previous one.
         for _ in 0..2 {
             let Some(known) = self.catalog.sign_in(id).await?.filter(|s| s.expires_at > now) else {
@@ -392,8 +394,8 @@ fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
     verify_slices_are_equal(a, b).is_ok()
 }
 
-/// Attempts at passwords: a bucket for each address and one for each name, so that neither one
-/// guesser nor many get far. What succeeds costs nothing.
+/// Attempts at passwords and refresh tokens: a bucket for each address and one for each name, so that
+/// neither one guesser nor many get far. Signing in costs nothing where it succeeds.
 #[derive(Debug, Default)]
 struct Attempts {
     buckets: Mutex<HashMap<Key, Bucket>>,
@@ -401,24 +403,31 @@ struct Attempts {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Key {
-    /// An IPv4 address, or the /64 that one household of IPv6 has.
+    /// Of a household: whoever signs in from there.
     Address(IpAddr),
+    /// Of a household: whoever stays signed in from there.
+    Refresh(IpAddr),
     /// By hash: what was typed may be a password.
     Name([u8; 32]),
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
-    /// What is left of [`FULL_MS`]; each attempt costs [`ATTEMPT_MS`] and each passing millisecond
-    /// gives one back.
+    /// What is left of [`FULL_MS`]; each attempt costs [`Key::attempt_ms`] and each passing
+    /// millisecond gives one back.
     left_ms: i64,
     at: Timestamp,
 }
 
-/// One attempt every six seconds: 14,400 guesses a day, far too few for any password.
-const ATTEMPT_MS: i64 = 6_000;
-/// Ten at once: a person mistypes a few times.
-const FULL_MS: i64 = 10 * ATTEMPT_MS;
+/// What a bucket holds: a minute's attempts may come at once, for a person mistypes a few times.
+const FULL_MS: i64 = 60_000;
+/// 7,200 guesses a day at one name: far too few for any password.
+const ATTEMPTS_A_MINUTE_A_NAME: i64 = 5;
+/// A household has several people.
+const ATTEMPTS_A_MINUTE_AN_ADDRESS: i64 = 20;
+/// Each one reads and writes the catalog, whether the token is right or not. A page refreshes when it
+/// is opened and every quarter of an hour: an office behind one address keeps 900 of them open.
+const REFRESHES_A_MINUTE_AN_ADDRESS: i64 = 60;
 /// 100 bytes each. Where more guess at once, the fullest buckets are forgotten first.
 const MAX_BUCKETS: usize = 10_000;
 
@@ -437,12 +446,12 @@ impl Attempts {
         for key in keys {
             let bucket = buckets.entry(key.clone()).or_insert(Bucket { left_ms: FULL_MS, at: now });
             *bucket = Bucket { left_ms: bucket.filled(now), at: now };
-            let missing_ms = ATTEMPT_MS - bucket.left_ms;
+            let missing_ms = key.attempt_ms() - bucket.left_ms;
             if missing_ms > 0 {
                 let retry_after_s = u32::try_from(missing_ms / 1000 + 1).unwrap_or(u32::MAX);
                 return Err(SignInError::TooMany { retry_after_s });
             }
-            bucket.left_ms -= ATTEMPT_MS;
+            bucket.left_ms -= key.attempt_ms();
         }
         Ok(())
     }
@@ -451,7 +460,7 @@ impl Attempts {
         let mut buckets = self.buckets.lock();
         for key in keys {
             if let Some(bucket) = buckets.get_mut(key) {
-                bucket.left_ms = (bucket.left_ms + ATTEMPT_MS).min(FULL_MS);
+                bucket.left_ms = (bucket.left_ms + key.attempt_ms()).min(FULL_MS);
             }
         }
     }
@@ -467,14 +476,25 @@ impl Bucket {
 
 impl Key {
     fn address(from: IpAddr) -> Self {
-        Self::Address(match from.to_canonical() {
-            IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
-            v4 => v4,
-        })
+        Self::Address(household(from))
+    }
+
+    fn refresh(from: IpAddr) -> Self {
+        Self::Refresh(household(from))
     }
 
     fn name(account: &str, name: &str) -> Self {
         Self::Name(hash(&format!("{account}\0{name}")))
+    }
+
+    /// What an attempt takes out of this bucket.
+    fn attempt_ms(&self) -> i64 {
+        FULL_MS
+            / match self {
+                Self::Address(_) => ATTEMPTS_A_MINUTE_AN_ADDRESS,
+                Self::Refresh(_) => REFRESHES_A_MINUTE_AN_ADDRESS,
+                Self::Name(_) => ATTEMPTS_A_MINUTE_A_NAME,
+            }
     }
 }
 
@@ -559,6 +579,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn refreshing_is_limited_by_address_and_apart_from_signing_in() {
+        let desk = desk(None).await;
+        let mut granted = desk.login("correct horse").await.unwrap();
+        for _ in 0..60 {
+            granted = desk.refresh(&granted, 0).await.unwrap();
+        }
+        let slowed = desk.refresh(&granted, 0).await;
+        assert!(matches!(slowed, Err(SignInError::TooMany { retry_after_s: 2 })), "{slowed:?}");
+        assert!(desk.login("correct horse").await.is_ok());
+        assert!(desk.refresh(&granted, 1_000).await.is_ok(), "nothing was used up");
+    }
+
+    #[tokio::test]
     async fn a_sign_in_ends_with_its_user_and_when_it_is_not_used() {
         let unused = desk(None).await;
         let granted = unused.login("correct horse").await.unwrap();
@@ -604,26 +637,26 @@ mod tests {
     fn attempts_come_back_with_time_and_when_they_succeed() {
         let attempts = Attempts::default();
         let take = |after_ms| attempts.take(&both(HERE, "ann"), NOW.plus_millis(after_ms)).is_ok();
-        assert_eq!((0..12).filter(|_| take(0)).count(), 10);
-        assert!(!take(ATTEMPT_MS - 1));
-        assert!(take(ATTEMPT_MS));
-        assert!(!take(ATTEMPT_MS));
+        assert_eq!((0..12).filter(|_| take(0)).count(), 5);
+        assert!(!take(11_999));
+        assert!(take(12_000));
+        assert!(!take(12_000));
         attempts.give_back(&both(HERE, "ann"));
-        assert!(take(ATTEMPT_MS));
+        assert!(take(12_000));
     }
 
     #[test]
     fn neither_many_names_nor_many_addresses_help() {
         let attempts = Attempts::default();
         let names = (0..100).filter(|n| attempts.take(&both(HERE, &n.to_string()), NOW).is_ok());
-        assert_eq!(names.count(), 10);
+        assert_eq!(names.count(), 20);
         let address = |n: u32| IpAddr::V4((0x0a00_0000 + n).into());
         let addresses = (0..100).filter(|&n| attempts.take(&both(address(n), "bob"), NOW).is_ok());
-        assert_eq!(addresses.count(), 10);
+        assert_eq!(addresses.count(), 5);
         let household = |n: u128| IpAddr::V6((0x2001_0db8 << 96 | n).into());
         let hosts =
             (0..100).filter(|&n| attempts.take(&both(household(n), &format!("c{n}")), NOW).is_ok());
-        assert_eq!(hosts.count(), 10);
+        assert_eq!(hosts.count(), 20);
     }
 
     #[test]

@@ -93,6 +93,18 @@ test("a service out of reach does not sign out", async () => {
   expect(session.token).toBe("token");
 });
 
+test.each([429, 503])("a refresh that is answered %d is tried again", async (status) => {
+  let isUp = true;
+  const session = begin("", () => (isUp ? granted() : new Response(null, { status })));
+  await session.start();
+  isUp = false;
+  await vi.advanceTimersByTimeAsync(900_000);
+  expect(session.state().kind).toBe("signed-in");
+  isUp = true;
+  await vi.advanceTimersByTimeAsync(6_000);
+  expect(session.token).toBe("token");
+});
+
 test("a service out of reach at the start is asked again", async () => {
   let isUp = false;
   const session = begin("", () => {

@@ -93,7 +93,8 @@ export class Session {
       this.#accept((await answer.json()) as Grant);
       return true;
     }
-    if (answer.status >= 500) {
+    // Neither is a service in trouble, or one that too many ask from this address.
+    if (answer.status >= 500 || answer.status === 429) {
       this.#refreshIn(RETRY_MS);
       return this.#token !== null;
     }
