@@ -370,16 +370,48 @@ mod tests {
     use crate::storage::counted::Counted;
     use crate::storage::{Media, embedded};
     use bytes::Bytes;
+    use lookback_packaging::TrackInit;
+    use lookback_wire::{Track, TrackKind};
     use std::net::{IpAddr, Ipv4Addr};
     use std::path::Path;
 
     const PAGE: &str = "{ devices(first: 100) { nodes { id name
         stream { clips(range: RANGE, order: NEWEST_FIRST, first: 1) {
-          nodes { range { start end } mediaSeconds growing } } }
+          nodes { range { start end } mediaSeconds growing thumbnail { url } } } }
         events(first: 3) { nodes { id type seen thumbnail { url } } } } } }";
     const CLIPS: &str = "{ devices(first: 1) { nodes {
         stream { clips(range: RANGE, first: 100) { nodes { range { start } triggers held } } }
         events(first: 100) { nodes { start clip { range { start } triggers held } } } } } }";
+
+    /// Asks more often than a task may without giving way.
+    const DEVICES_OF_EVENTS: &str =
+        "{ devices(first: 100) { nodes { events(first: 3) { nodes { device { id } } } } } }";
+
+    /// `avcC` of a 640x360 stream.
+    const AVCC: &[u8] = &[
+        0x01, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0x00, 0x19, 0x67, 0x42, 0xc0, 0x1e, 0xd9, 0x00, 0xa0,
+        0x2f, 0xf9, 0x70, 0x11, 0x00, 0x00, 0x03, 0x00, 0x01, 0x00, 0x00, 0x03, 0x00, 0x32, 0x0f,
+        0x16, 0x2e, 0x48, 0x01, 0x00, 0x05, 0x68, 0xcb, 0x83, 0xcb, 0x20,
+    ];
+
+    /// What footage begins with that thumbnails can be made of.
+    fn video() -> Bytes {
+        let track = Track {
+            number: 1,
+            uid: 1,
+            kind: TrackKind::Video,
+            name: None,
+            codec_id: "V_MPEG4/ISO/AVC".into(),
+            codec_private: Bytes::from_static(AVCC),
+            default_duration_ns: None,
+            width: 640,
+            height: 360,
+            sampling_hz: 0.0,
+            channels: 0,
+            bit_depth: 0,
+        };
+        TrackInit::new(&track).unwrap().encode()
+    }
 
     /// A storage of so many cameras, each with footage, three events and a picture of each.
     async fn storage(data_dir: &Path, cameras: u32) -> Storage {
@@ -397,7 +429,8 @@ mod tests {
             let events: Vec<_> = (0..3).map(event).collect();
             storage.catalog.report_events(made.device.id, &events, NOW).await.unwrap();
             let archive = storage.local().unwrap();
-            let media = fragment(archive, made.streams[0].id, NOW, 2_000, name.as_bytes());
+            let mut media = fragment(archive, made.streams[0].id, NOW, 2_000, name.as_bytes());
+            media.inits[0].1 = video();
             archive.append(media).await.unwrap();
         }
         storage
@@ -473,23 +506,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_of_devices_takes_hardly_more_calls_than_one() {
+    async fn a_page_of_devices_takes_as_many_calls_as_one() {
         for cameras in [1, 50] {
             let dir = tempfile::tempdir().unwrap();
-            let (answer, mut calls) =
-                ask(storage(dir.path(), cameras).await, dir.path(), PAGE).await;
+            let storage = storage(dir.path(), cameras).await;
+            let (answer, calls) = ask(storage.clone(), dir.path(), PAGE).await;
+            assert_eq!(calls, ["devices", "streams_of", "events_of", "seen"]);
             let nodes = answer["devices"]["nodes"].as_array().unwrap();
             assert_eq!(nodes.len(), cameras as usize);
             for node in nodes {
-                assert_eq!(node["stream"]["clips"]["nodes"].as_array().unwrap().len(), 1, "{node}");
-                let events = node["events"]["nodes"].as_array().unwrap();
-                let pictured = events.iter().filter(|event| event["thumbnail"]["url"].is_string());
-                assert_eq!(pictured.count(), 3, "{node}");
+                for (of, count) in [(&node["stream"]["clips"], 1), (&node["events"], 3)] {
+                    let items = of["nodes"].as_array().unwrap();
+                    let pictured = items.iter().filter(|item| item["thumbnail"]["url"].is_string());
+                    assert_eq!((items.len(), pictured.count()), (count, count), "{node}");
+                }
             }
-            // A list that is long enough to be worked through in turns may ask twice.
-            assert!(calls.len() <= 6, "{calls:?}");
-            calls.dedup();
-            assert_eq!(calls, ["devices", "streams_of", "events_of", "seen"]);
+            let (_, calls) = ask(storage, dir.path(), DEVICES_OF_EVENTS).await;
+            assert_eq!(calls, ["devices", "events_of", "devices_by_id"]);
         }
     }
 

@@ -122,10 +122,7 @@ impl Device {
     ) -> Maybe<EventConnection> {
         let order = order.unwrap_or(TimeOrder::NewestFirst).into();
         let page = EventsAsked { range, filter, order, first, after };
-        Some(match asked(ctx) {
-            Ok(asked) => event::list(asked, &[self.0.id], page).await,
-            Err(fault) => Err(fault),
-        })
+        Some(event::list(ctx, &[self.0.id], page).await)
     }
 
     /// Those in force and those ended in the last 30 days, without secrets; null for a caller who may not manage the device.

@@ -5,6 +5,7 @@ use super::clip::Clip;
 use super::device::Device;
 use super::fault::{Fault, Maybe};
 use super::image::{self, Image};
+use super::loader::EventsKey;
 use super::pagination::{Cursor, Page, connection, page_size};
 use super::scalar::{DateTime, JsonObject};
 use super::time_range::TimeRangeInput;
@@ -197,12 +198,13 @@ pub struct EventsAsked {
     pub after: Option<String>,
 }
 
-/// A page of the events of devices that the caller was shown.
+/// A page of the events of devices that the caller was shown, for the connection that `ctx` answers.
 pub async fn list(
-    asked: &Asked,
+    ctx: &Context<'_>,
     devices: &[DeviceId],
     page: EventsAsked,
 ) -> Result<EventConnection, Fault> {
+    let asked = asked(ctx)?;
     let limit = page_size(page.first, DEFAULT_PAGE, asked.limits().page_items)?;
     let after = Cursor::read(page.after, |cursor| match cursor {
         Cursor::Event(start, id) => Some((start, id)),
@@ -226,7 +228,13 @@ pub async fn list(
         limit: limit + 1,
     };
     let has_previous = after.is_some();
-    let (events, next) = merge(asked, devices, query, filter.seen, limit).await?;
+    let connection = ctx.look_ahead();
+    // Of many devices most events that are read are not on the page.
+    let with_seen = devices.len() == 1
+        && (filter.seen.is_some()
+            || connection.field("nodes").field("seen").exists()
+            || connection.field("edges").field("node").field("seen").exists());
+    let (events, next) = merge(asked, devices, query, with_seen, filter.seen, limit).await?;
     let cursor = |(start, id)| Cursor::Event(start, id);
     let items = events.into_iter().map(|event| (cursor(position(&event)), Event(event))).collect();
     Ok(EventConnection(Page { items, has_previous, next: next.map(cursor) }))
@@ -243,6 +251,7 @@ async fn merge(
     asked: &Asked,
     devices: &[DeviceId],
     mut query: EventQuery,
+    with_seen: bool,
     seen: Option<bool>,
     limit: usize,
 ) -> Result<(Vec<event::Event>, Option<Position>), Fault> {
@@ -254,9 +263,15 @@ async fn merge(
     let mut page: Vec<event::Event> = Vec::new();
     let mut read_to = None;
     for _ in 0..MAX_ROUNDS {
-        let keys = devices.iter().map(|&device| asked.loaders.events.get((device, query)));
-        let pages = try_join_all(keys).await?.into_iter().flatten();
-        let (events, stops): (Vec<_>, Vec<_>) = pages.map(|page| (page.events, page.next)).unzip();
+        let seen_by = with_seen.then_some(by);
+        let key = |&device| EventsKey { device, query, seen_by };
+        let found = try_join_all(devices.iter().map(key).map(|key| asked.loaders.events.get(key)));
+        let (mut events, mut stops) = (Vec::new(), Vec::new());
+        for found in found.await?.into_iter().flatten() {
+            asked.loaders.seen.learn(found.seen).await;
+            events.push(found.page.events);
+            stops.push(found.page.next);
+        }
         // Behind the first stop, a device that was read less far may have events that come before.
         read_to = stops.into_iter().flatten().min_by(compare);
         let mut events = events.concat();
@@ -266,10 +281,9 @@ async fn merge(
         events.retain(is_read);
         events.sort_by(|a, b| compare(&position(a), &position(b)));
         if let Some(wanted) = seen {
-            let ids: Vec<EventId> = events.iter().map(|event| event.id).collect();
-            let marks = asked.service.storage.catalog.seen(by, &ids).await?;
-            let mut marks = marks.into_iter();
-            events.retain(|_| marks.next() == Some(wanted));
+            let marks = events.iter().map(|event| asked.loaders.seen.get((by, event.id)));
+            let mut marks = try_join_all(marks).await?.into_iter();
+            events.retain(|_| marks.next().flatten() == Some(wanted));
         }
         for event in events {
             if page.len() >= limit {

@@ -16,7 +16,7 @@ use crate::storage::{EventPage, EventQuery, Result, Storage, StorageError};
 use dataloader::BatchFn;
 use dataloader::cached::Loader;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::marker::PhantomData;
@@ -24,9 +24,9 @@ use std::sync::Arc;
 
 /// A page of 100 devices with 8 streams each comes in one batch.
 const MAX_BATCH: usize = 1000;
-/// Turns of the executor after which every field that will ask has asked: items of a list get theirs
-/// 32 at a time, and lists lie within lists.
-const TURNS: usize = 32;
+/// Turns of the executor after which every field that will ask has asked: all items of a list get
+/// theirs in the same one. Each further one costs every load of the request another poll.
+const TURNS: usize = 1;
 /// Streams of one batch that are read at a time, where each has to be read by itself.
 const STREAMS_AT_ONCE: usize = 16;
 
@@ -70,13 +70,26 @@ impl<Q: Question> Load<Q> {
     }
 
     pub async fn get(&self, key: Q::Key) -> Answer<Q> {
+        // A task may take 128 locks and the like in a turn, which a page of events asks for more than:
+        // its loads would miss their batch.
+        let load = tokio::task::unconstrained(self.0.try_load(key));
         // A key that a batch left out, or whose batch was dropped half-way, is an error here.
-        self.0.try_load(key).await.map_err(Fault::internal)?
+        load.await.map_err(Fault::internal)?
+    }
+
+    /// Spares the keys a read: their answers came along with something else.
+    pub async fn learn(&self, known: impl IntoIterator<Item = (Q::Key, Q::Answer)>) {
+        self.0.prime_many(known.into_iter().map(|(key, answer)| (key, Ok(Some(answer))))).await;
     }
 
     /// Reads the key anew next time: the request itself has changed what it stands for.
     pub async fn forget(&self, key: Q::Key) {
         self.0.clear(key).await;
+    }
+
+    /// Reads all keys anew next time.
+    pub async fn forget_all(&self) {
+        self.0.clear_all().await;
     }
 }
 
@@ -175,30 +188,65 @@ impl Question for EventsById {
     }
 }
 
-/// A page of a device's events; all devices that are asked for the same one in one call.
+/// A page of a device's events; all devices that are asked for the same one in one call, and which
+/// of all these events were seen in one more.
 pub struct Events;
 
-impl Question for Events {
-    type Key = (DeviceId, EventQuery);
-    type Answer = EventPage;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EventsKey {
+    pub device: DeviceId,
+    pub query: EventQuery,
+    /// The caller, where it is asked whether the events were seen.
+    pub seen_by: Option<Watcher>,
+}
 
-    async fn ask(storage: &Storage, keys: &[Self::Key]) -> Result<Vec<Option<EventPage>>> {
+#[derive(Clone, Debug, Default)]
+pub struct EventsFound {
+    pub page: EventPage,
+    /// For each event of the page whether it was seen; empty unless that was asked.
+    pub seen: Vec<((Watcher, EventId), bool)>,
+}
+
+impl Question for Events {
+    type Key = EventsKey;
+    type Answer = EventsFound;
+
+    async fn ask(storage: &Storage, keys: &[EventsKey]) -> Result<Vec<Option<EventsFound>>> {
         let mut places: HashMap<EventQuery, Vec<usize>> = HashMap::new();
-        for (place, (_, query)) in keys.iter().enumerate() {
-            places.entry(*query).or_default().push(place);
+        for (place, key) in keys.iter().enumerate() {
+            places.entry(key.query).or_default().push(place);
         }
-        let mut answers = vec![None; keys.len()];
+        let mut found = vec![EventsFound::default(); keys.len()];
         for (query, places) in places {
             let devices: Vec<DeviceId> =
-                places.iter().filter_map(|place| keys.get(*place)).map(|(id, _)| *id).collect();
+                places.iter().filter_map(|place| keys.get(*place)).map(|key| key.device).collect();
             let pages = storage.catalog.events_of(&devices, &query).await?;
             for (place, page) in places.into_iter().zip(pages) {
-                if let Some(answer) = answers.get_mut(place) {
-                    *answer = Some(page);
+                if let Some(found) = found.get_mut(place) {
+                    found.page = page;
                 }
             }
         }
-        Ok(answers)
+        let marks: HashSet<_> =
+            keys.iter().zip(&found).flat_map(|(key, found)| found.marks(key.seen_by)).collect();
+        let marks = Vec::from_iter(marks);
+        let seen = match marks.is_empty() {
+            true => HashMap::new(),
+            false => HashMap::from_iter(marks.iter().zip(Seen::ask(storage, &marks).await?)),
+        };
+        for (key, found) in keys.iter().zip(&mut found) {
+            let marks = found.marks(key.seen_by);
+            found.seen = marks.filter_map(|mark| Some((mark, (*seen.get(&mark)?)?))).collect();
+        }
+        Ok(found.into_iter().map(Some).collect())
+    }
+}
+
+impl EventsFound {
+    /// What is to be asked of whether its events were seen; nothing where nobody asks.
+    fn marks(&self, seen_by: Option<Watcher>) -> impl Iterator<Item = (Watcher, EventId)> {
+        let events = self.page.events.iter().map(|event| event.id);
+        events.filter_map(move |event| Some((seen_by?, event)))
     }
 }
 

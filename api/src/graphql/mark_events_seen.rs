@@ -51,6 +51,8 @@ pub async fn mark(
     for id in ids {
         asked.loaders.seen.forget((by, id)).await;
     }
+    // They hold what was seen of them.
+    asked.loaders.events.forget_all().await;
     let events = events.into_iter().map(|event| event.map(Event)).collect();
     Ok(MarkEventsSeenPayload { events, user_errors: Vec::new() })
 }

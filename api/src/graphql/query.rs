@@ -97,10 +97,7 @@ impl Query {
         after: Option<String>,
     ) -> Maybe<EventConnection> {
         let page = EventsAsked { range, filter, order: TimeOrder::NewestFirst, first, after };
-        Some(match asked(ctx) {
-            Ok(asked) => find_events(asked, device_ids, page).await,
-            Err(fault) => Err(fault),
-        })
+        Some(find_events(ctx, device_ids, page).await)
     }
 
     /// A signed way to play a stream: HLS, DASH or one MP4 file. At most 4 in one operation; null where the stream does not exist for the caller.
@@ -212,10 +209,11 @@ async fn find_devices(
 }
 
 async fn find_events(
-    asked: &Asked,
+    ctx: &Context<'_>,
     device_ids: Option<Vec<ID>>,
     page: EventsAsked,
 ) -> Result<EventConnection, Fault> {
+    let asked = asked(ctx)?;
     let caller = asked.principal()?;
     let devices = match device_ids {
         Some(ids) if ids.len() > MAX_IDS => {
@@ -243,7 +241,7 @@ async fn find_events(
         }
     };
     let devices: Vec<DeviceId> = devices.iter().map(|device| device.id).collect();
-    event::list(asked, &devices, page).await
+    event::list(ctx, &devices, page).await
 }
 
 fn cursor(device: &device::Device) -> Cursor {
