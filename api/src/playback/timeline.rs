@@ -6,14 +6,17 @@ use crate::device::Stream;
 use crate::id::StreamId;
 use crate::keeping::{KnownGap, KnownReason};
 use crate::segment::{RecordingTrigger, Segment, TimeRange};
-use crate::storage::{Result, SegmentQuery, Storage, TimeOrder};
+use crate::storage::{Result, SegmentQuery, Storage, StorageError, TimeOrder};
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Offset, TimeZone, Utc};
 use chrono_tz::Tz;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use lookback_wire::Timestamp;
 use std::collections::BTreeSet;
 
 /// Announcements that are looked at for the reasons of one gap.
 const SEGMENTS_A_GAP: usize = 1_000;
+/// Gaps whose announcements are asked for together.
+const GAPS_AT_ONCE: usize = 16;
 /// Runs and announcements that one page of clips may cost; beyond, it comes short.
 const READS_A_PAGE: usize = 20_000;
 /// Spans that are no further apart are read in one go: what was announced in between costs less
@@ -551,22 +554,21 @@ pub struct GapFacts {
 /// Explains gaps; one that has several reasons is cut where the reason changes.
 pub async fn explain_gaps(
     storage: &Storage,
-    stream: StreamId,
+    of: StreamId,
     gaps: &[TimeRange],
     facts: &GapFacts,
 ) -> Result<Vec<(TimeRange, GapReason)>> {
     let (Some(first), Some(last)) = (gaps.first(), gaps.last()) else { return Ok(Vec::new()) };
     let whole = TimeRange { start: first.start, end: last.end };
-    let known = storage.catalog.known_gaps(stream, whole).await?;
-    let mut explained = Vec::with_capacity(gaps.len());
-    for gap in gaps {
-        let segments = storage.announced(stream, *gap, SEGMENTS_A_GAP).await?;
-        let deletions = storage.catalog.deletions(stream, *gap).await?;
-        let deleted: Vec<TimeRange> =
-            deletions.iter().filter_map(|deletion| deletion.range.intersection(gap)).collect();
-        explained.extend(explain(gap, &segments, &deleted, &known, facts));
-    }
-    Ok(explained)
+    let known = storage.catalog.known_gaps(of, whole).await?;
+    let deletions = storage.catalog.deletions(of, whole).await?;
+    let (known, deletions) = (&known, &deletions);
+    let explained = stream::iter(gaps.iter().copied()).map(async |gap| {
+        let segments = storage.announced(of, gap, SEGMENTS_A_GAP).await?;
+        let deleted = deletions.iter().filter_map(|deletion| deletion.range.intersection(&gap));
+        Ok::<_, StorageError>(explain(&gap, &segments, &deleted.collect::<Vec<_>>(), known, facts))
+    });
+    Ok(explained.buffered(GAPS_AT_ONCE).try_collect::<Vec<_>>().await?.concat())
 }
 
 fn explain(
