@@ -12,6 +12,9 @@ use std::sync::Arc;
 
 /// What a document of one fragment may be: the quota of a fragment, and what stands around it.
 const MAX_DOCUMENT_BYTES: usize = 52 << 20;
+/// Events of one fragment, nearly all of them frames: 20 s of 240 pictures and 1,000 packets of audio a
+/// second are below it. A frame may have a single byte, and takes a hundred times that to hold.
+const MAX_EVENTS: usize = 32_768;
 /// By the names that GetMedia and GetMediaForFragmentList have for the same time.
 const START_TAGS: [&str; 2] =
     ["AWS_KINESISVIDEO_PRODUCER_TIMESTAMP", "AWS_KINESISVIDEO_PRODUCER_SIDE_TIMESTAMP"];
@@ -94,6 +97,9 @@ fn package(document: Bytes) -> Result<Option<Packaged>, String> {
     reader.push(document);
     let mut events = Vec::new();
     while let Some(event) = reader.next().map_err(|error| error.to_string())? {
+        if events.len() >= MAX_EVENTS {
+            return Err(format!("it has more than {MAX_EVENTS} frames"));
+        }
         events.push(event);
     }
     events.extend(reader.finish().map_err(|error| error.to_string())?);
@@ -160,4 +166,65 @@ fn milliseconds(text: &str) -> Option<Timestamp> {
     let seconds: f64 = text.parse().ok()?;
     let ms = seconds * 1_000.0;
     (ms.abs() < i64::MAX as f64).then(|| Timestamp::from_millis(ms.round() as i64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lookback_wire::matroska::writer;
+    use lookback_wire::{SimpleTag, Track};
+
+    const AAC: Track = Track {
+        number: 1,
+        uid: 1,
+        kind: TrackKind::Audio,
+        name: None,
+        codec_id: String::new(),
+        codec_private: Bytes::from_static(&[0x11, 0x90]),
+        default_duration_ns: None,
+        width: 0,
+        height: 0,
+        sampling_hz: 48_000.0,
+        channels: 2,
+        bit_depth: 0,
+    };
+
+    /// A fragment of so many packets of a byte, with its start in `seconds`.
+    fn document(packets: usize, seconds: &str) -> Bytes {
+        let header = UploadHeader {
+            segment_uid: Some([5; 16]),
+            timecode_scale_ns: 1_000_000,
+            tracks: vec![Track { codec_id: "A_AAC".into(), ..AAC }],
+        };
+        let start = SimpleTag { name: START_TAGS[1].into(), value: seconds.into() };
+        let payload = Payload::from(vec![1]);
+        let packet = [&writer::simple_block(1, 0, true, &payload)[..], &[1]].concat();
+        let mut out = writer::header(&header).to_vec();
+        out.extend(writer::tags(&[start]));
+        out.extend(writer::cluster(7));
+        out.extend(packet.repeat(packets));
+        out.into()
+    }
+
+    #[test]
+    fn fragments_are_read_or_refused() {
+        let start = Timestamp::from_millis(1_795_329_502_534);
+        for (packets, seconds, expected) in [
+            (2, "1795329502.534", Ok(Some(start))),
+            (2, "", Ok(None)),
+            (2, "NaN", Ok(None)),
+            (2, "inf", Ok(None)),
+            (2, "1e300", Ok(None)),
+            (MAX_EVENTS - 10, "1795329502.534", Ok(Some(start))),
+            (MAX_EVENTS + 1, "1795329502.534", Err(())),
+        ] {
+            let packaged = package(document(packets, seconds));
+            let found = packaged.map(|found| found.map(|found| found.start)).map_err(|_| ());
+            assert_eq!(found, expected, "{packets} {seconds:?}");
+        }
+        // What says when it begins comes from elsewhere, and may say anything.
+        for seconds in ["-9e15", "9e15", "0", "-1"] {
+            assert!(package(document(2, seconds)).is_ok(), "{seconds}");
+        }
+    }
 }
