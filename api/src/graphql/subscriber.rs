@@ -13,6 +13,8 @@ use tokio::sync::{Notify, watch};
 
 /// How often the caller's rights are looked up again; what is withdrawn ends within 5 s.
 const RIGHTS_EVERY: Duration = Duration::from_secs(3);
+/// How long that may take: with the above it is below those 5 s.
+const RIGHTS_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// A caller with an open connection.
 pub struct Subscriber {
@@ -32,6 +34,8 @@ pub enum End {
     Expired,
     /// The user was disabled, or the credential revoked.
     Withdrawn,
+    /// Whether the caller still has its rights could not be told in time.
+    Unconfirmed,
     /// The role is another one, or a share has ended; what is left can be asked for anew.
     RightsChanged,
     /// Changes came faster than they were taken.
@@ -101,15 +105,22 @@ impl Subscriber {
             if now >= known.expires_at {
                 return End::Expired;
             }
-            match rights::current(&*self.service.storage.catalog, &known, now).await {
-                Ok(None) => return End::Withdrawn,
-                Ok(Some(current)) if has_less(&current, &known) => return End::RightsChanged,
-                Ok(Some(current)) if current == known => {}
-                Ok(Some(current)) => {
+            let current = rights::current(&*self.service.storage.catalog, &known, now);
+            match tokio::time::timeout(RIGHTS_TIMEOUT, current).await {
+                Ok(Ok(None)) => return End::Withdrawn,
+                Ok(Ok(Some(current))) if has_less(&current, &known) => return End::RightsChanged,
+                Ok(Ok(Some(current))) if current == known => {}
+                Ok(Ok(Some(current))) => {
                     self.caller.send_replace(Some(current));
                 }
-                // A store that does not answer revokes nothing.
-                Err(error) => tracing::warn!(%error, "a subscriber's rights were not looked up"),
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "a subscriber's rights were not looked up");
+                    return End::Unconfirmed;
+                }
+                Err(_) => {
+                    tracing::warn!("a subscriber's rights were not looked up in time");
+                    return End::Unconfirmed;
+                }
             }
         }
     }

@@ -295,6 +295,7 @@ fn close(end: End) -> Close {
     match end {
         End::Expired => Close::new(Close::FORBIDDEN, "the token has expired"),
         End::Withdrawn => Close::new(Close::FORBIDDEN, "the token has been withdrawn"),
+        End::Unconfirmed => Close::new(Close::TRY_AGAIN_LATER, "try again later"),
         End::RightsChanged => Close::new(Close::FORBIDDEN, "the caller's rights have changed"),
         End::TooSlow => Close::new(Close::TOO_SLOW, "too slow"),
         End::Stopping => Close::new(Close::GOING_AWAY, "the service is stopping"),
