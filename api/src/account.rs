@@ -51,6 +51,23 @@ pub struct Identity {
     /// When the newest token was issued whose claims the user's record follows; none where it
     /// follows no token.
     pub followed_at: Option<Timestamp>,
+    /// Whether that token gave no role: until a newer one does, the user may not come in.
+    #[serde(default)]
+    pub shut_out: bool,
+}
+
+impl Identity {
+    /// Of somebody whose record follows the token issued then, if any.
+    pub fn new(issuer: String, subject: String, followed_at: Option<Timestamp>) -> Self {
+        Self { issuer, subject, followed_at, shut_out: false }
+    }
+}
+
+impl User {
+    /// Whether the user may use the service at all.
+    pub fn may_come_in(&self) -> bool {
+        !self.disabled && !self.identity.as_ref().is_some_and(|identity| identity.shut_out)
+    }
 }
 
 /// What is changed of a user; what is left out stays.
@@ -62,12 +79,14 @@ pub struct UserChange {
     /// When the token was issued that claims all this; nothing of it counts where the record follows
     /// a newer one.
     pub claimed_at: Option<Timestamp>,
+    /// Whether that token gives no role.
+    pub shut_out: bool,
 }
 
 impl UserChange {
     /// Makes the change to a record.
     pub fn apply(self, user: &mut User) {
-        let Self { display_name, role, disabled, claimed_at } = self;
+        let Self { display_name, role, disabled, claimed_at, shut_out } = self;
         if let Some(identity) = &mut user.identity
             && claimed_at.is_some()
         {
@@ -75,6 +94,7 @@ impl UserChange {
                 return;
             }
             identity.followed_at = claimed_at;
+            identity.shut_out = shut_out;
         }
         if let Some(display_name) = display_name {
             user.display_name = display_name;

@@ -9,7 +9,7 @@ use crate::storage::{Catalog, Result};
 use lookback_wire::Timestamp;
 
 /// The caller as the catalog has it now, with the role and the shares that it has now; `None` where
-/// the user was disabled or is gone, or the credential has ended or was revoked.
+/// the user was disabled, shut out or is gone, or the credential has ended or was revoked.
 pub async fn current(
     catalog: &dyn Catalog,
     principal: &Principal,
@@ -18,7 +18,7 @@ pub async fn current(
     let mut principal = principal.clone();
     let stands = match principal.subject {
         Subject::User(id) => match catalog.user(id).await? {
-            Some(user) if !user.disabled && user.account == principal.account => {
+            Some(user) if user.may_come_in() && user.account == principal.account => {
                 principal.role = user.role;
                 principal.shares = match user.role {
                     Role::Viewer | Role::Member => catalog.shares_with(id).await?,

@@ -166,7 +166,7 @@ impl SignIns {
         let hash = user.as_ref().and_then(|u| u.password_hash.clone());
         let right = self.check(password, hash.unwrap_or_else(|| self.nobody.clone())).await?;
         match user {
-            Some(user) if right && user.password_hash.is_some() && !user.disabled => {
+            Some(user) if right && user.password_hash.is_some() && user.may_come_in() => {
                 self.attempts.give_back(&buckets);
                 self.begin(&user, None, from, now).await
             }
@@ -249,7 +249,7 @@ impl SignIns {
                 return Err(SignInError::Ended);
             };
             let user = match self.catalog.user(known.user).await? {
-                Some(user) if !user.disabled => user,
+                Some(user) if user.may_come_in() => user,
                 _ => {
                     self.catalog.delete_sign_in(id).await?;
                     return Err(SignInError::Ended);

@@ -68,8 +68,7 @@ fn run_add(args: Add) -> Result<ExitCode, Failure> {
         return Err("a name has 1 to 128 characters, none of them control characters".into());
     }
     let identity = args.issuer.zip(args.subject);
-    let identity =
-        identity.map(|(issuer, subject)| Identity { issuer, subject, followed_at: None });
+    let identity = identity.map(|(issuer, subject)| Identity::new(issuer, subject, None));
     let password_hash = if identity.is_some() { None } else { Some(new_password_hash()?) };
     super::block_on(async {
         let now = Clock::System.now();

@@ -66,7 +66,7 @@ pub async fn update(asked: &Asked, input: UpdateUserInput) -> Result<UpdateUserP
         }
     }
     let UpdateUserInput { display_name, disabled, .. } = input;
-    let change = UserChange { display_name, role, disabled, claimed_at: None };
+    let change = UserChange { display_name, role, disabled, ..UserChange::default() };
     let changed = asked.service.storage.catalog.change_user(user.id, change).await?;
     asked.loaders.users.forget(user.id).await;
     asked.note(AuditAction::Change, user.id).await;

@@ -62,6 +62,10 @@ pub async fn known_by(
         };
         audit::note(catalog, deed, now).await;
     }
+    let is_without_role = role.is_none() && issuer.decides_roles();
+    if is_without_role || !user.may_come_in() {
+        return Err(NobodyHere::ShutOut(Box::new(user)));
+    }
     Ok(user)
 }
 
@@ -77,7 +81,9 @@ async fn account(
     catalog.account_by_name(name).await?.ok_or(NobodyHere::NoAccount)
 }
 
-/// The user as the record is once it follows the claims, and whether it had to be changed.
+/// The user as the record is once it follows the claims, and whether they say something else than
+/// those before. That the newest token gives no role is written down: it ends all that the user has
+/// open here, and no older token opens anything again.
 async fn follow(
     catalog: &dyn Catalog,
     issuer: &config::Issuer,
@@ -85,16 +91,20 @@ async fn follow(
     user: User,
     role: Option<Role>,
 ) -> Result<(User, bool), NobodyHere> {
+    let Some(identity) = user.identity.as_ref() else { return Ok((user, false)) };
+    if identity.followed_at >= Some(claims.issued_at) {
+        return Ok((user, false));
+    }
+    let decides_role = issuer.decides_roles();
+    let shut_out = decides_role && role.is_none();
     // Where roles are given here, the one that a user was made with is not given again.
-    let role = match role {
-        None if issuer.decides_roles() => return Err(NobodyHere::ShutOut(Box::new(user))),
-        role => role.filter(|_| issuer.decides_roles()),
-    };
+    let role = role.filter(|_| decides_role);
     let display_name = name(claims, &issuer.display_name_claim);
-    let followed_at = user.identity.as_ref().and_then(|identity| identity.followed_at);
-    let is_same = role.is_none_or(|role| role == user.role)
+    let is_same = shut_out == identity.shut_out
+        && role.is_none_or(|role| role == user.role)
         && display_name.is_none_or(|name| name == user.display_name);
-    if is_same || followed_at >= Some(claims.issued_at) {
+    // A role that is said again is followed again: a token from before this one is too old then.
+    if is_same && !decides_role {
         return Ok((user, false));
     }
     let change = UserChange {
@@ -102,9 +112,10 @@ async fn follow(
         display_name: display_name.map(str::to_owned),
         disabled: None,
         claimed_at: Some(claims.issued_at),
+        shut_out,
     };
     let changed = catalog.change_user(user.id, change).await?.ok_or(NobodyHere::NoUser)?;
-    Ok((changed, true))
+    Ok((changed, !is_same))
 }
 
 async fn create(
@@ -127,11 +138,11 @@ async fn create(
             display_name: display_name.to_owned(),
             role,
             password_hash: None,
-            identity: Some(Identity {
-                issuer: issuer.url.clone(),
-                subject: subject.clone(),
-                followed_at: Some(claims.issued_at),
-            }),
+            identity: Some(Identity::new(
+                issuer.url.clone(),
+                subject.clone(),
+                Some(claims.issued_at),
+            )),
             time_zone: None,
             disabled: false,
             created_at: now,
@@ -186,6 +197,8 @@ fn find<'a>(claims: &'a Claims, claim: &str) -> Option<&'a Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::{Principal, Subject};
+    use crate::rights;
     use crate::storage::embedded;
     use serde_json::json;
     use std::sync::Arc;
@@ -281,20 +294,43 @@ mod tests {
         };
         let first = known_by(&*catalog, &issuer, &ann(10, "guard"), HERE, NOW).await.unwrap();
         assert_eq!((&*first.name, &*first.display_name), ("1", "Ann"));
+        let caller = Principal {
+            subject: Subject::User(first.id),
+            account: first.account,
+            role: first.role,
+            shares: Vec::new(),
+            expires_at: NOW,
+        };
         for (issued_s, role, expected) in [
-            (20, "boss", Role::Admin),
-            (10, "guard", Role::Admin),
-            (30, "guard", Role::Viewer),
-            (20, "boss", Role::Viewer),
+            (20, "boss", Some(Role::Admin)),
+            (10, "guard", Some(Role::Admin)),
+            (30, "guard", Some(Role::Viewer)),
+            (20, "boss", Some(Role::Viewer)),
+            (50, "guard", Some(Role::Viewer)),
+            // Never used while it was the newest.
+            (40, "boss", Some(Role::Viewer)),
+            (60, "else", None),
+            (55, "boss", None),
+            (50, "guard", None),
+            (70, "boss", Some(Role::Admin)),
+            // Too old to take anything away, and good for nothing.
+            (65, "else", None),
         ] {
-            let user = known_by(&*catalog, &issuer, &ann(issued_s, role), HERE, NOW).await.unwrap();
-            assert_eq!((user.id, user.role), (first.id, expected), "{issued_s}");
+            let known = known_by(&*catalog, &issuer, &ann(issued_s, role), HERE, NOW).await;
+            match (known, expected) {
+                (Ok(user), Some(role)) => {
+                    assert_eq!((user.id, user.role), (first.id, role), "{issued_s}");
+                }
+                (Err(NobodyHere::ShutOut(user)), None) => assert_eq!(user.id, first.id),
+                (known, _) => panic!("{issued_s}: {known:?}"),
+            }
+            // What is open by a token of ours lives by the newest of theirs.
+            let stands = rights::current(&*catalog, &caller, NOW).await.unwrap().is_some();
+            assert_eq!(stands, expected.is_some() || issued_s == 65, "{issued_s}");
         }
-        let gone = known_by(&*catalog, &issuer, &ann(40, "else"), HERE, NOW).await;
-        assert!(matches!(gone, Err(NobodyHere::ShutOut(_))), "{gone:?}");
         let disable = UserChange { disabled: Some(true), ..UserChange::default() };
         catalog.change_user(first.id, disable).await.unwrap();
-        let disabled = known_by(&*catalog, &issuer, &ann(50, "boss"), HERE, NOW).await;
+        let disabled = known_by(&*catalog, &issuer, &ann(80, "boss"), HERE, NOW).await;
         assert!(matches!(disabled, Err(NobodyHere::ShutOut(_))), "{disabled:?}");
     }
 

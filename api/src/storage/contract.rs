@@ -596,8 +596,7 @@ async fn users_follow_the_newest_token_of_their_issuer(catalog: &dyn Catalog) {
     let (account, other) = (new_account(catalog).await.id, new_account(catalog).await.id);
     let (issuer, subject) = ("https://issuer.example/realms/a", "x".repeat(255));
     let known = |account, name, subject: &str| {
-        let (issuer, subject) = (issuer.to_owned(), subject.to_owned());
-        let identity = Some(Identity { issuer, subject, followed_at: None });
+        let identity = Some(Identity::new(issuer.to_owned(), subject.to_owned(), None));
         User { identity, password_hash: None, ..new_user(account, name) }
     };
     let ann = known(account, "ann", &subject);
@@ -619,14 +618,20 @@ async fn users_follow_the_newest_token_of_their_issuer(catalog: &dyn Catalog) {
     }
     let claims =
         |role, at| UserChange { role: Some(role), claimed_at: Some(at), ..UserChange::default() };
+    let nothing = |at| UserChange { claimed_at: Some(at), shut_out: true, ..UserChange::default() };
     for (change, expected) in [
-        (claims(Role::Manager, at(20)), Role::Manager),
-        (claims(Role::Admin, at(10)), Role::Manager),
-        (claims(Role::Member, at(20)), Role::Member),
-        (UserChange { role: Some(Role::Viewer), ..UserChange::default() }, Role::Viewer),
+        (claims(Role::Manager, at(20)), (Role::Manager, true)),
+        (claims(Role::Admin, at(10)), (Role::Manager, true)),
+        (claims(Role::Member, at(20)), (Role::Member, true)),
+        (nothing(at(10)), (Role::Member, true)),
+        (nothing(at(30)), (Role::Member, false)),
+        (claims(Role::Admin, at(20)), (Role::Member, false)),
+        (UserChange { role: Some(Role::Viewer), ..UserChange::default() }, (Role::Viewer, false)),
+        (claims(Role::Viewer, at(40)), (Role::Viewer, true)),
     ] {
-        let changed = catalog.change_user(ann.id, change).await.expect("change_user");
-        assert_eq!(changed.map(|user| user.role), Some(expected));
+        catalog.change_user(ann.id, change).await.expect("change_user");
+        let found = catalog.user(ann.id).await.expect("user").expect("ann");
+        assert_eq!((found.role, found.may_come_in()), expected);
     }
 }
 
