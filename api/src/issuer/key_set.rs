@@ -124,12 +124,26 @@ impl Key {
 }
 
 fn is_strong(key: &RSAKeyParameters) -> bool {
+    if !is_exponent(&key.e) {
+        return false;
+    }
     let Ok(modulus) = URL_SAFE_NO_PAD.decode(&key.n) else { return false };
     let mut digits = modulus.iter().skip_while(|byte| **byte == 0);
     let bits = digits.next().map_or(0, |first| {
         8usize.saturating_sub(first.leading_zeros() as usize).saturating_add(digits.count() * 8)
     });
     (MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits)
+}
+
+/// Whether text is an odd number of 3 or more in at most 8 bytes (RFC 8017 §3.1). With an exponent
+/// of 1 a message is its own signature, and anybody makes those.
+fn is_exponent(text: &str) -> bool {
+    let Ok(bytes) = URL_SAFE_NO_PAD.decode(text) else { return false };
+    let digits: Vec<u8> = bytes.into_iter().skip_while(|byte| *byte == 0).collect();
+    match &digits[..] {
+        [] | [1] => false,
+        [.., last] => digits.len() <= 8 && last % 2 == 1,
+    }
 }
 
 #[cfg(test)]
@@ -162,7 +176,7 @@ mod tests {
         let ed = json!({"kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode([7; 32]),
             "kid": "k"});
         let shared = json!({"kty": "oct", "k": URL_SAFE_NO_PAD.encode([7; 64]), "kid": "k"});
-        let table: [(&str, Value, &[Algorithm]); 18] = [
+        let table: [(&str, Value, &[Algorithm]); 24] = [
             ("RSA", rsa(2048), RSA),
             ("RSA for one algorithm", with(rsa(2048), "alg", json!("PS256")), &[PS256]),
             ("RSA for another kind's", with(rsa(2048), "alg", json!("ES256")), &[]),
@@ -175,6 +189,12 @@ mod tests {
             ("weak", rsa(2040), &[]),
             ("large", rsa(8192), RSA),
             ("too large", rsa(8200), &[]),
+            ("of half the size", rsa(1024), &[]),
+            ("with the exponent 1", with(rsa(2048), "e", json!("AQ")), &[]),
+            ("with the exponent 01", with(rsa(2048), "e", json!("AAE")), &[]),
+            ("with an even exponent", with(rsa(2048), "e", json!("AQAA")), &[]),
+            ("without an exponent", with(rsa(2048), "e", json!("")), &[]),
+            ("with the exponent 3", with(rsa(2048), "e", json!("Aw")), RSA),
             ("P-256", ec("P-256", 32), &[ES256]),
             ("P-384", ec("P-384", 48), &[ES384]),
             ("P-521", ec("P-521", 66), &[]),

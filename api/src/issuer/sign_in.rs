@@ -30,6 +30,9 @@ const MAX_PAGE_BYTES: usize = 512;
 /// Issuers' codes have at most a few hundred.
 const MAX_CODE_BYTES: usize = 4096;
 
+/// Those that are registered have at most 26.
+const MAX_ERROR_CHARS: usize = 64;
+
 /// Where to send a browser that is to sign in, and what it keeps meanwhile.
 #[derive(Debug)]
 pub struct Ticket {
@@ -165,7 +168,7 @@ impl Issuers {
             return Err(NotSignedIn::Answer);
         }
         if let Some(error) = &answer.error {
-            return Err(NotSignedIn::Declined(error.chars().take(64).collect()));
+            return Err(NotSignedIn::Declined(declined(error)));
         }
         let code = answer.code.as_deref().filter(|code| code.len() <= MAX_CODE_BYTES);
         let redemption = Redemption {
@@ -215,6 +218,12 @@ impl Issuers {
     }
 }
 
+/// What the log says of an answer's `error`: a short word (RFC 6749 §4.1.2.1), of which whoever has
+/// begun a sign-in may have made lines of a log.
+fn declined(error: &str) -> String {
+    error.chars().filter(char::is_ascii_graphic).take(MAX_ERROR_CHARS).collect()
+}
+
 /// `page` where it is a path of ours, else the first page. What browsers take for another host, or
 /// may put a header's end into, is no path.
 fn own_page(page: &str) -> &str {
@@ -254,6 +263,13 @@ mod tests {
             assert_eq!(own_page(page), expected, "{page}");
         }
         assert_eq!(own_page(&format!("/{}", "x".repeat(MAX_PAGE_BYTES))), "/");
+    }
+
+    #[test]
+    fn an_issuers_error_makes_no_line_of_its_own() {
+        assert_eq!(declined("access_denied"), "access_denied");
+        assert_eq!(declined("a\r\nINFO signed in\u{1b}[2J\u{2028}ü"), "aINFOsignedin[2J");
+        assert_eq!(declined(&"x".repeat(1_000)).len(), MAX_ERROR_CHARS);
     }
 
     #[tokio::test]

@@ -349,12 +349,32 @@ mod tests {
             format!("{head}.{claims}.{signature}")
         };
         let long = |len| claimed(json!({"groups": "x".repeat(len)}));
+        // Text that no JSON writer makes.
+        let raw = |header: &str, claims: &str| {
+            let message =
+                format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+            let key = &ours.keys[0].2;
+            let signed =
+                jsonwebtoken::crypto::sign(message.as_bytes(), key, Algorithm::RS256).unwrap();
+            format!("{message}.{signed}")
+        };
+        let head = header.to_string();
+        let twice = |text: &str, first: &str| text.replacen('{', &format!("{{{first},"), 1);
+        let claims_twice = |first: &str| raw(&head, &twice(&access_claims().to_string(), first));
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
 
         let table = [
             ("nothing", String::new(), Refused::Malformed),
             ("no token at all", "a.b.c".into(), Refused::Malformed),
             ("four parts", format!("{good}.x"), Refused::Malformed),
+            ("five parts, as what is encrypted has", format!("{good}.x.x"), Refused::Malformed),
             ("huge", long(8192), Refused::TooLong),
+            ("a header that is no object", raw("[]", "{}"), Refused::Malformed),
+            (
+                "an algorithm named twice",
+                raw(&twice(&head, r#""alg":"none""#), &access_claims().to_string()),
+                Refused::Malformed,
+            ),
             ("unsigned", none("none"), Refused::Malformed),
             ("unsigned, in capitals", none("NONE"), Refused::Malformed),
             ("signature dropped", format!("{message}."), Refused::Signature),
@@ -383,6 +403,9 @@ mod tests {
             ("critical of nothing", headed(json!({"crit": []})), Refused::Critical),
             ("no key named among three", headed(json!({"kid": null})), Refused::Key),
             ("an unknown key named", headed(json!({"kid": "../../etc/keys"})), Refused::Key),
+            ("a long key name", headed(json!({"kid": "k".repeat(4096)})), Refused::Key),
+            ("a number for a key name", headed(json!({"kid": 7})), Refused::Malformed),
+            ("critical in no list", headed(json!({"crit": "b64"})), Refused::Malformed),
             ("signed by another", other.sign("rsa", &header, &access_claims()), Refused::Signature),
             (
                 "brings its own key",
@@ -398,7 +421,43 @@ mod tests {
                 ),
                 Refused::Signature,
             ),
+            (
+                "says where its key's certificate is",
+                other.sign(
+                    "rsa",
+                    &with(&header, json!({"x5u": "https://evil.example", "x5c": ["MIIB"]})),
+                    &access_claims(),
+                ),
+                Refused::Signature,
+            ),
             ("other claims under the signature", swapped, Refused::Signature),
+            // Other readers than ours would take the other one (RFC 7519 §4).
+            (
+                "an audience twice",
+                raw(
+                    &head,
+                    &access_claims().to_string().replacen(
+                        r#""aud":"lookback""#,
+                        r#""aud":"lookback","aud":"billing""#,
+                        1,
+                    ),
+                ),
+                Refused::Malformed,
+            ),
+            (
+                "an expiry twice",
+                raw(
+                    &head,
+                    &access_claims().to_string().replacen(
+                        r#""exp":"#,
+                        &format!(r#""exp":{},"exp":1,"x":"#, NOW_S + 60),
+                        1,
+                    ),
+                ),
+                Refused::Malformed,
+            ),
+            ("lists in lists", claims_twice(&format!(r#""groups":{deep}"#)), Refused::Malformed),
+            ("a number beyond all", claims_twice(r#""nbf":1e999"#), Refused::Malformed),
             (
                 "claims that are no object",
                 ours.sign("rsa", &header, &json!([])),
@@ -409,6 +468,16 @@ mod tests {
             ("other audience", claimed(json!({"aud": "billing"})), Refused::Claims),
             ("other audiences", claimed(json!({"aud": ["a", "b"]})), Refused::Claims),
             ("no audience", claimed(json!({"aud": null})), Refused::Claims),
+            (
+                "an audience in a list of lists",
+                claimed(json!({"aud": [["lookback"]]})),
+                Refused::Claims,
+            ),
+            (
+                "an audience in an object",
+                claimed(json!({"aud": {"a": "lookback"}})),
+                Refused::Claims,
+            ),
             ("nobody's audience", claimed(json!({"aud": []})), Refused::Claims),
             ("no subject", claimed(json!({"sub": null})), Refused::Claims),
             ("empty subject", claimed(json!({"sub": ""})), Refused::Claims),
@@ -429,6 +498,7 @@ mod tests {
             assert_eq!(check(&token, &rules), Err(expected), "{name}");
         }
         assert_eq!(named_issuer(&long(8192)), None);
+        assert_eq!(named_issuer(&claims_twice(r#""iss":"https://other.example""#)), None);
     }
 
     #[test]

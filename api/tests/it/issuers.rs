@@ -30,6 +30,11 @@ enum Mood {
     Moved,
     SaysTooMuch,
     SaysNothing,
+    HasTenThousandKeys,
+    /// Its metadata is somewhere else.
+    HasMoved,
+    /// Its metadata is another's.
+    IsAnother,
 }
 
 /// An issuer on a port of its own.
@@ -72,21 +77,33 @@ impl Issuer {
             stream.read_exact(&mut byte)?;
             head.push(byte[0]);
         }
-        let metadata = json!({"issuer": self.url(), "jwks_uri": format!("{}/keys", self.url())});
+        let mut metadata =
+            json!({"issuer": self.url(), "jwks_uri": format!("{}/keys", self.url())});
+        let mut state = self.state.lock().unwrap();
         let (status, body) = if head.starts_with(b"GET /keys ") {
-            let mut state = self.state.lock().unwrap();
             state.asked += 1;
             match state.mood {
-                Mood::Well => ("200 OK", json!({"keys": state.keys}).to_string()),
+                Mood::Well | Mood::HasMoved | Mood::IsAnother => {
+                    ("200 OK", json!({"keys": state.keys}).to_string())
+                }
                 Mood::HangsUp => return Ok(()),
                 Mood::Fails => ("500 Oh", String::new()),
                 Mood::Moved => ("302 Found\r\nlocation: /elsewhere", String::new()),
                 Mood::SaysTooMuch => ("200 OK", " ".repeat(256 * 1024 + 1)),
                 Mood::SaysNothing => ("200 OK", "<html>".into()),
+                Mood::HasTenThousandKeys => {
+                    ("200 OK", json!({"keys": vec![json!({"kid": "key"}); 10_000]}).to_string())
+                }
             }
+        } else if matches!(state.mood, Mood::HasMoved) && !head.starts_with(b"GET /elsewhere ") {
+            ("302 Found\r\nlocation: /elsewhere", String::new())
         } else {
+            if matches!(state.mood, Mood::IsAnother) {
+                metadata["issuer"] = json!("https://id.example");
+            }
             ("200 OK", metadata.to_string())
         };
+        drop(state);
         let len = body.len();
         write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {len}\r\nconnection: close\r\n\r\n")?;
         stream.write_all(body.as_bytes())
@@ -196,14 +213,23 @@ async fn keys_outlive_their_issuers_absence_for_a_day() {
     assert_eq!(status_with(server.address, &key.token(&issuer, NOW)), 200);
 
     let (made_up, _) = Key::new("made up");
-    let moods = [Mood::HangsUp, Mood::Fails, Mood::Moved, Mood::SaysTooMuch, Mood::SaysNothing];
-    for (minute, mood) in (1..).zip(moods) {
+    let moods = [
+        (Mood::HangsUp, true),
+        (Mood::Fails, true),
+        (Mood::Moved, true),
+        (Mood::SaysTooMuch, true),
+        (Mood::SaysNothing, true),
+        (Mood::HasTenThousandKeys, true),
+        (Mood::HasMoved, false),
+        (Mood::IsAnother, false),
+    ];
+    for (minute, (mood, is_asked_for_keys)) in (1..).zip(moods) {
         issuer.be(mood);
         let now = NOW.plus_millis(minute * 60_000);
         server.service.clock.set(now);
         let before = issuer.asked();
         assert_eq!(status_with(server.address, &made_up.token(&issuer, now)), 401, "{mood:?}");
-        assert!(issuer.asked() > before, "{mood:?}");
+        assert_eq!(issuer.asked() > before, is_asked_for_keys, "{mood:?}");
         assert_eq!(status_with(server.address, &key.token(&issuer, now)), 200, "{mood:?}");
     }
 
