@@ -2,6 +2,7 @@
 
 use crate::access_key::AccessKeys;
 use crate::arriving::Arriving;
+use crate::audit::Looks;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::Deliveries;
@@ -39,6 +40,7 @@ pub struct Service {
     pub arriving: Arc<Arriving>,
     pub throttle: Throttle,
     pub rates: Rates,
+    pub looks: Looks,
     pub documents: Documents,
     pub playback: Playback,
     pub retention: Arc<Retention>,

@@ -3,6 +3,7 @@
 use super::{Failure, backend};
 use crate::access_key::AccessKeys;
 use crate::arriving::Arriving;
+use crate::audit::Looks;
 use crate::clock::Clock;
 use crate::config::{Backend, Config, LogFormat, Network, Tls};
 use crate::delivery::Deliveries;
@@ -278,6 +279,7 @@ async fn service_on(
         arriving,
         throttle,
         rates,
+        looks: Looks::default(),
         documents,
         playback,
         retention,

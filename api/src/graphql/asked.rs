@@ -72,6 +72,15 @@ impl Asked {
         audit::note(&*self.service.storage.catalog, deed, self.now()).await;
     }
 
+    /// Writes down that the caller looks at pictures of a stream.
+    pub async fn note_look(&self, stream: StreamId) {
+        let Some(caller) = &self.principal else { return };
+        let (actor, now) = (caller.subject.id(), self.now());
+        if self.service.looks.is_first(actor, stream, self.address, now) {
+            self.note(AuditAction::View, stream).await;
+        }
+    }
+
     pub fn decide(&self, action: Action, target: &Target) -> Decision {
         decide(self.principal.as_ref(), action, target)
     }

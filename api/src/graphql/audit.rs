@@ -46,7 +46,7 @@ impl AuditEntry {
 pub enum AuditAction {
     SignIn,
     SignInRefused,
-    /// A playback session was given out.
+    /// A playback session was given out, or pictures of a stream, which are noted once an hour; those beside clips and events are not.
     View,
     /// The same for `MP4`.
     Export,

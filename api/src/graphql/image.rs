@@ -59,7 +59,10 @@ pub async fn snapshot(
     let playback = &asked.service.playback;
     let at = at.map(|DateTime(at)| at);
     match playback.snapshot(asked.principal()?, stream, at, max_width).await {
-        Ok(link) => Ok(ImageResult::Image(Image::of(asked, link))),
+        Ok(link) => {
+            asked.note_look(stream.id).await;
+            Ok(ImageResult::Image(Image::of(asked, link)))
+        }
         Err(SessionError::Unavailable(unavailable)) => {
             Ok(ImageResult::MediaUnavailable(unavailable.into()))
         }
@@ -67,7 +70,22 @@ pub async fn snapshot(
     }
 }
 
-/// Pictures at even distances over a range.
+/// Pictures at even distances over a range of the caller's choice.
+pub async fn scrubbing(
+    ctx: &Context<'_>,
+    stream: &Stream,
+    range: TimeRange,
+    count: Option<i32>,
+    max_width: Option<i32>,
+) -> Result<Vec<Image>, Fault> {
+    let images = thumbnails(ctx, stream, range, count, max_width).await?;
+    if !images.is_empty() {
+        asked(ctx)?.note_look(stream.id).await;
+    }
+    Ok(images)
+}
+
+/// The same beside what is listed, which is no look of its own: a list of clips has one of each.
 pub async fn thumbnails(
     ctx: &Context<'_>,
     stream: &Stream,

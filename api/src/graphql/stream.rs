@@ -141,7 +141,7 @@ impl Stream {
         #[graphql(default = 320)] max_width: Option<i32>,
     ) -> Maybe<Vec<Image>> {
         Some(match asked(ctx).and_then(|asked| range.check(asked.limits())) {
-            Ok(range) => image::thumbnails(ctx, &self.0, range, count, max_width).await,
+            Ok(range) => image::scrubbing(ctx, &self.0, range, count, max_width).await,
             Err(fault) => Err(fault),
         })
     }

@@ -518,6 +518,14 @@ fn images_are_of_key_frames() {
     ] {
         check_refused(&ask(changes), 400, "InvalidArgumentException");
     }
+    let log = "query($range: TimeRangeInput!) { auditLog(range: $range) {
+        nodes { action targetId } } }";
+    let range = crate::playback::of_range(now_ms() - 600_000, now_ms() + 60_000);
+    let admin = server.token(&["--role", "admin"]);
+    let log = server.graphql(Some(&admin), log, json!({ "range": range }));
+    let lines = log["data"]["auditLog"]["nodes"].as_array().unwrap();
+    let looks = lines.iter().filter(|line| line["action"] == "VIEW").count();
+    assert_eq!(looks, 1, "{lines:?}");
 }
 
 #[tokio::test]

@@ -172,6 +172,11 @@ fn a_member_has_what_shares_give() {
         let payload = share(&server, &ann.token, input("bob", "VIEWER", more.clone()));
         assert_eq!(payload["share"].is_null(), refused, "{more}: {payload}");
     }
+    let issued = json!({"deviceId": door.device, "kind": "TOKEN", "validDays": 1});
+    let issued =
+        mutate(&server, &ann.token, "issueDeviceCredential", issued, "credential { token }");
+    let outlasts = json!([{"code": "FORBIDDEN", "path": ["input", "validDays"]}]);
+    assert_eq!((&issued["credential"], mistakes(&issued)), (&Value::Null, outlasts));
     assert_eq!(seen(&server, &bob.token), json!([["door", "VIEWER"]]));
 
     let shares = |token: &str| {
@@ -259,6 +264,7 @@ fn what_was_done_stands_in_the_log() {
     let server = Server::start();
     let ann = person(&server, "ann", "admin");
     let bob = person(&server, "bob", "member");
+    let cleo = person(&server, "cleo", "viewer");
     let elsewhere = server.token(&["--role", "admin", "--account", "elsewhere"]);
     let camera = camera::register(&server, "cam");
     let start_ms = now_ms() - 600_000;
@@ -272,6 +278,14 @@ fn what_was_done_stands_in_the_log() {
     playback::ask(&server, &bob.token, &camera, range.clone());
     range["protocol"] = json!("MP4");
     playback::ask(&server, &bob.token, &camera, range);
+    let pictures = "query($id: ID!, $range: TimeRangeInput!) { node(id: $id) { ... on Stream {
+        snapshot { ... on Image { at } } thumbnails(range: $range) { at } } } }";
+    let of_camera = json!({"id": camera.stream, "range": of_range(start_ms, start_ms + 1_000)});
+    for token in [&cleo.token, &cleo.token, &ann.token] {
+        let shown = server.graphql(Some(token), pictures, of_camera.clone());
+        assert!(shown["data"]["node"]["snapshot"]["at"].is_string(), "{shown}");
+        assert!(shown["data"]["node"]["thumbnails"][0]["at"].is_string(), "{shown}");
+    }
     revoke(&server, &ann.token, &given["id"]);
     update_user(&server, &ann.token, json!({"id": bob.id, "disabled": true}));
     let delete = json!({"streamId": camera.stream, "range": of_range(start_ms, start_ms + 1)});
@@ -283,11 +297,14 @@ fn what_was_done_stands_in_the_log() {
     let expected = [
         (json!(ann.id), "SIGN_IN", Value::Null),
         (json!(bob.id), "SIGN_IN", Value::Null),
+        (json!(cleo.id), "SIGN_IN", Value::Null),
         (script, "CHANGE", json!(camera.device)),
         (Value::Null, "SIGN_IN_REFUSED", json!(bob.id)),
         (json!(ann.id), "SHARE", given["id"].clone()),
         (json!(bob.id), "VIEW", json!(camera.stream)),
         (json!(bob.id), "EXPORT", json!(camera.stream)),
+        (json!(cleo.id), "VIEW", json!(camera.stream)),
+        (json!(ann.id), "VIEW", json!(camera.stream)),
         (json!(ann.id), "REVOKE", given["id"].clone()),
         (json!(ann.id), "CHANGE", json!(bob.id)),
         (json!(ann.id), "DELETE", json!(camera.stream)),

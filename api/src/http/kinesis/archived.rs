@@ -316,6 +316,9 @@ pub async fn get_images(call: Call) -> Answer {
             }
         });
     }
+    if images.iter().any(|image| image["ImageContent"].is_string()) {
+        call.note_look(stream.id).await;
+    }
     let mut answer = json!({ "Images": images });
     if let Some(next) = next {
         answer["NextToken"] = STANDARD.encode(next.as_millis().to_string()).into();

@@ -67,6 +67,14 @@ impl Call {
         audit::note(&*self.service.storage.catalog, deed, self.service.clock.now()).await;
     }
 
+    /// Writes down that the caller looks at pictures of a stream.
+    pub async fn note_look(&self, stream: StreamId) {
+        let (actor, now) = (self.principal.subject.id(), self.service.clock.now());
+        if self.service.looks.is_first(actor, stream, self.address, now) {
+            self.note(AuditAction::View, stream).await;
+        }
+    }
+
     async fn read(request: &HttpRequest, payload: dev::Payload) -> Result<Self, KinesisError> {
         let service = service(request)?;
         let body = body::read(payload, request.headers(), MAX_BODY_BYTES).await?;
