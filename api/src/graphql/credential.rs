@@ -4,7 +4,7 @@ use super::asked::Asked;
 use super::fault::Fault;
 use super::scalar::DateTime;
 use super::user_error::{UserError, UserErrorCode};
-use crate::access::{Action, Principal, Subject};
+use crate::access::{Action, DeviceRole, Principal, Subject, share_needed};
 use crate::access_key::AccessKeyId;
 use crate::account::Role;
 use crate::audit::AuditAction;
@@ -186,6 +186,12 @@ pub async fn issue(
     }
     let credential =
         new_credential(device.account, device.id, input.kind.into(), days, asked.now());
+    let own = share_needed(asked.principal()?, DeviceRole::Manager, device.id);
+    let own_end = own.and_then(|own| own.expires_at);
+    if own_end.is_some_and(|end| credential.expires_at.is_none_or(|at| at > end)) {
+        let message = "the credential would outlast the caller's own share".into();
+        return refused(UserErrorCode::Forbidden, "validDays", message);
+    }
     asked.service.storage.catalog.put_credential(credential.clone()).await?;
     asked.note(AuditAction::Change, credential.id).await;
     Ok(IssueDeviceCredentialPayload {
