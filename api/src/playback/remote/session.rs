@@ -37,6 +37,7 @@ pub struct Footage {
 struct Played {
     address: Address,
     codecs: Option<String>,
+    expires_at: Timestamp,
 }
 
 impl Playback {
@@ -59,9 +60,7 @@ impl Playback {
             span,
             expires_at,
         };
-        // What Kinesis gives out cannot be taken back, so none of it outlives the caller's right.
-        let life_s = expires_at.millis_since(now) / 1_000;
-        let life_s = u32::try_from(life_s).ok().filter(|life_s| i64::from(*life_s) >= MIN_LIFE_S);
+        let life_s = life_s(holder, expires_at, now);
         let footage = match request.mode {
             Mode::OnDemand(asked) => Some((asked, self.remote_footage(stream, asked).await?)),
             Mode::LiveReplay(start) => {
@@ -105,7 +104,8 @@ impl Playback {
                     }
                     _ => archive.hls(stream, playing, Container::FragmentedMp4, life_s).await?,
                 };
-                Played { address: Address::Elsewhere(url), codecs: None }
+                let expires_at = now.plus_millis(i64::from(life_s) * 1_000);
+                Played { address: Address::Elsewhere(url), codecs: None, expires_at }
             }
         };
         let (range, start_offset_ms, gaps) = match &footage {
@@ -127,7 +127,7 @@ impl Playback {
             start_offset_s: f64::from(start_offset_ms) / 1_000.0,
             gaps,
             codecs,
-            expires_at,
+            expires_at: played.expires_at,
         })
     }
 
@@ -214,7 +214,7 @@ impl Playback {
         let name = name.unwrap_or_else(|| default_name(stream, token));
         let name = file_name::percent_encode(&name);
         let path = format!("mp4/v1/s/{}/{name}.mp4", self.signer.sign(token));
-        Ok(Played { address: Address::Here(path), codecs })
+        Ok(Played { address: Address::Here(path), codecs, expires_at: token.expires_at })
     }
 
     async fn long_playlist(
@@ -242,7 +242,8 @@ impl Playback {
         }
         let name = if protocol == Protocol::HlsTs { "ts.m3u8" } else { "main.m3u8" };
         let path = format!("hls/v1/s/{}/{name}", self.signer.sign(token));
-        Ok(Played { address: Address::Here(path), codecs: Some(first.codecs()) })
+        let (codecs, expires_at) = (Some(first.codecs()), token.expires_at);
+        Ok(Played { address: Address::Here(path), codecs, expires_at })
     }
 
     /// The first fragment, where the last one has its tracks: what is between them is only read when
@@ -272,6 +273,18 @@ impl Playback {
     }
 }
 
+/// How long a session of Kinesis's is to last, in seconds; `None` where it gives out none so short.
+/// Nobody can take one back, so none outlives the caller's right, and where that is by a share or a
+/// credential, which are revoked, it is the shortest there is.
+fn life_s(holder: Holder, expires_at: Timestamp, now: Timestamp) -> Option<u32> {
+    let left_s = expires_at.millis_since(now) / 1_000;
+    let life_s = match holder {
+        Holder::Share(..) | Holder::Device(..) => left_s.min(MIN_LIFE_S),
+        Holder::User(_) | Holder::Service(_) => left_s,
+    };
+    u32::try_from(life_s).ok().filter(|_| life_s >= MIN_LIFE_S)
+}
+
 /// From the first picture to what was asked for.
 fn offset_ms(asked: TimeRange, played: TimeRange) -> u32 {
     u32::try_from(asked.start.millis_since(played.start).max(0)).unwrap_or(u32::MAX)
@@ -299,5 +312,34 @@ fn too_short() -> Unavailable {
         code: UnavailableCode::NotSupported,
         message: format!("the backend gives out no session of less than {MIN_LIFE_S} s"),
         nearest: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::Role;
+    use crate::id::{CredentialId, DeviceId, ShareId, UserId};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_760_000_000_000);
+
+    #[test]
+    fn what_cannot_be_taken_back_ends_soon_where_its_right_can() {
+        let user = UserId::new(NOW);
+        let share = Holder::Share(user, ShareId::new(NOW));
+        let device = Holder::Device(DeviceId::new(NOW), CredentialId::new(NOW));
+        for (holder, left_s, expected) in [
+            (Holder::User(user), 43_200, Some(43_200)),
+            (Holder::Service(Role::Viewer), 3_600, Some(3_600)),
+            (share, 43_200, Some(300)),
+            (share, 300, Some(300)),
+            (share, 299, None),
+            (share, -1, None),
+            (device, 3_600, Some(300)),
+            (Holder::User(user), 299, None),
+        ] {
+            let ends_at = NOW.plus_millis(left_s * 1_000);
+            assert_eq!(life_s(holder, ends_at, NOW), expected, "{holder:?} {left_s}");
+        }
     }
 }
