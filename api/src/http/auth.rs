@@ -4,6 +4,7 @@
 //! cookie that only `/auth` is sent and that no script sees.
 
 use super::{body, caller, edge};
+use crate::graphql::fault::new_trace;
 use crate::service::Service;
 use crate::sign_in::{Granted, SignInError, Typed};
 use actix_web::http::StatusCode;
@@ -13,7 +14,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use lookback_wire::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// A name, an account and a password fit many times over.
@@ -172,17 +173,28 @@ fn refused(service: &Service, request: &HttpRequest, why: SignInError) -> HttpRe
             response.headers_mut().insert(header::RETRY_AFTER, retry_after_s.into());
             response
         }
-        SignInError::Storage(_) | SignInError::Internal(_) => {
-            tracing::error!(error = %message, "signing in failed");
-            error(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "try again later")
-        }
+        SignInError::Storage(_) | SignInError::Internal(_) => unavailable(&message),
     }
 }
 
+/// Logs the cause and answers what it can be found by.
+fn unavailable(cause: &str) -> HttpResponse {
+    let trace = new_trace();
+    tracing::error!(trace, cause, "signing in failed");
+    respond(
+        StatusCode::SERVICE_UNAVAILABLE,
+        json!({ "code": "UNAVAILABLE", "message": "try again later", "traceId": trace }),
+    )
+}
+
 fn error(status: StatusCode, code: &str, message: &str) -> HttpResponse {
+    respond(status, json!({ "code": code, "message": message }))
+}
+
+fn respond(status: StatusCode, error: Value) -> HttpResponse {
     HttpResponse::build(status)
         .insert_header((header::CACHE_CONTROL, "no-store"))
-        .json(json!({ "error": { "code": code, "message": message } }))
+        .json(json!({ "error": error }))
 }
 
 /// Cookies come along with requests that other sites' pages make; those are refused.
@@ -216,4 +228,20 @@ pub fn sent_cookie<'a>(request: &'a HttpRequest, name: &str) -> Option<&'a str> 
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
         .find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::body::to_bytes;
+
+    #[tokio::test]
+    async fn what_failed_here_is_found_by_its_trace() {
+        let answer = unavailable("the table is gone");
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let body = to_bytes(answer.into_body()).await.unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["error"]["traceId"].as_str().map(str::len), Some(26), "{body}");
+        assert!(!body.to_string().contains("table"), "{body}");
+    }
 }
