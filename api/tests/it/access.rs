@@ -1,14 +1,20 @@
-//! No answer tells of what its caller may not see. Every field and mutation that takes an identifier
-//! is found in the schema and asked by everybody for what there is and for what there is not: where
-//! it is hidden from the caller, the two answers are the same. A new field joins by itself, and fails
-//! the test while it is not said what its identifier names.
+//! No answer tells of what its caller may not see. Every field, mutation and subscription that takes
+//! an identifier is found in the schema and asked by everybody for what there is and for what there is
+//! not: where it is hidden from the caller, the two answers are the same. A new field joins by itself,
+//! and fails the test while it is not said what its identifier names, or of a subscription, while
+//! nothing happens that it tells of.
 
-use crate::camera;
+use crate::camera::{self, Registered};
 use crate::footage::rfc3339;
-use crate::playback::now_ms;
-use crate::server::{PATIENCE, Server};
+use crate::playback::{self, now_ms};
+use crate::server::{NO_RATES, PATIENCE, Server};
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// What an identifier names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,9 +185,8 @@ fn share(
 }
 
 impl Fixture {
-    fn new() -> Self {
+    fn on(server: Server) -> Self {
         const PASSWORD: &str = "correct horse battery";
-        let server = Server::start();
         let (admin, foreign) =
             (server.token(&["--role", "admin"]), ["--role", "admin", "--account", "elsewhere"]);
         let foreign_admin = server.token(&foreign);
@@ -258,7 +263,8 @@ impl Fixture {
                     // Whoever sees an event may say so; plans and users are named beside what is changed.
                     let is_argument =
                         matches!(kind, Kind::Plan | Kind::User | Kind::UserName | Kind::Event);
-                    if question.mutates && (right == 'M' || right == 'V' && is_argument) {
+                    let mutates = question.operation == "mutation";
+                    if mutates && (right == 'M' || right == 'V' && is_argument) {
                         continue;
                     }
                     let found = self.answer(caller, question, kind, real);
@@ -270,7 +276,7 @@ impl Fixture {
                     let not_there = self.answer(caller, question, kind, &ghost(kind, real));
                     match right {
                         '-' => assert_eq!(found, not_there, "{case}"),
-                        _ if question.mutates => {
+                        _ if mutates => {
                             assert!(found.contains("\"FORBIDDEN\""), "{case}: {found}");
                         }
                         _ => assert_ne!(found, not_there, "{case}"),
@@ -284,8 +290,9 @@ impl Fixture {
 /// A field at the root, and where one of its identifiers stands.
 #[derive(Debug)]
 struct Question {
-    mutates: bool,
-    /// The field and the way down to the identifier, with dots between.
+    operation: &'static str,
+    /// The field and the way down to the identifier, with dots between; the field alone where none is
+    /// named.
     path: String,
     field: Value,
     types: std::rc::Rc<Types>,
@@ -303,8 +310,11 @@ impl Question {
             .collect();
         let node = NODES.iter().find(|(known, _)| *known == kind).map(|(_, name)| *name);
         let selection = self.types.selection(&type_name(&self.field["type"]), node, 2);
-        let operation = if self.mutates { "mutation" } else { "query" };
-        format!("{operation} {{ {name}({}) {selection} }}", arguments.join(", "))
+        let arguments = match &arguments[..] {
+            [] => String::new(),
+            some => format!("({})", some.join(", ")),
+        };
+        format!("{} {{ {name}{arguments} {selection} }}", self.operation)
     }
 }
 
@@ -453,12 +463,17 @@ fn questions(server: &Server, token: &str) -> Vec<Question> {
             }
             let is_root = matches!(object_name, "Query" | "Mutation" | "Subscription");
             assert!(is_root || paths.is_empty(), "{object_name} takes identifiers: {paths:?}");
-            if object_name == "Subscription" {
-                // It answers nothing by itself; who is told is asked in `subscriptions.e2e.mjs`.
-                continue;
+            let operation = match object_name {
+                "Mutation" => "mutation",
+                "Subscription" => "subscription",
+                _ => "query",
+            };
+            let needs = |arg: &Value| arg["type"]["kind"] == "NON_NULL";
+            if operation == "subscription" && !list(&field["args"]).any(needs) {
+                paths.push(field["name"].as_str().unwrap().to_owned());
             }
             questions.extend(paths.into_iter().map(|path| Question {
-                mutates: object_name == "Mutation",
+                operation,
                 path,
                 field: field.clone(),
                 types: types.clone(),
@@ -505,9 +520,10 @@ impl Fixture {
 
 #[test]
 fn what_a_caller_may_not_see_does_not_exist_for_it() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::on(Server::start());
     let admin = fixture.callers.last().unwrap();
-    let questions = questions(&fixture.server, admin.token.as_deref().unwrap());
+    let mut questions = questions(&fixture.server, admin.token.as_deref().unwrap());
+    questions.retain(|question| question.operation != "subscription");
     assert!(questions.len() >= 19, "{questions:?}");
     fixture.check(&questions);
     fixture.check_metadata();
@@ -520,11 +536,176 @@ fn what_a_caller_may_not_see_does_not_exist_for_it() {
     // not are two things.
     let (last, first): (Vec<_>, Vec<_>) =
         questions.iter().partition(|question| question.path.starts_with("delete"));
-    for question in first.into_iter().chain(last).filter(|question| question.mutates) {
+    for question in
+        first.into_iter().chain(last).filter(|question| question.operation == "mutation")
+    {
         let kind = kinds(&question.path)[0];
         let real = of(&fixture.home, kind);
         let not_there = fixture.answer(admin, question, kind, &ghost(kind, real));
         let found = fixture.answer(admin, question, kind, real);
         assert_ne!(found, not_there, "{}", question.path);
     }
+}
+
+/// A subscription that is open, as server-sent events.
+struct Listener {
+    told: Arc<Mutex<String>>,
+    reading: JoinHandle<()>,
+}
+
+impl Listener {
+    fn open(address: SocketAddr, token: Option<&str>, query: &str) -> Self {
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket.set_read_timeout(Some(2 * PATIENCE)).unwrap();
+        let body = json!({ "query": query }).to_string();
+        let bearer = token.map(|token| format!("authorization: Bearer {token}\r\n"));
+        let head = format!(
+            "POST /graphql HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
+             accept: text/event-stream\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n{}\r\n",
+            body.len(),
+            bearer.unwrap_or_default()
+        );
+        socket.write_all((head + &body).as_bytes()).unwrap();
+        let mut socket = BufReader::new(socket);
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            assert_ne!(socket.read_line(&mut line).unwrap(), 0, "{query}");
+            assert!(!line.starts_with("HTTP/1.1 4"), "{line}: {query}");
+        }
+        let told = Arc::new(Mutex::new(String::new()));
+        let heard = told.clone();
+        let reading = std::thread::spawn(move || {
+            while let Some(event) = chunk(&mut socket) {
+                // Signs of life come by the clock.
+                if event != ":\n\n" {
+                    *heard.lock().unwrap() += &event;
+                }
+            }
+        });
+        Self { told, reading }
+    }
+
+    fn is_told(&self) -> bool {
+        self.told.lock().unwrap().contains("\"data\":{")
+    }
+
+    /// All that was said, once the server has ended it.
+    fn end(self) -> String {
+        self.reading.join().unwrap();
+        self.told.lock().unwrap().clone()
+    }
+}
+
+/// The next chunk of an answer; `None` at its end.
+fn chunk(socket: &mut impl BufRead) -> Option<String> {
+    let mut line = String::new();
+    socket.read_line(&mut line).unwrap();
+    let len = usize::from_str_radix(line.trim_end(), 16).ok().filter(|len| *len > 0)?;
+    let mut chunk = vec![0; len + 2];
+    socket.read_exact(&mut chunk).unwrap();
+    Some(String::from_utf8(chunk[..len].to_vec()).unwrap())
+}
+
+impl Fixture {
+    /// Makes happen on the device at home what subscriptions tell of, for the `n`-th time.
+    fn happen(&self, n: u64) {
+        let token = |name| {
+            let caller = self.callers.iter().find(|caller| caller.name == name).unwrap();
+            caller.token.as_deref().unwrap()
+        };
+        let (itself, admin) = (token("the camera itself"), token("admin"));
+        let now = rfc3339(now_ms());
+        let report = "mutation($input: IngestEventsInput!) { ingestEvents(input: $input) {
+            results { rejection { code } } } }";
+        let event = json!({"clientEventId": format!("n{n}"), "type": "MOTION", "start": now});
+        let input = json!({"sentAt": now, "events": [event]});
+        let reported = ask(&self.server, itself, report, json!({"input": input}));
+        assert_eq!(reported["ingestEvents"]["results"], json!([{"rejection": null}]));
+        let stream = of(&self.home, Kind::Stream);
+        let named = "query($id: ID!) { node(id: $id) { ... on Stream { mediaStreamName } } }";
+        let named = ask(&self.server, admin, named, json!({"id": stream}));
+        let camera = Registered {
+            device: of(&self.home, Kind::Device).into(),
+            stream: stream.into(),
+            media_stream: named["node"]["mediaStreamName"].as_str().unwrap().into(),
+            token: itself.into(),
+        };
+        playback::upload(&self.server, &camera, [now_ms() - 3_600_000 + n * 1_000]);
+        let suspend = "mutation($input: UpdateDeviceInput!) { updateDevice(input: $input) {
+            userErrors { code } } }";
+        for suspended in [true, false] {
+            let input = json!({"id": of(&self.home, Kind::Device), "suspended": suspended});
+            ask(&self.server, admin, suspend, json!({"input": input}));
+        }
+    }
+}
+
+#[test]
+fn what_a_caller_may_not_see_it_is_not_told_of() {
+    let dir = TempDir::new().unwrap();
+    let config = dir.path().join("config.toml");
+    std::fs::write(&config, format!("{NO_RATES}[limits]\nsockets_per_user = 100\n")).unwrap();
+    let flags = ["--config", config.to_str().unwrap()];
+    let mut fixture = Fixture::on(Server::start_with(&flags, TempDir::new().unwrap()));
+    let admin = fixture.callers.last().unwrap();
+    let mut questions = questions(&fixture.server, admin.token.as_deref().unwrap());
+    questions.retain(|question| question.operation == "subscription");
+    assert!(questions.len() >= 5, "{questions:?}");
+
+    // Whoever is to be told of nothing listens first.
+    let mut callers: Vec<&Caller> = fixture.callers.iter().collect();
+    callers.sort_by_key(|caller| caller.right(Kind::Device) != '-');
+    let mut listening = Vec::new();
+    for caller in callers {
+        for question in &questions {
+            let is_named = question.path.contains('.');
+            let kinds = if is_named { kinds(&question.path) } else { vec![Kind::Device] };
+            for kind in kinds {
+                let real = of(&fixture.home, kind);
+                let listen = |id: &str| {
+                    let query = question.query(kind, id, &fixture.home);
+                    Listener::open(fixture.server.address, caller.token.as_deref(), &query)
+                };
+                let of_ghost = is_named.then(|| listen(&ghost(kind, real)));
+                listening.push((caller, question, kind, listen(real), of_ghost));
+            }
+        }
+    }
+    let begun = Instant::now();
+    for n in 0.. {
+        fixture.happen(n);
+        let waits = listening
+            .iter()
+            .find(|(caller, _, kind, of_real, _)| caller.right(*kind) != '-' && !of_real.is_told());
+        let Some((caller, question, _, of_real, _)) = waits else { break };
+        let (late, told) = (begun.elapsed() > PATIENCE, of_real.told.lock().unwrap());
+        assert!(!late, "{} is not told by {}: {told}", caller.name, question.path);
+        drop(told);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    fixture.happen(1_000);
+    fixture.server.signal("TERM");
+    let secrets: Vec<(Kind, String)> = fixture.home.clone();
+    for (caller, question, kind, of_real, of_ghost) in listening {
+        let case = format!("{} subscribes {} about {kind:?}", caller.name, question.path);
+        let real = of(&fixture.home, kind);
+        let told = of_real.end().replace(real, "<id>");
+        let of_ghost = of_ghost.map(|ghosts| ghosts.end().replace(&ghost(kind, real), "<id>"));
+        assert!(!told.contains("GRAPHQL_") && !told.contains("INTERNAL"), "{case}: {told}");
+        for (hidden, secret) in &secrets {
+            let leaks = caller.right(*hidden) == '-' && told.contains(&format!("\"{secret}\""));
+            assert!(!leaks, "{case} and is told of {hidden:?}: {told}");
+        }
+        let of_ghost = of_ghost.as_deref();
+        match caller.right(kind) {
+            '-' => {
+                assert!(!told.contains("\"data\":{"), "{case}: {told}");
+                assert!(of_ghost.is_none_or(|of_ghost| of_ghost == told), "{case}: {told}");
+            }
+            _ => assert!(of_ghost.is_none_or(|of_ghost| of_ghost.is_empty()), "{case}: {told}"),
+        }
+    }
+    fixture.server.ended();
 }
