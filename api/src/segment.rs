@@ -106,6 +106,20 @@ pub struct Segment {
     pub size_bytes: Option<u64>,
 }
 
+/// Where a segment lies, and why it was recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentSpan {
+    pub id: SegmentId,
+    pub range: TimeRange,
+    pub trigger: RecordingTrigger,
+}
+
+impl From<&Segment> for SegmentSpan {
+    fn from(segment: &Segment) -> Self {
+        Self { id: segment.id, range: segment.range, trigger: segment.trigger }
+    }
+}
+
 impl fmt::Display for SegmentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "seg_{}{:08x}{:016x}", self.stream.0, self.window, self.key)

@@ -5,7 +5,7 @@ use super::footage::{self, Footage};
 use crate::device::Stream;
 use crate::id::StreamId;
 use crate::keeping::{KnownGap, KnownReason};
-use crate::segment::{RecordingTrigger, Segment, TimeRange};
+use crate::segment::{RecordingTrigger, Segment, SegmentSpan, TimeRange};
 use crate::storage::{Result, SegmentQuery, Storage, StorageError, TimeOrder};
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Offset, TimeZone, Utc};
 use chrono_tz::Tz;
@@ -118,13 +118,16 @@ pub async fn clips(
     let mut reads = 0;
     while let Some((window, found)) = reader.next().await? {
         reads += found.reads + 1;
-        let segments = match (&query.triggers, found.footage.is_empty()) {
-            (Some(_), false) => storage.announced(stream, window, READS_A_PAGE).await?,
+        let reasons = match (&query.triggers, found.footage.is_empty()) {
+            (Some(_), false) => {
+                let (reasons, read) = read_reasons(storage, stream, window).await?;
+                reads += read;
+                reasons
+            }
             _ => Vec::new(),
         };
-        reads += segments.len();
         for footage in &found.footage {
-            let pieces = pieces(footage, &asked, &segments, query.triggers.as_deref(), now);
+            let pieces = pieces(footage, &asked, &reasons, query.triggers.as_deref(), now);
             let in_order: Box<dyn Iterator<Item = Clip>> = match query.order {
                 TimeOrder::OldestFirst => Box::new(pieces.into_iter()),
                 TimeOrder::NewestFirst => Box::new(pieces.into_iter().rev()),
@@ -190,7 +193,7 @@ impl<'a> Merging<'a> {
 fn pieces(
     found: &Footage,
     asked: &TimeRange,
-    segments: &[Segment],
+    reasons: &[Reason],
     triggers: Option<&[RecordingTrigger]>,
     now: Timestamp,
 ) -> Vec<Clip> {
@@ -202,25 +205,21 @@ fn pieces(
         growing: now < found.grows_until && range.end == found.range.end,
     };
     let Some(triggers) = triggers else { return vec![clip(footage)] };
-    wanted(footage, segments, triggers).into_iter().map(clip).collect()
+    wanted(footage, reasons, triggers).into_iter().map(clip).collect()
 }
 
 /// The parts of `footage` that were recorded for one of `triggers`. What nobody announced counts as
 /// continuous.
-fn wanted(
-    footage: TimeRange,
-    segments: &[Segment],
-    triggers: &[RecordingTrigger],
-) -> Vec<TimeRange> {
-    let inside = |segment: &&Segment| segment.range.overlaps(&footage);
-    let mut spans: Vec<TimeRange> = segments
+fn wanted(footage: TimeRange, reasons: &[Reason], triggers: &[RecordingTrigger]) -> Vec<TimeRange> {
+    let inside = |reason: &&Reason| reason.range.overlaps(&footage);
+    let mut spans: Vec<TimeRange> = reasons
         .iter()
         .filter(inside)
-        .filter(|segment| triggers.contains(&segment.trigger))
-        .filter_map(|segment| segment.range.intersection(&footage))
+        .filter(|reason| triggers.contains(&reason.trigger))
+        .filter_map(|reason| reason.range.intersection(&footage))
         .collect();
     if triggers.contains(&RecordingTrigger::Continuous) {
-        let announced = segments.iter().filter(inside).map(|segment| segment.range).collect();
+        let announced = reasons.iter().filter(inside).map(|reason| reason.range).collect();
         let rests = holes(footage, &union(announced));
         let whole = rests.first() == Some(&footage);
         spans.extend(rests.into_iter().filter(|rest| whole || rest.millis() > TILING_MS));
@@ -376,22 +375,30 @@ pub struct Reason {
 /// Why what overlaps `range` was recorded, oldest first; segments that follow on one another for the
 /// same reason are one.
 pub async fn reasons(storage: &Storage, stream: StreamId, range: TimeRange) -> Result<Vec<Reason>> {
+    Ok(read_reasons(storage, stream, range).await?.0)
+}
+
+/// As [`reasons`], and how many segments were read.
+async fn read_reasons(
+    storage: &Storage,
+    stream: StreamId,
+    range: TimeRange,
+) -> Result<(Vec<Reason>, usize)> {
     let (order, limit) = (TimeOrder::OldestFirst, READS_A_PAGE);
     let mut query = SegmentQuery { range, order, after: None, limit };
-    let mut reasons = Vec::new();
+    let (mut reasons, mut read) = (Vec::new(), 0);
     loop {
-        let segments = storage.catalog.segments(stream, &query).await?;
-        segments.iter().for_each(|segment| add_reason(&mut reasons, segment));
-        match segments.last() {
-            Some(last) if segments.len() >= limit => {
-                query.after = Some((last.range.start, last.id));
-            }
-            _ => return Ok(reasons),
+        let spans = storage.catalog.segment_spans(stream, &query).await?;
+        spans.iter().for_each(|span| add_reason(&mut reasons, span));
+        read += spans.len();
+        match spans.last() {
+            Some(last) if spans.len() >= limit => query.after = Some((last.range.start, last.id)),
+            _ => return Ok((reasons, read)),
         }
     }
 }
 
-fn add_reason(reasons: &mut Vec<Reason>, Segment { range, trigger, .. }: &Segment) {
+fn add_reason(reasons: &mut Vec<Reason>, SegmentSpan { range, trigger, .. }: &SegmentSpan) {
     match reasons.last_mut() {
         Some(last) if last.trigger == *trigger && range.start <= last.range.end => {
             last.range.end = last.range.end.max(range.end);
@@ -790,15 +797,15 @@ mod tests {
             after: None,
             limit: case.limit,
         };
-        let segments: Vec<_> =
-            case.segments.iter().map(|&(start, end, why)| segment(start, end, why)).collect();
+        let reason = |&(start, end, trigger)| Reason { range: span((start, end)), trigger };
+        let reasons: Vec<_> = case.segments.iter().map(reason).collect();
         let mut merging = Merging::new(&query);
         let mut runs: Vec<_> = case.runs.iter().map(|&(start, end)| run(start, end)).collect();
         if order == TimeOrder::NewestFirst {
             runs.reverse();
         }
         for run in runs {
-            let mut pieces = pieces(&run, &query.range, &segments, case.triggers, at(case.now));
+            let mut pieces = pieces(&run, &query.range, &reasons, case.triggers, at(case.now));
             if order == TimeOrder::NewestFirst {
                 pieces.reverse();
             }
@@ -921,7 +928,7 @@ mod tests {
             (60.0, 80.0, Continuous),
             (80.001, 90.0, Continuous),
         ] {
-            add_reason(&mut reasons, &segment(start, end, trigger));
+            add_reason(&mut reasons, &(&segment(start, end, trigger)).into());
         }
         let found: Vec<_> = reasons.iter().map(|one| (seconds(one.range), one.trigger)).collect();
         let expected = [

@@ -1288,6 +1288,8 @@ async fn segments_are_paged(catalog: &dyn Catalog) {
         loop {
             let page = catalog.segments(stream, &query).await.expect("segments");
             assert!(page.len() <= limit);
+            let spans = catalog.segment_spans(stream, &query).await.expect("segment_spans");
+            assert_eq!(spans, page.iter().map(SegmentSpan::from).collect::<Vec<_>>());
             let Some(last) = page.last() else { return found };
             query.after = Some((last.range.start, last.id));
             found.extend(page.iter().map(|segment| {

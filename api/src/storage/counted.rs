@@ -87,6 +87,7 @@ counted! {
     async fn announce(stream: StreamId, segments: &[NewSegment], now: Timestamp) -> Result<Vec<Announced>>;
     async fn segment(id: SegmentId) -> Result<Option<Segment>>;
     async fn segments(stream: StreamId, query: &SegmentQuery) -> Result<Vec<Segment>>;
+    async fn segment_spans(stream: StreamId, query: &SegmentQuery) -> Result<Vec<SegmentSpan>>;
     async fn newest_announced(streams: &[StreamId]) -> Result<Vec<Option<Timestamp>>>;
     async fn expire_segments(stream: StreamId, before: Timestamp, spare: &[TimeRange], limit: usize) -> Result<usize>;
     async fn delete_segments(stream: StreamId, range: TimeRange, before: Timestamp, spare: &[TimeRange], limit: usize) -> Result<usize>;

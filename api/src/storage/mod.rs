@@ -21,7 +21,7 @@ use crate::id::{
 };
 use crate::keeping::{Deletion, Hold, Keeping, KnownGap};
 use crate::media_stream::MediaSettings;
-use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
+use crate::segment::{NewSegment, Segment, SegmentId, SegmentSpan, TimeRange};
 use crate::webhook::{Delivery, Notice, Webhook, WebhookState};
 use async_trait::async_trait;
 use aws::kinesis_video::KinesisArchive;
@@ -363,6 +363,12 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
     fn charges_by_write(&self) -> bool;
     async fn segment(&self, id: SegmentId) -> Result<Option<Segment>>;
     async fn segments(&self, stream: StreamId, query: &SegmentQuery) -> Result<Vec<Segment>>;
+    /// As [`Catalog::segments`], for lists that need no more of them: a day has thousands.
+    async fn segment_spans(
+        &self,
+        stream: StreamId,
+        query: &SegmentQuery,
+    ) -> Result<Vec<SegmentSpan>>;
     /// The newest announced end of each stream.
     async fn newest_announced(&self, streams: &[StreamId]) -> Result<Vec<Option<Timestamp>>>;
     /// Drops segments that were ingested before `before` and overlap none of `spare`; at most

@@ -41,7 +41,7 @@ use crate::id::{
 };
 use crate::keeping::{Deletion, Hold, Keeping, KnownGap};
 use crate::media_stream::MediaSettings;
-use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
+use crate::segment::{NewSegment, Segment, SegmentId, SegmentSpan, TimeRange};
 use crate::storage::{
     Announced, AuditQuery, Catalog, CreateError, DeviceQuery, EventPage, EventQuery,
     MediaStreamQuery, Registered, Registration, Reported, Result, SegmentQuery, UserQuery,
@@ -334,6 +334,14 @@ impl Catalog for DynamoCatalog {
 
     async fn segments(&self, stream: StreamId, query: &SegmentQuery) -> Result<Vec<Segment>> {
         segments::page(&self.store, &self.known, stream, query).await
+    }
+
+    async fn segment_spans(
+        &self,
+        stream: StreamId,
+        query: &SegmentQuery,
+    ) -> Result<Vec<SegmentSpan>> {
+        Ok(self.segments(stream, query).await?.iter().map(Into::into).collect())
     }
 
     async fn newest_announced(&self, streams: &[StreamId]) -> Result<Vec<Option<Timestamp>>> {

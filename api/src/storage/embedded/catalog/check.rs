@@ -544,10 +544,10 @@ impl Check<'_> {
         })?;
         let mut announced: BTreeMap<StreamId, OfStream> = BTreeMap::new();
         self.each_decoded("segments", |check, segment: Segment| {
+            let (start, entry) = segments::start_entry(&segment);
             let Segment { id, range, ingested_at, .. } = segment;
             announced.entry(id.stream).or_insert_with(|| OfStream::of(range)).note(range);
-            let end = range.end.as_millis().to_be_bytes();
-            expect(check, "segment_starts", at_key(range.start, id), &end)?;
+            expect(check, "segment_starts", start, &entry)?;
             expect(check, "segment_arrivals", at_key(ingested_at, id), NOTHING)
         })?;
         for (stream, mut of_stream) in announced {

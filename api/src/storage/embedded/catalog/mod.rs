@@ -28,7 +28,7 @@ use crate::id::{
 };
 use crate::keeping::{Deletion, Hold, Keeping, KnownGap};
 use crate::media_stream::MediaSettings;
-use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
+use crate::segment::{NewSegment, Segment, SegmentId, SegmentSpan, TimeRange};
 use crate::storage::{
     Announced, AuditQuery, Catalog, CreateError, DeviceQuery, EventPage, EventQuery,
     MediaStreamQuery, Registered, Registration, Reported, Result, SegmentQuery, StorageError,
@@ -400,6 +400,14 @@ impl Catalog for EmbeddedCatalog {
 
     async fn segments(&self, stream: StreamId, query: &SegmentQuery) -> Result<Vec<Segment>> {
         self.read(|tables, txn| segments::page(tables, txn, stream, query))
+    }
+
+    async fn segment_spans(
+        &self,
+        stream: StreamId,
+        query: &SegmentQuery,
+    ) -> Result<Vec<SegmentSpan>> {
+        self.read(|tables, txn| segments::spans(tables, txn, stream, query))
     }
 
     async fn newest_announced(&self, streams: &[StreamId]) -> Result<Vec<Option<Timestamp>>> {

@@ -3,7 +3,7 @@
 use super::tables::{NOTHING, Tables, decode, get, key, put};
 use super::users::first_keys;
 use crate::id::{StreamId, Ulid};
-use crate::segment::{NewSegment, Segment, SegmentId, TimeRange};
+use crate::segment::{NewSegment, RecordingTrigger, Segment, SegmentId, SegmentSpan, TimeRange};
 use crate::storage::embedded::lmdb::{last_up_to, time_from_key, time_key};
 use crate::storage::{Announced, Result, SegmentQuery, StorageError, TimeOrder};
 use heed::{RoTxn, RwTxn};
@@ -16,6 +16,8 @@ const OVERLAP_MS: i64 = 500;
 /// Segments looked at to find an overlap: far more than can lie about one, unless somebody
 /// announces the same span over and over.
 const MAX_COMPARED: usize = 1000;
+/// Segments that an older catalog's migration holds in memory at once.
+const SEGMENTS_A_STEP: usize = 10_000;
 
 /// What is known of all of a stream's segments.
 #[derive(Serialize, Deserialize)]
@@ -90,12 +92,46 @@ fn announce_one(
     let out_of_order = newest.is_some_and(|newest| segment.range.start < newest);
 
     put(txn, tables.segments, &segment_key(id), &segment)?;
-    let end = segment.range.end.as_millis().to_be_bytes();
-    tables.segment_starts.put(txn, &at_key(segment.range.start, id), &end)?;
+    put_start(tables, txn, &segment)?;
     tables.segment_arrivals.put(txn, &at_key(now, id), NOTHING)?;
     of_stream.get_or_insert(OfStream::of(segment.range)).note(segment.range);
     put(txn, tables.announced, &stream.0.to_be_bytes(), &of_stream)?;
     Ok(Announced::Stored { segment, overlaps, out_of_order })
+}
+
+/// What `segment_starts` holds of a segment.
+pub fn start_entry(segment: &Segment) -> (Vec<u8>, Vec<u8>) {
+    let trigger = match segment.trigger {
+        RecordingTrigger::Continuous => 0,
+        RecordingTrigger::Event => 1,
+        RecordingTrigger::Manual => 2,
+    };
+    let end = segment.range.end.as_millis().to_be_bytes();
+    (at_key(segment.range.start, segment.id), key(&[&end, &[trigger]]))
+}
+
+fn put_start(tables: &Tables, txn: &mut RwTxn, segment: &Segment) -> Result<()> {
+    let (key, value) = start_entry(segment);
+    Ok(tables.segment_starts.put(txn, &key, &value)?)
+}
+
+/// Catalogs of before say in `segment_starts` where segments end, and not why they were recorded.
+pub fn note_triggers(tables: &Tables, txn: &mut RwTxn) -> Result<()> {
+    let mut last: Option<Vec<u8>> = None;
+    loop {
+        let from = last.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let some = tables.segments.range(txn, &(from, Bound::Unbounded))?.take(SEGMENTS_A_STEP);
+        let some = some.map(|entry| {
+            let (key, value) = entry?;
+            Ok((key.to_vec(), decode::<Segment>(value)?))
+        });
+        let some: Vec<_> = some.collect::<Result<_>>()?;
+        for (_, segment) in &some {
+            put_start(tables, txn, segment)?;
+        }
+        let Some((key, _)) = some.into_iter().next_back() else { return Ok(()) };
+        last = Some(key);
+    }
 }
 
 pub fn of_stream(tables: &Tables, txn: &RoTxn, stream: StreamId) -> Result<Option<OfStream>> {
@@ -113,7 +149,7 @@ fn overlaps(
     let (from, to) = around(stream, range, of_stream);
     let bounds = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
     for entry in tables.segment_starts.range(txn, &bounds)?.take(MAX_COMPARED) {
-        let stored = decode_span(entry?)?.0;
+        let stored = decode_span(entry?)?.range;
         if stored.intersection(&range).is_some_and(|both| both.millis() > OVERLAP_MS) {
             return Ok(true);
         }
@@ -131,22 +167,29 @@ fn around(stream: StreamId, range: TimeRange, of_stream: &OfStream) -> (Vec<u8>,
     (from, to)
 }
 
-/// The span and identifier of an entry of `segment_starts`.
-fn decode_span((key, end): (&[u8], &[u8])) -> Result<(TimeRange, SegmentId)> {
+/// An entry of `segment_starts`.
+fn decode_span((key, value): (&[u8], &[u8])) -> Result<SegmentSpan> {
     let decode = || {
         let (stream, rest) = key.split_first_chunk::<16>()?;
         let (start, rest) = rest.split_first_chunk::<8>()?;
         let (window, rest) = rest.split_first_chunk::<4>()?;
+        let (end, trigger) = value.split_first_chunk::<8>()?;
         let range = TimeRange {
             start: Timestamp::from_millis(time_from_key(*start)),
-            end: Timestamp::from_millis(i64::from_be_bytes(end.try_into().ok()?)),
+            end: Timestamp::from_millis(i64::from_be_bytes(*end)),
         };
         let id = SegmentId {
             stream: StreamId(Ulid::from_be_bytes(*stream)),
             window: u32::from_be_bytes(*window),
             key: u64::from_be_bytes(rest.try_into().ok()?),
         };
-        Some((range, id))
+        let trigger = match trigger {
+            [0] => RecordingTrigger::Continuous,
+            [1] => RecordingTrigger::Event,
+            [2] => RecordingTrigger::Manual,
+            _ => return None,
+        };
+        Some(SegmentSpan { id, range, trigger })
     };
     decode().ok_or_else(|| StorageError::Damaged("a segment's start cannot be read".into()))
 }
@@ -157,6 +200,17 @@ pub fn page(
     stream: StreamId,
     query: &SegmentQuery,
 ) -> Result<Vec<Segment>> {
+    let read = |span: SegmentSpan| segment(tables, txn, span.id);
+    let spans = spans(tables, txn, stream, query)?.into_iter();
+    spans.filter_map(|span| read(span).transpose()).collect()
+}
+
+pub fn spans(
+    tables: &Tables,
+    txn: &RoTxn,
+    stream: StreamId,
+    query: &SegmentQuery,
+) -> Result<Vec<SegmentSpan>> {
     let Some(of_stream) = of_stream(tables, txn, stream)? else { return Ok(Vec::new()) };
     let (from, to) = around(stream, query.range, &of_stream);
     let after = query.after.map(|(start, id)| at_key(start, SegmentId { stream, ..id }));
@@ -174,41 +228,31 @@ pub fn page(
     if is_empty {
         return Ok(Vec::new());
     }
-    let mut found = Vec::new();
-    let mut take = |entry: heed::Result<(&[u8], &[u8])>| -> Result<bool> {
-        if found.len() >= query.limit {
-            return Ok(false);
-        }
-        let (range, id) = decode_span(entry?)?;
-        if range.overlaps(&query.range) {
-            found.extend(tables.segments.get(txn, &segment_key(id))?.map(decode).transpose()?);
-        }
-        Ok(true)
-    };
+    let bounds = (lower, upper);
     match query.order {
-        TimeOrder::OldestFirst => {
-            for entry in tables.segment_starts.range(txn, &(lower, upper))? {
-                if !take(entry)? {
-                    break;
-                }
-            }
-        }
+        TimeOrder::OldestFirst => overlapping(tables.segment_starts.range(txn, &bounds)?, query),
         TimeOrder::NewestFirst => {
-            for entry in tables.segment_starts.rev_range(txn, &(lower, upper))? {
-                if !take(entry)? {
-                    break;
-                }
-            }
+            overlapping(tables.segment_starts.rev_range(txn, &bounds)?, query)
         }
     }
-    Ok(found)
+}
+
+fn overlapping<'txn>(
+    entries: impl Iterator<Item = heed::Result<(&'txn [u8], &'txn [u8])>>,
+    query: &SegmentQuery,
+) -> Result<Vec<SegmentSpan>> {
+    let spans = entries.map(|entry| decode_span(entry?));
+    let is_asked = |span: &Result<SegmentSpan>| {
+        span.as_ref().map_or(true, |span| span.range.overlaps(&query.range))
+    };
+    spans.filter(is_asked).take(query.limit).collect()
 }
 
 fn newest_start(tables: &Tables, txn: &RoTxn, stream: StreamId) -> Result<Option<Timestamp>> {
     let prefix = stream.0.to_be_bytes();
     let last = key(&[&prefix, &[0xff; 20]]);
     let found = last_up_to(tables.segment_starts, txn, &prefix, &last)?;
-    Ok(found.map(decode_span).transpose()?.map(|(range, _)| range.start))
+    Ok(found.map(decode_span).transpose()?.map(|span| span.range.start))
 }
 
 pub fn newest_end(tables: &Tables, txn: &RoTxn, stream: StreamId) -> Result<Option<Timestamp>> {
@@ -260,7 +304,7 @@ pub fn delete(
     let bounds = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
     let mut inside = Vec::new();
     for entry in tables.segment_starts.range(txn, &bounds)? {
-        let (span, id) = decode_span(entry?)?;
+        let SegmentSpan { id, range: span, .. } = decode_span(entry?)?;
         let lies_in_range = range.start <= span.start && span.end <= range.end;
         if lies_in_range && !overlaps_any(&span, spare) {
             let found = segment(tables, txn, id)?;
@@ -312,7 +356,7 @@ fn newest_end_of_rest(
     let prefix = stream.0.to_be_bytes();
     let mut newest = None;
     for entry in tables.segment_starts.rev_prefix_iter(txn, &prefix)? {
-        let (range, _) = decode_span(entry?)?;
+        let SegmentSpan { range, .. } = decode_span(entry?)?;
         if newest.is_some_and(|newest| range.start.plus_millis(longest_ms) <= newest) {
             break;
         }

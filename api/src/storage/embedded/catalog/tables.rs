@@ -98,7 +98,7 @@ tables! {
     registration_times,
     /// stream, window, key → Segment
     segments,
-    /// stream, start, window, key → end
+    /// stream, start, window, key → end, why it was recorded
     segment_starts,
     /// stream, time of ingestion, window, key → nothing
     segment_arrivals,
@@ -142,8 +142,8 @@ pub fn open(dir: &Path, durability: Durability) -> Result<(Env, Tables)> {
 }
 
 /// Step `i` makes version `i + 1` of version `i`. Version 0 is an empty catalog.
-const MIGRATIONS: [fn(&Tables, &mut RwTxn) -> Result<()>; 2] =
-    [|_, _| Ok(()), super::retention::count_in_hours];
+const MIGRATIONS: [fn(&Tables, &mut RwTxn) -> Result<()>; 3] =
+    [|_, _| Ok(()), super::retention::count_in_hours, super::segments::note_triggers];
 
 impl Tables {
     fn migrate(&self, env: &Env) -> Result<()> {
@@ -210,7 +210,12 @@ pub fn text_of(end: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::segments;
     use super::*;
+    use crate::id::StreamId;
+    use crate::segment::{NewSegment, RecordingTrigger, TimeRange};
+    use crate::storage::{SegmentQuery, TimeOrder};
+    use lookback_wire::Timestamp;
 
     #[test]
     fn a_catalog_of_a_newer_version_is_refused() {
@@ -222,6 +227,48 @@ mod tests {
             txn.commit().unwrap();
         }
         let refused = open(dir.path(), Durability::None).unwrap_err();
-        assert!(refused.to_string().contains("version 3"), "{refused}");
+        assert!(refused.to_string().contains("version 4"), "{refused}");
+    }
+
+    #[test]
+    fn why_older_segments_were_recorded_is_found_again() {
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        let stream = StreamId::new(at);
+        let triggers = [RecordingTrigger::Event, RecordingTrigger::Continuous];
+        let segments = triggers.into_iter().zip(0..).map(|(trigger, number)| {
+            let start = at.plus_millis(number * 20_000);
+            NewSegment {
+                client_segment_id: number.to_string(),
+                range: TimeRange { start, end: start.plus_millis(20_000) },
+                trigger,
+                codecs: None,
+                width: None,
+                height: None,
+                size_bytes: None,
+            }
+        });
+        let dir = tempfile::tempdir().unwrap();
+        {
+            let (env, tables) = open(dir.path(), Durability::None).unwrap();
+            let mut txn = env.write_txn().unwrap();
+            segments::announce(&tables, &mut txn, stream, segments.collect(), at).unwrap();
+            let starts: Vec<(Vec<u8>, Vec<u8>)> = tables
+                .segment_starts
+                .iter(&txn)
+                .unwrap()
+                .map(|entry| entry.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap())
+                .collect();
+            for (key, value) in starts {
+                tables.segment_starts.put(&mut txn, &key, &value[..8]).unwrap();
+            }
+            put(&mut txn, tables.meta, b"version", &2).unwrap();
+            txn.commit().unwrap();
+        }
+        let (env, tables) = open(dir.path(), Durability::None).unwrap();
+        let txn = env.read_txn().unwrap();
+        let range = TimeRange { start: at, end: at.plus_millis(60_000) };
+        let query = SegmentQuery { range, order: TimeOrder::OldestFirst, after: None, limit: 10 };
+        let found = segments::spans(&tables, &txn, stream, &query).unwrap();
+        assert_eq!(found.iter().map(|span| span.trigger).collect::<Vec<_>>(), triggers);
     }
 }
