@@ -7,7 +7,9 @@ use async_graphql::parser::types::{
     SelectionSet,
 };
 use async_graphql::{Name, Pos, Positioned, ServerError, Value, Variables};
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::convert::Infallible;
 
 /// Brackets of any kind within each other: the parser goes one call deeper for each.
 const MAX_NESTING: usize = 64;
@@ -18,6 +20,9 @@ const MAX_FIELDS: usize = 4_000;
 const MAX_DIRECTIVES_A_FIELD: usize = 5;
 /// GraphQL, September 2025, §5.2.4.1.
 const MAX_SUBSCRIPTION_ROOTS: usize = 1;
+/// Of a subscription: it is counted once against its caller's rate, and paid for again with every
+/// change.
+const MAX_SUBSCRIPTION_COST: usize = 200;
 /// Each one is a signed URL, and on some backends a call that is charged for.
 const MAX_PLAYBACK_SESSIONS: usize = 4;
 
@@ -234,9 +239,13 @@ fn check_weight(
     let introspects = roots.iter().all(|field| field.name.node.starts_with("__"));
     let max_depth =
         if introspects { MAX_INTROSPECTION_DEPTH.max(limits.depth) } else { limits.depth };
+    let max_cost = match operation.node.ty {
+        OperationType::Query | OperationType::Mutation => limits.cost,
+        OperationType::Subscription => MAX_SUBSCRIPTION_COST.min(limits.cost),
+    };
     for (value, max, code, what) in [
         (weight.depth, max_depth, "DEPTH_LIMIT", "deep"),
-        (weight.cost, limits.cost, "COST_LIMIT", "in cost"),
+        (weight.cost, max_cost, "COST_LIMIT", "in cost"),
         (weight.aliases, limits.aliases, "ALIAS_LIMIT", "aliases"),
         (weight.directives, limits.directives, "COST_LIMIT", "directives"),
     ] {
@@ -352,30 +361,37 @@ impl<'a> Scale<'a> {
     fn multiplier(&self, field: &Field) -> usize {
         let name = field.name.node.as_str();
         if let Some(&(_, default)) = PAGES.iter().find(|(page, _)| *page == name) {
-            return match self.argument(field, "first") {
+            return match self.argument(field, "first").as_deref() {
                 Some(Value::Number(first)) => {
                     first.as_u64().map_or(default, |first| first.min(MAX_COUNTED as u64) as usize)
                 }
                 _ => default,
             };
         }
-        match self.argument(field, "ids") {
+        match self.argument(field, "ids").as_deref() {
             Some(Value::List(ids)) => ids.len(),
             _ => 1,
         }
     }
 
-    fn argument(&self, field: &Field, name: &str) -> Option<Value> {
-        let value = field.get_argument(name)?.node.clone();
-        let variable = |name: Name| {
-            let declared = || {
-                let all = &self.operation.variable_definitions;
-                let found = all.iter().find(|definition| definition.node.name.node == name)?;
-                found.node.default_value.as_ref().map(|value| value.node.clone())
-            };
-            self.variables.get(&name).cloned().or_else(declared).ok_or(())
+    /// An argument's value; null stands for variables within it.
+    fn argument(&self, field: &Field, name: &str) -> Option<Cow<'_, Value>> {
+        // Only what the document itself holds is copied. A variable may be as long as the body, and
+        // every field may name it.
+        let mut variable = None;
+        let Ok(written) = field.get_argument(name)?.node.clone().into_const_with(|name| {
+            variable = Some(name);
+            Ok::<_, Infallible>(Value::Null)
+        });
+        let Some(name) = variable.filter(|_| written == Value::Null) else {
+            return Some(Cow::Owned(written));
         };
-        value.into_const_with(variable).ok()
+        let declared = || {
+            let all = &self.operation.variable_definitions;
+            let found = all.iter().find(|definition| definition.node.name.node == name)?;
+            found.node.default_value.as_ref().map(|value| &value.node)
+        };
+        self.variables.get(&name).or_else(declared).map(Cow::Borrowed)
     }
 
     /// The fields at the root, fragments written out; called on what was weighed, so it ends.
@@ -469,9 +485,25 @@ mod tests {
             (format!("{{ {} }}", "...{ a } ".repeat(51)), Some("COST_LIMIT")),
             (format!("{{ x {{ {} }} }}", "...{ a } ".repeat(50)), None),
             ("fragment f on Query { ...f } { ...f }".into(), Some("GRAPHQL_VALIDATION_FAILED")),
+            ("{ a { clips(first: 300) { nodes { size } } } }".into(), None),
+            ("subscription { a { clips(first: 150) { nodes { size } } } }".into(), None),
+            (
+                "subscription { a { clips(first: 300) { nodes { size } } } }".into(),
+                Some("COST_LIMIT"),
+            ),
         ] {
             check_refusal(&text, expected);
         }
+    }
+
+    #[test]
+    fn long_variables_are_not_copied_for_each_field_that_names_them() {
+        // All that fits a body, named by all that fits a document.
+        let ids: Vec<_> = (0..64_000).map(|_| serde_json::json!({"a": 0})).collect();
+        let text = format!("query($x: X) {{ {} }}", "a(ids:$x)".repeat(280));
+        let begun = std::time::Instant::now();
+        assert!(refusal(&text, serde_json::json!({ "x": ids })).is_some());
+        assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
     }
 
     #[test]
@@ -502,6 +534,12 @@ mod tests {
             ),
             ("{ devices { nodes { streams { clips { nodes { size } } } } } }", none.clone(), 1061),
             ("{ nodes(ids: [1, 2, 3]) { ... on Device { stream { id } } } }", none.clone(), 4),
+            ("{ nodes(ids: [$a, $b]) { ... on Device { stream { id } } } }", none.clone(), 3),
+            (
+                "query($ids: [ID!]!) { nodes(ids: $ids) { ... on Device { stream { id } } } }",
+                serde_json::json!({"ids": ["a", "b", "c", "d"]}),
+                5,
+            ),
             ("{ a { coverage { coveredSeconds } } }", none, 11),
         ] {
             assert_eq!(cost(text, variables), expected, "{text}");
