@@ -6,6 +6,7 @@
 
 use crate::event::Event;
 use crate::id::{AccountId, DeviceId, StreamId};
+use crate::rates::Caller;
 use crate::segment::TimeRange;
 use parking_lot::{Mutex, RwLock};
 use std::collections::hash_map::Entry;
@@ -55,7 +56,7 @@ pub enum Scope {
 #[derive(Debug, Default)]
 pub struct Feed {
     listeners: RwLock<Listeners>,
-    connections: Arc<Mutex<HashMap<String, usize>>>,
+    connections: Arc<Mutex<HashMap<Caller, usize>>>,
 }
 
 type Listeners = HashMap<(Kind, Scope), Vec<Arc<Listener>>>;
@@ -99,15 +100,15 @@ impl Feed {
         Subscription { feed: self.clone(), kind, listener, scopes: HashSet::new(), changes }
     }
 
-    /// Counts a connection of somebody until the answer is dropped; `None` where that one has `most`.
-    pub fn connect(&self, somebody: String, most: usize) -> Option<Connection> {
+    /// Counts a caller's connection until the answer is dropped; `None` where it has `most`.
+    pub fn connect(&self, caller: Caller, most: usize) -> Option<Connection> {
         let mut open = self.connections.lock();
-        let count = open.get(&somebody).copied().unwrap_or_default();
+        let count = open.get(&caller).copied().unwrap_or_default();
         if count >= most {
             return None;
         }
-        open.insert(somebody.clone(), count + 1);
-        Some(Connection { open: self.connections.clone(), somebody })
+        open.insert(caller.clone(), count + 1);
+        Some(Connection { open: self.connections.clone(), caller })
     }
 
     /// Connections that listen, of all callers.
@@ -119,17 +120,17 @@ impl Feed {
 /// A connection that somebody listens on.
 #[derive(Debug)]
 pub struct Connection {
-    open: Arc<Mutex<HashMap<String, usize>>>,
-    somebody: String,
+    open: Arc<Mutex<HashMap<Caller, usize>>>,
+    caller: Caller,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         let mut open = self.open.lock();
-        if let Some(count) = open.get_mut(&self.somebody) {
+        if let Some(count) = open.get_mut(&self.caller) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                open.remove(&self.somebody);
+                open.remove(&self.caller);
             }
         }
     }
@@ -255,12 +256,17 @@ mod tests {
     #[test]
     fn connections_are_counted_by_whose_they_are() {
         let feed = Feed::default();
-        let open: Vec<_> = std::iter::from_fn(|| feed.connect("ann".into(), 5)).take(9).collect();
+        // The same name in another account is another's.
+        let [ann, other] = [1, 2].map(|n| {
+            let account = AccountId::new(Timestamp::from_millis(n));
+            Caller::Service(account, "ann".into())
+        });
+        let open: Vec<_> = std::iter::from_fn(|| feed.connect(ann.clone(), 5)).take(9).collect();
         assert_eq!((open.len(), feed.connections()), (5, 5));
-        let other = feed.connect("bob".into(), 5);
-        assert!(other.is_some());
+        let others = feed.connect(other, 5);
+        assert!(others.is_some());
         drop(open);
         assert_eq!(feed.connections(), 1);
-        assert!(feed.connect("ann".into(), 1).is_some());
+        assert!(feed.connect(ann, 1).is_some());
     }
 }

@@ -97,7 +97,11 @@ async function open(options = {}) {
     socket,
     messages,
     closed,
-    say: (message) => socket.send(typeof message === "string" ? message : JSON.stringify(message)),
+    /** Bytes go as text as they are; options are those of the socket's `send`. */
+    say: (message, options) => {
+      const isRaw = typeof message === "string" || Buffer.isBuffer(message);
+      socket.send(isRaw ? message : JSON.stringify(message), { binary: false, ...options });
+    },
     async until(found) {
       const until = Date.now() + PATIENCE.timeout;
       while (!messages.some(found)) {
@@ -177,6 +181,7 @@ test("what the protocol forbids closes the socket as it says", PATIENCE, async (
     ["a bad token", [init("nonsense")], 4403],
     ["no token", [{ type: "connection_init" }], 4403],
     ["a message that is too long", [init(admin), { type: "ping", payload: long }], 1009],
+    ["text that is not UTF-8", [init(admin), Buffer.from([0x22, 0xff, 0x22])], 1007],
   ];
   for (const [what, messages, code] of probes) {
     await t.test(what, PATIENCE, async () => {
@@ -187,6 +192,13 @@ test("what the protocol forbids closes the socket as it says", PATIENCE, async (
       assert.ok(Buffer.byteLength(end.reason) <= 123);
     });
   }
+  await t.test("a message that is too long in parts", PATIENCE, async () => {
+    const { say, closed } = await open();
+    const half = long.slice(0, long.length / 2);
+    say(half, { fin: false });
+    say(half, { fin: true });
+    assert.equal((await closed).code, 1009);
+  });
 });
 
 test("what is no subscription is refused, and the socket stays", PATIENCE, async () => {
@@ -199,6 +211,7 @@ test("what is no subscription is refused, and the socket stays", PATIENCE, async
     ["invalid", "subscription { nothing }"],
     ["syntax", "subscription {"],
     ["two", "subscription { eventOccurred { id } deviceStatusChanged { id } }"],
+    ["costly", "subscription { deviceStatusChanged { stream { clips(first: 400) { nodes { size } } } } }"],
     ["many", `subscription { footageAdded(deviceIds: [${'"x",'.repeat(17)}]) { growing } }`],
   ]) {
     say(subscribe(id, query));

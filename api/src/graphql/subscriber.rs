@@ -4,6 +4,7 @@ use super::asked::Asked;
 use super::loader::Loaders;
 use crate::access::Principal;
 use crate::feed::{Connection, Kind, Subscription};
+use crate::rates;
 use crate::rights;
 use crate::service::Service;
 use std::net::IpAddr;
@@ -53,9 +54,11 @@ impl Subscriber {
         address: IpAddr,
     ) -> Option<Self> {
         let most = service.config.limits.sockets_per_user;
-        let connect = |caller: &Principal| service.feed.connect(caller.subject.id(), most);
         let connection = match &caller {
-            Some(caller) => Some(connect(caller)?),
+            Some(_) => {
+                let counted = rates::Caller::of(caller.as_ref(), address);
+                Some(service.feed.connect(counted, most)?)
+            }
             None => None,
         };
         let (caller, too_slow) = (watch::Sender::new(caller), Arc::default());

@@ -1,15 +1,17 @@
 //! `graphql-transport-ws`, the protocol of subscriptions over a WebSocket, as its server speaks it:
 //! <https://github.com/graphql/graphql-over-http/blob/main/rfcs/GraphQLOverWebSocket.md>.
 //!
-//! Messages and the time go in, and what is to be done comes out; no socket is touched here.
+//! Messages and the time go in, and what is to be done comes out; no socket is touched here. Time is
+//! that of [`Clock::steady`](crate::clock::Clock::steady): setting a clock neither closes sockets nor
+//! keeps them open.
 
 use crate::config::Limits;
 use crate::graphql::Request;
 use async_graphql::{Response, ServerError};
-use lookback_wire::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
+use std::time::Duration;
 
 /// What is negotiated as the socket's subprotocol.
 pub const NAME: &str = "graphql-transport-ws";
@@ -30,6 +32,7 @@ pub struct Close {
 impl Close {
     pub const GOING_AWAY: u16 = 1001;
     pub const PROTOCOL_ERROR: u16 = 1002;
+    pub const NOT_UTF8: u16 = 1007;
     pub const TOO_LARGE: u16 = 1009;
     pub const TRY_AGAIN_LATER: u16 = 1013;
     pub const BAD_REQUEST: u16 = 4400;
@@ -80,7 +83,7 @@ enum Message {
 enum State {
     /// Until this, `connection_init` has to have come.
     Opened {
-        until: Timestamp,
+        until: Duration,
     },
     Authenticating,
     Acknowledged,
@@ -93,28 +96,28 @@ pub struct Protocol {
     /// Of subscriptions that run.
     running: HashSet<String>,
     max_running: usize,
-    ping_every_ms: i64,
+    ping_every: Duration,
     /// When the client was last heard of.
-    heard_at: Timestamp,
+    heard_at: Duration,
     /// When it was asked whether it is there, if it has not said anything since.
-    pinged_at: Option<Timestamp>,
+    pinged_at: Option<Duration>,
 }
 
 impl Protocol {
-    pub fn new(limits: &Limits, now: Timestamp) -> Self {
-        let until = now.plus_millis(i64::from(limits.socket_init_seconds) * 1_000);
+    pub fn new(limits: &Limits, now: Duration) -> Self {
+        let until = now + Duration::from_secs(limits.socket_init_seconds.into());
         Self {
             state: State::Opened { until },
             running: HashSet::new(),
             max_running: limits.socket_subscriptions,
-            ping_every_ms: i64::from(limits.socket_ping_seconds) * 1_000,
+            ping_every: Duration::from_secs(limits.socket_ping_seconds.into()),
             heard_at: now,
             pinged_at: None,
         }
     }
 
     /// Notes that anything came from the client.
-    pub fn heard(&mut self, now: Timestamp) {
+    pub fn heard(&mut self, now: Duration) {
         self.heard_at = now;
         self.pinged_at = None;
     }
@@ -196,8 +199,8 @@ impl Protocol {
     }
 
     /// When [`Protocol::tick`] has something to do.
-    pub fn deadline(&self) -> Timestamp {
-        let sign_of_life = self.pinged_at.unwrap_or(self.heard_at).plus_millis(self.ping_every_ms);
+    pub fn deadline(&self) -> Duration {
+        let sign_of_life = self.pinged_at.unwrap_or(self.heard_at) + self.ping_every;
         match self.state {
             State::Opened { until } => until.min(sign_of_life),
             State::Authenticating | State::Acknowledged => sign_of_life,
@@ -205,7 +208,7 @@ impl Protocol {
     }
 
     /// Does what is due.
-    pub fn tick(&mut self, now: Timestamp) -> Option<Output> {
+    pub fn tick(&mut self, now: Duration) -> Option<Output> {
         if now < self.deadline() {
             return None;
         }
@@ -235,7 +238,7 @@ fn bad(reason: String) -> Output {
 mod tests {
     use super::*;
 
-    const NOW: Timestamp = Timestamp::from_millis(1_763_803_800_000);
+    const NOW: Duration = Duration::from_secs(1_000);
 
     /// What comes of a message, in a word.
     fn shown(output: Option<Output>) -> String {
@@ -338,7 +341,7 @@ mod tests {
 
     #[test]
     fn time() {
-        let at = |ms| NOW.plus_millis(ms);
+        let at = |ms| NOW + Duration::from_millis(ms);
         let mut silent = Protocol::new(&limits(), NOW);
         assert_eq!(shown(silent.tick(at(2_999))), "nothing");
         assert_eq!(

@@ -20,6 +20,7 @@ use futures_util::sink::Sink;
 use futures_util::stream::{AbortHandle, BoxStream, SelectAll, StreamExt, abortable, once};
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ use std::time::Duration;
 const MAX_UNSENT: usize = 16;
 /// How long a client has to take the reason why its socket is closed.
 const CLOSING: Duration = Duration::from_secs(5);
+/// A timer that is due at once would spin where it wakes a little early.
+const SHORTEST_IDLE: Duration = Duration::from_millis(1);
 
 /// Whether a request asks for a socket.
 pub fn is_asked_for(request: &GuardContext<'_>) -> bool {
@@ -60,7 +63,7 @@ pub async fn open(
         messages.max_frame_size(most).aggregate_continuations().max_continuation_size(most);
     let header = request.headers().get(header::AUTHORIZATION);
     let socket = Socket {
-        protocol: Protocol::new(&service.config.limits, service.clock.now()),
+        protocol: Protocol::new(&service.config.limits, service.clock.steady()),
         authorization: header.and_then(|value| value.to_str().ok()).map(str::to_owned),
         base_url: caller::base_url(&service, &request),
         address: caller::address(&service, &request),
@@ -126,12 +129,12 @@ impl Socket {
                 end = Box::pin(async move { subscriber.end().await });
                 is_followed = true;
             }
-            let now = self.service.clock.now();
+            let now = self.service.clock.steady();
             let output = self.protocol.tick(now);
             if let Some(over) = self.do_all(output).await {
                 return over;
             }
-            let idle_ms = self.protocol.deadline().millis_since(now).max(1).unsigned_abs();
+            let idle = self.protocol.deadline().saturating_sub(now).max(SHORTEST_IDLE);
             // One answer at a time is made, so that the rest waits in the feed's bounded queue.
             tokio::select! {
                 biased;
@@ -148,7 +151,7 @@ impl Socket {
                     }
                 }
                 message = messages.recv(), if self.unsent.len() < MAX_UNSENT => {
-                    self.protocol.heard(self.service.clock.now());
+                    self.protocol.heard(self.service.clock.steady());
                     let output = match message {
                         None => return Over::Gone,
                         Some(Ok(message)) => match self.read(message) {
@@ -161,7 +164,7 @@ impl Socket {
                         return over;
                     }
                 }
-                () = tokio::time::sleep(Duration::from_millis(idle_ms)) => {}
+                () = tokio::time::sleep(idle) => {}
             }
         }
     }
@@ -303,8 +306,14 @@ fn close(end: End) -> Close {
 }
 
 fn not_read(error: &ProtocolError) -> Close {
+    let too_long = || Close::new(Close::TOO_LARGE, "the message is too long");
     match error {
-        ProtocolError::Overflow => Close::new(Close::TOO_LARGE, "the message is too long"),
+        ProtocolError::Overflow => too_long(),
+        ProtocolError::Io(cause) if cause.kind() == ErrorKind::InvalidData => {
+            Close::new(Close::NOT_UTF8, "text has to be UTF-8")
+        }
+        // So the library reports a message in parts; or the connection broke off, and hears nothing.
+        ProtocolError::Io(_) => too_long(),
         error => Close::new(Close::PROTOCOL_ERROR, error.to_string()),
     }
 }
