@@ -124,6 +124,8 @@ pub struct Limits {
     pub socket_queue: usize,
     /// How often a client is asked whether it is still there, and how long it has to answer.
     pub socket_ping_seconds: u32,
+    /// How long a client may take in nothing of what it is sent, on any connection; then that ends.
+    pub unread_seconds: u32,
 }
 
 /// How often one caller may ask. A request over a rate is refused whole and told when to come again.
@@ -282,6 +284,8 @@ impl Default for Limits {
             sockets_per_user: 5,
             socket_queue: 256,
             socket_ping_seconds: 30,
+            // A player that pauses a file asks for the rest of it again.
+            unread_seconds: 120,
         }
     }
 }
@@ -393,7 +397,7 @@ impl Config {
 impl Limits {
     /// Each limit with the least that the service and its viewer work with, and the most that it can
     /// answer for.
-    fn bounds(&self) -> [(&'static str, u64, u64, u64); 21] {
+    fn bounds(&self) -> [(&'static str, u64, u64, u64); 22] {
         [
             ("limits.graphql_body_bytes", self.graphql_body_bytes as u64, 64 << 10, 16 << 20),
             ("limits.document_chars", self.document_chars as u64, 5_000, 1 << 20),
@@ -418,6 +422,7 @@ impl Limits {
             ("limits.sockets_per_user", self.sockets_per_user as u64, 1, 100_000),
             ("limits.socket_queue", self.socket_queue as u64, 1, 100_000),
             ("limits.socket_ping_seconds", self.socket_ping_seconds.into(), 1, 3_600),
+            ("limits.unread_seconds", self.unread_seconds.into(), 1, 3_600),
         ]
     }
 }

@@ -19,6 +19,7 @@ pub use actix_web::dev::{Server, ServerHandle};
 use actix_web::http::Method;
 use actix_web::web::{self, Data, ServiceConfig, get, post, put};
 use actix_web::{App, HttpServer, guard, middleware};
+use rustix::net::sockopt::set_tcp_user_timeout;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -172,6 +173,10 @@ pub fn serve(
 ) -> io::Result<Server> {
     let workers = service.config.workers;
     let is_archive = service.storage.local().is_ok();
+    // Linux hands it on to every connection. The HTTP server has no such timeout: whoever asked, then
+    // read nothing and never closed would hold its connection and what is buffered there for good.
+    let unread_ms = service.config.limits.unread_seconds.saturating_mul(1_000);
+    set_tcp_user_timeout(&listener, unread_ms)?;
     let data = Data::new(service);
     let store = Data::new(health::Store::default());
     let mut server = HttpServer::new(move || {

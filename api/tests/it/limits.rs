@@ -2,9 +2,12 @@
 //! and what somebody without a token is not told.
 
 use crate::camera;
-use crate::server::{Answer, Server};
+use crate::server::{Answer, PATIENCE, Server};
 use serde_json::{Value, json};
+use std::io::{ErrorKind, Write};
+use std::net::TcpStream;
 use std::process::Command;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A server with what `toml` sets.
@@ -195,4 +198,29 @@ fn strangers_are_told_nothing_of_the_schema() {
     }
     let known = ask(&server, Some(&viewer), &json!({"query": "{ servce { version } }"}));
     assert!(known.text().contains("Did you mean"), "{known:?}");
+}
+
+/// It would hold its connection, and what is buffered there, for as long as it likes.
+#[test]
+fn who_reads_nothing_is_cut_off() {
+    const ANSWERS: usize = 400;
+    let (server, _dir) = start("[rates]\nenabled = false\n[limits]\nunread_seconds = 1\n");
+    let admin = server.token(&["--role", "admin"]);
+    let query = "{ __schema { types { name description fields { name description } } } }";
+    let body = json!({ "query": query }).to_string();
+    let request = format!(
+        "POST /graphql HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {admin}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+    let sent = stream.write_all(request.repeat(ANSWERS).as_bytes());
+    assert!(sent.is_ok(), "{sent:?}");
+    // Once the server has let go, whatever comes for it is refused.
+    let begun = Instant::now();
+    while !stream.write(b" ").is_err_and(|error| error.kind() != ErrorKind::WouldBlock) {
+        assert!(begun.elapsed() < PATIENCE, "the connection is still there");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
