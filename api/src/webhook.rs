@@ -130,10 +130,3 @@ pub struct Lease {
     pub holder: ServerId,
     pub until: Timestamp,
 }
-
-impl Lease {
-    /// Whether somebody else than `holder` delivers.
-    pub fn excludes(&self, holder: ServerId, now: Timestamp) -> bool {
-        self.holder != holder && self.until > now
-    }
-}

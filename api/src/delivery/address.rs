@@ -76,7 +76,9 @@ fn begins_with(address: Ipv6Addr, (network, bits): (Ipv6Addr, u32)) -> bool {
 /// Why nothing is posted to a URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("url must be an absolute URL of at most {MAX_URL_CHARS} characters")]
+    #[error(
+        "url must be an absolute URL of at most {MAX_URL_CHARS} characters, none of them blank"
+    )]
     Malformed,
     #[error("url must begin with https://")]
     NotEncrypted,
@@ -113,7 +115,10 @@ impl Reachable {
 
     /// A receiver's URL, as far as can be told without asking for its host's addresses.
     pub fn check(&self, text: &str) -> Result<Url, Refusal> {
-        if text.chars().count() > MAX_URL_CHARS {
+        // The standard leaves blanks and line breaks out as it reads; what is kept, shown and logged
+        // would be another text than what is connected to.
+        let is_blank = |c: char| c.is_whitespace() || c.is_control();
+        if text.chars().count() > MAX_URL_CHARS || text.contains(is_blank) {
             return Err(Refusal::Malformed);
         }
         let url = Url::parse(text).map_err(|_| Refusal::Malformed)?;
@@ -278,6 +283,11 @@ mod tests {
             (&by_default, "https://", Err(Refusal::Malformed)),
             (&by_default, "example.com", Err(Refusal::Malformed)),
             (&by_default, &long, Err(Refusal::Malformed)),
+            (&by_default, " https://example.com/", Err(Refusal::Malformed)),
+            (&by_default, "https://exam\nple.com/", Err(Refusal::Malformed)),
+            (&by_default, "https://example.com/a b", Err(Refusal::Malformed)),
+            (&by_default, "https://example.com/\u{0}", Err(Refusal::Malformed)),
+            (&by_default, "https://127.0.0.1./", Err(Refusal::Private)),
             (&by_default, "https://127.0.0.1/", Err(Refusal::Private)),
             // The URL standard reads all of these as 127.0.0.1.
             (&by_default, "https://2130706433/", Err(Refusal::Private)),

@@ -7,6 +7,8 @@
 
 pub mod address;
 mod body;
+#[cfg(test)]
+mod outage;
 mod post;
 mod schedule;
 mod sign;
@@ -28,7 +30,7 @@ use futures_util::FutureExt;
 use lookback_wire::Timestamp;
 use parking_lot::Mutex;
 use post::{Post, Poster};
-use schedule::{Batch, MAX_BATCH, PUT_OFF_MS};
+use schedule::{Batch, MAX_BATCH, MAX_WAIT_MS, PUT_OFF_MS};
 use secrecy::SecretString;
 use sign::Secrets;
 use std::collections::{HashMap, HashSet};
@@ -224,10 +226,11 @@ impl Deliveries {
             return Ok(Then::Idle);
         };
         let state = self.catalog.webhook_state(id).await?;
-        if let Some(lease) = state.lease.filter(|lease| lease.excludes(self.holder, now)) {
+        if let Some(lease) = state.lease.filter(|lease| self.is_excluded_by(lease, now)) {
             return Ok(Then::At(lease.until.min(now.plus_millis(AGAIN_MS))));
         }
-        if let Some(at) = state.next_try_at.filter(|at| *at > now && !state.is_gone) {
+        let is_later = |at: &Timestamp| is_ahead(*at, now, MAX_WAIT_MS);
+        if let Some(at) = state.next_try_at.filter(|at| is_later(at) && !state.is_gone) {
             return Ok(Then::At(at));
         }
         let due = self.catalog.deliveries(id, MAX_BATCH).await?;
@@ -237,7 +240,12 @@ impl Deliveries {
         let Some(state) = self.claim(id, state, now).await? else {
             return Ok(Then::At(now.plus_millis(AGAIN_MS)));
         };
-        let is_lost = |delivery: &Delivery| state.is_gone || delivery.is_over(now);
+        // What has not been tried is, however late: this service may have been what was gone.
+        let was_tried = |delivery: &Delivery| {
+            state.failing_since.is_some() || delivery.due_at != delivery.since
+        };
+        let is_lost =
+            |delivery: &Delivery| state.is_gone || (delivery.is_over(now) && was_tried(delivery));
         let (lost, due): (Vec<_>, Vec<_>) = due.into_iter().partition(is_lost);
         if !lost.is_empty() {
             self.metrics.deliveries_dropped.add(lost.len() as u64);
@@ -245,19 +253,23 @@ impl Deliveries {
             self.catalog.change_deliveries(id, &[], &lost).await?;
             return Ok(Then::Now);
         }
-        if due.len() < MAX_BATCH
-            && let Some(replay) = &state.replay
-        {
-            return self.continue_replay(webhook, replay.clone(), state, now).await;
-        }
         let first = due.first().map(|delivery| delivery.due_at);
         let limit = state.batch_limit.unwrap_or(MAX_BATCH);
-        let due: Vec<Delivery> =
-            due.into_iter().filter(|delivery| delivery.due_at <= now).take(limit).collect();
-        match first.filter(|_| due.is_empty()) {
-            Some(at) => Ok(Then::At(at)),
-            None => self.deliver(webhook, due, &state).await,
+        let is_due = |delivery: &Delivery| !is_ahead(delivery.due_at, now, PUT_OFF_MS);
+        let due: Vec<Delivery> = due.into_iter().filter(is_due).take(limit).collect();
+        if !due.is_empty() {
+            return self.deliver(webhook, due, &state).await;
         }
+        match state.replay.clone() {
+            // Looking through many devices takes a while, and nothing new waits for that.
+            Some(replay) => self.continue_replay(webhook, replay, state, now).await,
+            None => Ok(first.map_or(Then::Now, Then::At)),
+        }
+    }
+
+    /// Whether another server delivers. Its clock may be some seconds ahead.
+    fn is_excluded_by(&self, lease: &Lease, now: Timestamp) -> bool {
+        lease.holder != self.holder && is_ahead(lease.until, now, 2 * LEASE_MS)
     }
 
     /// Makes this server the one that delivers to a webhook; none where another one was faster.
@@ -267,7 +279,7 @@ impl Deliveries {
         mut state: WebhookState,
         now: Timestamp,
     ) -> Result<Option<WebhookState>> {
-        let lasts = |lease: &Lease| lease.until.millis_since(now) > LEASE_MS / 2;
+        let lasts = |lease: &Lease| is_ahead(lease.until, now.plus_millis(LEASE_MS / 2), LEASE_MS);
         if state.lease.as_ref().is_some_and(lasts) {
             return Ok(Some(state));
         }
@@ -422,7 +434,8 @@ impl Deliveries {
                 types: webhook.types(),
                 min_severity: webhook.min_severity(),
                 order: TimeOrder::OldestFirst,
-                after: replay.event.take(),
+                // The device it is of may have another place by now, or be gone.
+                after: replay.event.take().filter(|(_, event)| event.device == device.id),
                 limit: MAX_BATCH,
             };
             let page =
@@ -443,6 +456,12 @@ impl Deliveries {
         self.put_state(webhook.id, state).await?;
         Ok(Then::Now)
     }
+}
+
+/// Whether `at` is still to come. What is further ahead than `most_ms`, which is the most that anything
+/// is put off, was written by a clock that has been set back since, and is not waited for.
+fn is_ahead(at: Timestamp, now: Timestamp, most_ms: i64) -> bool {
+    (1..=most_ms).contains(&at.millis_since(now))
 }
 
 /// 0 to 1.

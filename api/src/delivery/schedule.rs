@@ -9,7 +9,7 @@ pub const MAX_BATCH: usize = 100;
 /// The wait after the first failure; it doubles to [`MAX_WAIT_MS`].
 const FIRST_WAIT_MS: i64 = 5_000;
 /// A receiver that is back waits no longer than this.
-const MAX_WAIT_MS: i64 = 10 * 60_000;
+pub const MAX_WAIT_MS: i64 = 10 * 60_000;
 /// Failures of a batch that its receiver answers, before it is tried with fewer events: one of them
 /// may be what it does not take.
 const WHOLE_TRIES: u32 = 3;
