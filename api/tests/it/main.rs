@@ -31,6 +31,7 @@ mod sdk;
 mod serve;
 mod server;
 mod signature;
+mod subscriptions;
 mod timeline;
 mod tls;
 mod vectors;
