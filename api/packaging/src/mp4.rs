@@ -5,6 +5,7 @@ pub(crate) const TRACK_ID: u32 = 1;
 
 /// `default-base-is-moof` (ISO/IEC 14496-12 §8.8.7.1): offsets count from the `moof`'s first byte.
 const DEFAULT_BASE_IS_MOOF: u32 = 0x02_0000;
+const DESCRIPTION_INDEX: u32 = 0x00_0002;
 const DEFAULT_DURATION: u32 = 0x00_0008;
 const DEFAULT_FLAGS: u32 = 0x00_0020;
 
@@ -43,6 +44,14 @@ impl Sample {
         let offset = i128::from(self.presentation_time) - i128::from(self.decode_time);
         offset.clamp(i128::from(i32::MIN), i128::from(i32::MAX)) as i32
     }
+}
+
+/// Which track samples are of, and which entry of its `stsd` describes them; both count from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Described {
+    pub track_id: u32,
+    /// 1 is what `trex` says, and stands nowhere else.
+    pub description: u32,
 }
 
 /// A box: its type, and a body whose size is filled in when it is written.
@@ -90,12 +99,12 @@ fn saturate(value: usize) -> u32 {
 /// One `traf` with one `trun` (ISO/IEC 23000-19 §7.5); what all samples share stands once, in
 /// `tfhd`. `sequence` need only rise.
 pub(crate) fn write_head(sequence: u32, samples: &[Sample]) -> Vec<u8> {
-    write_head_of(sequence, TRACK_ID, samples)
+    write_head_of(sequence, Described { track_id: TRACK_ID, description: 1 }, samples)
 }
 
-/// The same for a track of another number.
-pub(crate) fn write_head_of(sequence: u32, track_id: u32, samples: &[Sample]) -> Vec<u8> {
-    let (mut out, offsets) = movie_fragment(sequence, track_id, &[samples]);
+/// The same for a track of another number, or another of its descriptions.
+pub(crate) fn write_head_of(sequence: u32, of: Described, samples: &[Sample]) -> Vec<u8> {
+    let (mut out, offsets) = movie_fragment(sequence, of, &[samples]);
     put_media_header(&mut out, sizes(samples), &offsets);
     out
 }
@@ -110,7 +119,8 @@ pub(crate) fn write_heads(
     len: usize,
     media_len: u64,
 ) -> Option<Vec<u8>> {
-    let (mut out, offsets) = movie_fragment(sequence, track_id, chunks);
+    let of = Described { track_id, description: 1 };
+    let (mut out, offsets) = movie_fragment(sequence, of, chunks);
     match len.checked_sub(out.len() + media_header_len(media_len))? {
         0 => {}
         spare @ 8.. => put_box(&mut out, b"free", |out| out.resize(out.len() + spare - 8, 0)),
@@ -129,14 +139,14 @@ fn sizes(samples: &[Sample]) -> u64 {
 type Offsets = Vec<(usize, u64)>;
 
 /// `moof`, of which the data offsets are to be written.
-fn movie_fragment(sequence: u32, track_id: u32, chunks: &[&[Sample]]) -> (Vec<u8>, Offsets) {
+fn movie_fragment(sequence: u32, of: Described, chunks: &[&[Sample]]) -> (Vec<u8>, Offsets) {
     let mut out = Vec::with_capacity(128 + 16 * chunks.iter().map(|c| c.len()).sum::<usize>());
     let mut offsets = Vec::with_capacity(chunks.len());
     let mut bytes = 0u64;
     put_box(&mut out, b"moof", |out| {
         put_full_box(out, b"mfhd", 0, 0, |out| put_u32(out, sequence));
         for samples in chunks {
-            offsets.push((put_track_fragment(out, track_id, samples), bytes));
+            offsets.push((put_track_fragment(out, of, samples), bytes));
             bytes += sizes(samples);
         }
     });
@@ -168,14 +178,16 @@ fn put_media_header(out: &mut Vec<u8>, media_len: u64, offsets: &Offsets) {
 }
 
 /// `traf`; answers where its data offset stands.
-fn put_track_fragment(out: &mut Vec<u8>, track_id: u32, samples: &[Sample]) -> usize {
+fn put_track_fragment(out: &mut Vec<u8>, of: Described, samples: &[Sample]) -> usize {
     let first = samples.first();
     let decode_time = first.map_or(0, |s| s.decode_time);
     let duration = first.map(|s| s.duration).filter(|d| samples.iter().all(|s| s.duration == *d));
     let flags = first.map(Sample::flags).filter(|f| samples.iter().all(|s| s.flags() == *f));
     let reordered = samples.iter().any(|s| s.composition() != 0);
 
+    let description = Some(of.description).filter(|description| *description != 1);
     let tfhd_flags = DEFAULT_BASE_IS_MOOF
+        | if description.is_some() { DESCRIPTION_INDEX } else { 0 }
         | if duration.is_some() { DEFAULT_DURATION } else { 0 }
         | if flags.is_some() { DEFAULT_FLAGS } else { 0 };
     let trun_flags = DATA_OFFSET
@@ -187,7 +199,8 @@ fn put_track_fragment(out: &mut Vec<u8>, track_id: u32, samples: &[Sample]) -> u
     let mut data_offset_at = 0;
     put_box(out, b"traf", |out| {
         put_full_box(out, b"tfhd", 0, tfhd_flags, |out| {
-            put_u32(out, track_id);
+            put_u32(out, of.track_id);
+            description.into_iter().for_each(|index| put_u32(out, index));
             duration.into_iter().for_each(|d| put_u32(out, d));
             flags.into_iter().for_each(|f| put_u32(out, f));
         });

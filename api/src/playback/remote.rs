@@ -8,6 +8,7 @@ mod hls;
 mod listings;
 mod pictures;
 mod session;
+mod stretches;
 
 pub use download::Download;
 pub use hls::File;

@@ -726,6 +726,11 @@ impl ListedFragment {
 /// Characters of a fragment's name (KVS API, "FragmentNumberString").
 pub const MAX_FRAGMENT_ID: usize = 128;
 
+/// Whether a text may be a fragment's name: it stands in playlists and paths as it is.
+pub fn is_fragment_id(text: &str) -> bool {
+    (1..=MAX_FRAGMENT_ID).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// Which of a fragment's two times a list goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ListBy {

@@ -60,14 +60,14 @@ impl Drop for Moto {
 }
 
 /// A server on AWS, and what plays AWS.
-struct OnAws {
-    server: Server,
-    kinesis: Server,
+pub struct OnAws {
+    pub server: Server,
+    pub kinesis: Server,
     _moto: Moto,
 }
 
 impl OnAws {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let (moto, kinesis) = (Moto::start(), Server::start());
         let (key_id, secret) = admin_keys(&kinesis);
         let data_dir = TempDir::new().unwrap();

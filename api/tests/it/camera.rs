@@ -233,6 +233,12 @@ impl Upload {
 /// Encodes 20 s of moving test pictures and a tone, with a key frame every two seconds, and streams
 /// the file as a device of that name, as a camera would.
 pub fn record(server: &Server, file: &Path, device: &str, size: &str, encode: &[&str]) {
+    encoded(file, size, encode);
+    stream(server, file, device, &[]);
+}
+
+/// The same without streaming it.
+pub fn encoded(file: &Path, size: &str, encode: &[&str]) {
     let pictures = format!("testsrc2=size={size}:rate=25");
     let made = Command::new("ffmpeg")
         .args(["-v", "error", "-y", "-f", "lavfi", "-i", &pictures])
@@ -243,9 +249,14 @@ pub fn record(server: &Server, file: &Path, device: &str, size: &str, encode: &[
         .output()
         .unwrap();
     assert!(made.status.success(), "{made:?}");
+}
+
+/// Streams a file as a device of that name, with further flags of the command.
+pub fn stream(server: &Server, file: &Path, device: &str, flags: &[&str]) {
     let sent = lookback()
         .env("LOOKBACK_TOKEN", server.token(&["--role", "manager"]))
         .args(["camera", "--endpoint", &server.url(), "--device", device, "--fast"])
+        .args(flags)
         .arg(file)
         .output()
         .unwrap();

@@ -2,7 +2,7 @@
 //! and the real SDK between the two.
 
 use crate::camera::{self, Registered, Upload};
-use crate::footage::{an_hour_ago, connection, persist};
+use crate::footage::{an_hour_ago, connection, persist, rfc3339};
 use crate::media::documents;
 use crate::recording::packets;
 use crate::sdk::{admin_keys, control_client};
@@ -33,8 +33,8 @@ use lookback_api::storage::{
     StorageError, embedded,
 };
 use lookback_wire::Timestamp;
-use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -275,6 +275,26 @@ impl Service {
         }
     }
 
+    async fn text(&self, token: &str, name: &str) -> String {
+        String::from_utf8(self.file(token, name).await.to_vec()).unwrap()
+    }
+
+    /// What a playlist lists, joined up to each of its breaks.
+    async fn parts(&self, token: &str, playlist: &str) -> Vec<Vec<u8>> {
+        let mut parts = vec![Vec::new()];
+        for line in playlist.lines() {
+            let map = line.strip_prefix("#EXT-X-MAP:URI=\"");
+            let name = map.map(|uri| uri.trim_end_matches('"'));
+            if line == "#EXT-X-DISCONTINUITY" {
+                parts.push(Vec::new());
+            }
+            if let Some(name) = name.or(Some(line).filter(|line| !line.starts_with('#'))) {
+                parts.last_mut().unwrap().extend(self.file(token, name).await);
+            }
+        }
+        parts
+    }
+
     async fn download(&self, session: &Session) -> Bytes {
         let token = self.playback.open(&token_of(session)).await.unwrap();
         let download = self.playback.download(&token).await.unwrap().unwrap();
@@ -302,11 +322,27 @@ fn code(refused: Result<Session, SessionError>) -> UnavailableCode {
     }
 }
 
-/// 20 s of pictures and sound, over there under a camera's name; the file, and when it begins.
-fn recorded(server: &Server, folder: &TempDir) -> (Registered, String, u64) {
-    let file = folder.path().join("cam.mp4");
-    let codecs = ["-c:v", "libx264", "-bf", "2", "-c:a", "aac"];
-    camera::record(server, &file, "cam", "640x360", &codecs);
+/// Long enough for ten fragments.
+const RECORDING_MS: u64 = 20_000;
+const H264: &[&str] = &["-c:v", "libx264", "-bf", "2", "-c:a", "aac"];
+const H265: &[&str] = &["-c:v", "libx265", "-x265-params", "log-level=error", "-c:a", "aac"];
+
+/// Recordings of 20 s of pictures and sound, one right after the other and up to now, over there under
+/// a camera's name; their files, and when the first begins.
+fn recorded(
+    server: &Server,
+    folder: &TempDir,
+    recordings: &[(&str, &[&str])],
+) -> (Registered, Vec<String>, u64) {
+    let mut files = Vec::new();
+    let begin_ms = an_hour_ago() + 3_600_000 - recordings.len() as u64 * RECORDING_MS;
+    for ((size, codecs), n) in recordings.iter().zip(0..) {
+        let file = folder.path().join(format!("{n}.mp4"));
+        camera::encoded(&file, size, codecs);
+        let start = rfc3339(begin_ms + n * RECORDING_MS);
+        camera::stream(server, &file, "cam", &["--start", &start]);
+        files.push(file.display().to_string());
+    }
     let viewer = format!("Bearer {}", server.token(&["--role", "viewer"]));
     let query = serde_json::json!({
         "query": "{ device(ref: {externalId: \"cam\"}) { id stream { id mediaStreamName earliest } } }",
@@ -322,7 +358,7 @@ fn recorded(server: &Server, folder: &TempDir) -> (Registered, String, u64) {
         token: String::new(),
     };
     let start_ms = earliest.unwrap().timestamp_millis() as u64;
-    (camera, file.display().to_string(), start_ms)
+    (camera, files, start_ms)
 }
 
 /// How many packets of each kind there are.
@@ -330,12 +366,162 @@ fn counts(input: &str) -> Vec<(String, usize)> {
     packets(input).into_iter().map(|(kind, packets)| (kind, packets.len())).collect()
 }
 
+/// Sizes of pictures as they follow one another, and how many there are of each: as ffmpeg decodes
+/// them, which it does without complaint.
+fn decoded(file: &Path) -> Vec<(String, usize)> {
+    let probed = Command::new("ffprobe")
+        .args(["-v", "error", "-select_streams", "v", "-of", "csv=p=0:s=x"])
+        .args(["-show_entries", "frame=width,height"])
+        .arg(file)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&probed.stderr), "");
+    let mut runs: Vec<(String, usize)> = Vec::new();
+    for size in String::from_utf8(probed.stdout).unwrap().lines() {
+        match runs.last_mut() {
+            Some((last, count)) if last == size => *count += 1,
+            _ => runs.push((size.to_owned(), 1)),
+        }
+    }
+    runs
+}
+
+#[tokio::test]
+async fn footage_whose_size_changes_plays_as_one() {
+    let server = Server::start();
+    let work = TempDir::new().unwrap();
+    let recordings = [("640x360", H264), ("320x180", H264)];
+    let (camera, files, start_ms) = recorded(&server, &work, &recordings);
+    let whole = range(start_ms, start_ms + 2 * RECORDING_MS);
+    let both = [("640x360".to_owned(), 500), ("320x180".to_owned(), 500)];
+
+    // Kinesis's playlists follow such a change; no file of its does.
+    let service = Service::of(&server, &camera, 43_200).await;
+    let session = service.session(Protocol::Hls, whole).await.unwrap();
+    assert!(matches!(session.address, Address::Elsewhere(_)), "{session:?}");
+    let session = service.session(Protocol::Mp4, whole).await.unwrap();
+    let codecs = session.codecs.clone().unwrap();
+    assert_eq!((codecs.matches("avc1").count(), codecs.matches("mp4a").count()), (2, 1));
+    let file = work.path().join("both.mp4");
+    std::fs::write(&file, service.download(&session).await).unwrap();
+    assert_eq!(decoded(&file), both);
+    let sound = |file: &str| packets(file).remove("a").unwrap().len();
+    let sent: usize = files.iter().map(|file| sound(file)).sum();
+    assert_eq!(sound(&file.display().to_string()), sent);
+
+    let service = Service::of(&server, &camera, 200).await;
+    for (protocol, playlist, ending) in
+        [(Protocol::Hls, "video.m3u8", "mp4"), (Protocol::HlsTs, "ts.m3u8", "ts")]
+    {
+        let session = service.session(protocol, whole).await.unwrap();
+        assert_eq!(session.codecs.as_ref(), Some(&codecs));
+        let token = token_of(&session);
+        let main = service.text(&token, "main.m3u8").await;
+        assert!(main.contains("RESOLUTION=640x360") && main.contains(&codecs), "{main}");
+        let listed = service.text(&token, playlist).await;
+        let parts = service.parts(&token, &listed).await;
+        assert_eq!(parts.len(), 2, "{listed}");
+        for (part, pictures) in parts.iter().zip(&both) {
+            let file = work.path().join(format!("part.{ending}"));
+            std::fs::write(&file, part).unwrap();
+            assert_eq!(decoded(&file), std::slice::from_ref(pictures), "{protocol:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn footage_whose_codec_changes_plays_by_our_playlist() {
+    let server = Server::start();
+    let work = TempDir::new().unwrap();
+    let (camera, _, start_ms) = recorded(&server, &work, &[("640x360", H264), ("640x360", H265)]);
+    let change_ms = start_ms + RECORDING_MS;
+    let whole = range(start_ms, change_ms + RECORDING_MS);
+    let service = Service::of(&server, &camera, 43_200).await;
+    let refused = async |protocol| match service.session(protocol, whole).await {
+        Err(SessionError::Unavailable(why)) => (why.code, why.nearest),
+        other => panic!("{protocol:?}: {other:?}"),
+    };
+    let until_change = Some(TimeRange { start: at(start_ms), end: at(change_ms) });
+    assert_eq!(refused(Protocol::Mp4).await, (UnavailableCode::MixedCodecs, until_change));
+    let first = service.session(Protocol::Mp4, range(start_ms, change_ms)).await.unwrap();
+    let file = work.path().join("first.mp4");
+    std::fs::write(&file, service.download(&first).await).unwrap();
+    assert_eq!(decoded(&file), [("640x360".to_owned(), 500)]);
+
+    // That Kinesis would lose the second half is known by what was announced.
+    let segment = |n: u64, codecs: &str| NewSegment {
+        client_segment_id: n.to_string(),
+        range: TimeRange { start: at(start_ms + n * 20_000), end: at(change_ms + n * 20_000) },
+        trigger: RecordingTrigger::Continuous,
+        codecs: Some(codecs.into()),
+        width: None,
+        height: None,
+        size_bytes: None,
+    };
+    let told = [segment(0, "avc1.64001f,mp4a.40.2"), segment(1, "hvc1.1.6.L63.90,mp4a.40.2")];
+    let catalog = &service.storage.catalog;
+    catalog.announce(service.stream.id, &told, Clock::System.now()).await.unwrap();
+    let session = service.session(Protocol::Hls, whole).await.unwrap();
+    let codecs = session.codecs.clone().unwrap();
+    assert!(codecs.contains("avc1.") && codecs.contains("hvc1."), "{codecs}");
+    let token = token_of(&session);
+    assert!(service.text(&token, "main.m3u8").await.contains(&codecs));
+    let listed = service.text(&token, "video.m3u8").await;
+    let parts = service.parts(&token, &listed).await;
+    assert_eq!(parts.len(), 2, "{listed}");
+    for part in &parts {
+        std::fs::write(&file, part).unwrap();
+        assert_eq!(decoded(&file), [("640x360".to_owned(), 500)]);
+    }
+    assert_eq!(refused(Protocol::Dash).await, (UnavailableCode::MixedCodecs, until_change));
+    let not_carried = (UnavailableCode::CodecNotSupported, until_change);
+    assert_eq!(refused(Protocol::HlsTs).await, not_carried);
+    let first = service.session(Protocol::Hls, range(start_ms, change_ms)).await.unwrap();
+    assert!(matches!(first.address, Address::Elsewhere(_)), "{first:?}");
+}
+
+#[tokio::test]
+async fn more_fragments_than_a_playlist_of_kinesis_has_are_in_ours() {
+    const FRAGMENTS: u64 = 5_001;
+    let server = Server::start();
+    let camera = camera::register(&server, "cam");
+    let start_ms = an_hour_ago();
+    connection(server.address, &camera, |upload: &mut Upload| {
+        for n in 0..FRAGMENTS {
+            upload.send(&camera::fragment(start_ms + n * 80, &camera::frames(n, 2, 10)))?;
+        }
+        upload.send(&camera::end_of_fragment())?;
+        upload.persisted(start_ms + (FRAGMENTS - 1) * 80)
+    })
+    .unwrap();
+    let service = Service::of(&server, &camera, 43_200).await;
+    let until_ms = start_ms + FRAGMENTS * 80;
+    let most = service.session(Protocol::Hls, range(start_ms, until_ms - 80)).await.unwrap();
+    assert!(matches!(most.address, Address::Elsewhere(_)), "{most:?}");
+    let session = service.session(Protocol::Hls, range(start_ms, until_ms)).await.unwrap();
+    let token = token_of(&session);
+    let listed = service.text(&token, "video.m3u8").await;
+    let names: Vec<&str> = listed.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(names.len(), FRAGMENTS as usize);
+    let last = service.file(&token, names[names.len() - 1]).await;
+    let frame = &camera::frames(FRAGMENTS - 1, 2, 10)[0];
+    assert!(last.windows(frame.len()).any(|window| window == &frame[..]));
+    match service.session(Protocol::Dash, range(start_ms, until_ms)).await {
+        Err(SessionError::Unavailable(why)) => {
+            assert_eq!(why.code, UnavailableCode::RangeTooLong);
+            let nearest = TimeRange { start: at(start_ms), end: at(until_ms - 80) };
+            assert_eq!(why.nearest, Some(nearest));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn footage_plays_there_and_here() {
     let server = Server::start();
     let work = TempDir::new().unwrap();
-    let (camera, file, start_ms) = recorded(&server, &work);
-    let sent = counts(&file);
+    let (camera, files, start_ms) = recorded(&server, &work, &[("640x360", H264)]);
+    let sent = counts(&files[0]);
     let service = Service::of(&server, &camera, 43_200).await;
     let ten_s = range(start_ms + 5_000, start_ms + 9_000);
 
@@ -389,24 +575,14 @@ async fn footage_plays_there_and_here() {
         let session = service.session(protocol, range(start_ms, start_ms + 20_000)).await.unwrap();
         assert_eq!(session.codecs.as_deref().map(|codecs| codecs.contains("mp4a")), Some(true));
         let token = token_of(&session);
-        let listed = String::from_utf8(service.file(&token, playlist).await.to_vec()).unwrap();
+        let listed = service.text(&token, playlist).await;
         let joined = work.path().join(format!("joined.{ending}"));
-        let mut out = std::fs::File::create(&joined).unwrap();
-        let map = listed.lines().find_map(|line| line.strip_prefix("#EXT-X-MAP:URI=\""));
-        let map = map.map(|uri| uri.trim_end_matches('"'));
-        let segments = listed.lines().filter(|line| !line.starts_with('#'));
-        for name in map.into_iter().chain(segments) {
-            out.write_all(&service.file(&token, name).await).unwrap();
-        }
+        let parts = service.parts(&token, &listed).await;
+        assert_eq!(parts.len(), 1, "{listed}");
+        std::fs::write(&joined, &parts[0]).unwrap();
         assert_eq!(counts(&joined.display().to_string()), sent, "{protocol:?}");
-        let decoded = Command::new("ffmpeg")
-            .args(["-v", "error", "-i"])
-            .arg(&joined)
-            .args(["-f", "null", "-"])
-            .output()
-            .unwrap();
-        assert!(decoded.status.success() && decoded.stderr.is_empty(), "{decoded:?}");
-        let main = String::from_utf8(service.file(&token, "main.m3u8").await.to_vec()).unwrap();
+        assert_eq!(decoded(&joined), [("640x360".to_owned(), 500)]);
+        let main = service.text(&token, "main.m3u8").await;
         assert!(main.contains("RESOLUTION=640x360") && main.contains("video.m3u8"), "{main}");
         // A token opens what begins in its span, and nothing else.
         let other = service.session(protocol, range(start_ms + 10_000, start_ms + 12_000)).await;

@@ -26,6 +26,7 @@ mod pictures;
 mod playback;
 mod putmedia;
 mod recording;
+mod remote_media;
 mod retention;
 mod sdk;
 mod serve;

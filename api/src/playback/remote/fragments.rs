@@ -1,8 +1,9 @@
 //! One fragment, as it was uploaded, into chunks.
 
 use crate::device::Stream;
-use crate::playback::MediaError;
-use crate::storage::aws::kinesis_video::KinesisArchive;
+use crate::playback::{MediaError, SessionError, Unavailable, UnavailableCode};
+use crate::storage::StorageError;
+use crate::storage::aws::kinesis_video::{KinesisArchive, MediaBytes, Refused};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::TryStreamExt;
 use lookback_packaging::{Chunk, Packager, TimedFrame, TrackInit, muxed};
@@ -10,6 +11,9 @@ use lookback_wire::matroska::{Event, Limits, Reader, Source};
 use lookback_wire::{Payload, Timestamp, TrackKind, UploadHeader};
 use std::sync::Arc;
 
+/// Fragments of a stream that one reader asks for beside each other. Kinesis lets five connections
+/// read a stream.
+pub const AT_ONCE: usize = 3;
 /// What a document of one fragment may be: the quota of a fragment, and what stands around it.
 const MAX_DOCUMENT_BYTES: usize = 52 << 20;
 /// Events of one fragment, nearly all of them frames: 20 s of 240 pictures and 1,000 packets of audio a
@@ -29,27 +33,57 @@ pub struct Packaged {
     pub chunks: Vec<(usize, Chunk)>,
 }
 
+/// Why a fragment is not handed out.
+#[derive(Clone, Debug)]
+pub enum Unread {
+    Refused(Refused),
+    /// It is there, and of a form or codec that cannot be packaged: which fragment, and why.
+    Unplayable(String),
+}
+
+impl From<Refused> for Unread {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<StorageError> for Unread {
+    fn from(error: StorageError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+impl From<Unread> for MediaError {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Refused(refused) => refused.into(),
+            Unread::Unplayable(message) => Self::Storage(message),
+        }
+    }
+}
+
+impl From<Unread> for SessionError {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Refused(refused) => refused.into(),
+            Unread::Unplayable(message) => {
+                let code = UnavailableCode::CodecNotSupported;
+                Unavailable { code, message, nearest: None }.into()
+            }
+        }
+    }
+}
+
 impl Packaged {
-    /// Whether a decoder that was set up for these tracks takes this fragment, too.
-    pub fn has(&self, tracks: &[TrackInit]) -> bool {
-        self.tracks.len() == tracks.len()
-            && self.tracks.iter().zip(tracks).all(|(a, b)| a.segment == b.segment)
-    }
-
-    /// RFC 6381.
-    pub fn codecs(&self) -> String {
-        let codecs: Vec<&str> = self.tracks.iter().map(|init| init.codecs.as_str()).collect();
-        codecs.join(",")
-    }
-
-    /// Its part of a file or playlist whose header has its tracks.
-    pub fn fragment(self, earlier_ns: i64, sequence: u32) -> Result<Payload, MediaError> {
+    /// Its part of a file or playlist whose header has room for its tracks.
+    pub fn fragment(
+        self,
+        file: &muxed::Tracks,
+        earlier_ns: i64,
+        sequence: u32,
+    ) -> Result<Payload, MediaError> {
         let Self { start, tracks, chunks } = self;
-        let placed = chunks
-            .into_iter()
-            .filter_map(|(place, chunk)| Some((place, tracks.get(place)?, chunk)))
-            .collect();
-        muxed::fragment(placed, earlier_ns, sequence).ok_or_else(|| {
+        file.fragment(&tracks, chunks, earlier_ns, sequence).ok_or_else(|| {
             MediaError::Storage(format!("the chunks of the fragment at {start} cannot be read"))
         })
     }
@@ -67,33 +101,88 @@ impl Packaged {
     }
 }
 
-/// Reads a fragment; none where it is not kept any more. All of it is held.
+/// Whether a decoder that was set up for the one takes the other.
+pub fn are_same(a: &[TrackInit], b: &[TrackInit]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.segment == b.segment)
+}
+
+/// What was stored was judged when it was uploaded.
+fn reader() -> Reader {
+    Reader::new(Limits { source: Source::Recording, ..Limits::default() })
+}
+
+/// The document of one fragment; none where it is not kept any more.
+async fn open(
+    archive: &KinesisArchive,
+    stream: &Stream,
+    id: &str,
+) -> Result<Option<MediaBytes>, Refused> {
+    match archive.read(stream, &[id.to_owned()]).await {
+        Err(Refused::NoMedia) => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+/// Reads a fragment; none where it is not kept any more, or has no media. All of it is held.
 pub async fn read(
     archive: &KinesisArchive,
     stream: &Stream,
     id: &str,
-) -> Result<Option<Packaged>, MediaError> {
-    let mut bytes = archive.read(stream, &[id.to_owned()]).await?;
+) -> Result<Option<Packaged>, Unread> {
+    let Some(mut bytes) = open(archive, stream, id).await? else { return Ok(None) };
     let mut document = BytesMut::new();
     while let Some(part) = bytes.try_next().await? {
-        if document.len() + part.len() > MAX_DOCUMENT_BYTES {
-            return Err(MediaError::Storage(format!("fragment {id} of {} is too long", stream.id)));
+        if document.len().saturating_add(part.len()) > MAX_DOCUMENT_BYTES {
+            return Err(unplayable(stream, id, "it is too long"));
         }
         document.extend_from_slice(&part);
     }
     let document = document.freeze();
     let packaged = tokio::task::spawn_blocking(move || package(document))
         .await
-        .map_err(|_| MediaError::Storage("packaging broke off".into()))?;
-    packaged.map_err(|error| {
-        MediaError::Storage(format!("fragment {id} of {} cannot be played: {error}", stream.id))
-    })
+        .map_err(|_| StorageError::Unavailable("packaging broke off".into()))?;
+    packaged.map_err(|cause| unplayable(stream, id, &cause))
+}
+
+/// A fragment's tracks, video first; none where it is not kept any more, or has none. No more of it is
+/// read than what tells of them.
+pub async fn tracks(
+    archive: &KinesisArchive,
+    stream: &Stream,
+    id: &str,
+) -> Result<Option<Vec<TrackInit>>, Unread> {
+    let Some(mut bytes) = open(archive, stream, id).await? else { return Ok(None) };
+    let failed = |cause: &dyn std::fmt::Display| unplayable(stream, id, &cause.to_string());
+    let mut reader = reader();
+    let mut read = 0usize;
+    while let Some(part) = bytes.try_next().await? {
+        read = read.saturating_add(part.len());
+        if read > MAX_DOCUMENT_BYTES {
+            return Err(failed(&"it is too long"));
+        }
+        reader.push(part);
+        while let Some(event) = reader.next().map_err(|error| failed(&error))? {
+            let Event::Header(header) = event else { continue };
+            let mut tracks = header
+                .tracks
+                .iter()
+                .map(TrackInit::new)
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| failed(&error))?;
+            tracks.sort_by_key(|init| init.kind != TrackKind::Video);
+            return Ok(Some(tracks).filter(|tracks| !tracks.is_empty()));
+        }
+    }
+    Ok(None)
+}
+
+fn unplayable(stream: &Stream, id: &str, cause: &str) -> Unread {
+    Unread::Unplayable(format!("fragment {id} of {} cannot be played: {cause}", stream.id))
 }
 
 /// None where the document has no media.
 fn package(document: Bytes) -> Result<Option<Packaged>, String> {
-    // What was stored was judged when it was uploaded.
-    let mut reader = Reader::new(Limits { source: Source::Recording, ..Limits::default() });
+    let mut reader = reader();
     reader.push(document);
     let mut events = Vec::new();
     while let Some(event) = reader.next().map_err(|error| error.to_string())? {
@@ -111,6 +200,7 @@ fn package(document: Bytes) -> Result<Option<Packaged>, String> {
         Event::Tag(tag) if START_TAGS.contains(&tag.name.as_str()) => milliseconds(&tag.value),
         _ => None,
     });
+    let header = header.filter(|header| !header.tracks.is_empty());
     let Some((header, start)) = header.zip(start) else { return Ok(None) };
     pack(&header, start, events).map(Some)
 }

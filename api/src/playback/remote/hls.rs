@@ -1,11 +1,13 @@
-//! HLS of remote footage that is longer than Kinesis's playlists: ours, after its list of fragments.
-//! A segment is one fragment with all of its tracks, made when it is asked for.
+//! HLS of remote footage that Kinesis makes no playlist of: ours, after its list of fragments.
+//! A segment is one fragment with all of its tracks, made when it is asked for. Where the tracks change,
+//! what follows has an initialization segment of its own.
 
 use super::fragments::{self, Packaged};
 use super::listings::gaps;
+use super::stretches::{Stretch, Stretches};
 use crate::playback::token::{MediaToken, Span};
 use crate::playback::{MediaError, Playback};
-use crate::storage::{ListedFragment, MAX_FRAGMENT_ID, Media};
+use crate::storage::{ListedFragment, Media, is_fragment_id};
 use bytes::{Bytes, BytesMut};
 use lookback_packaging::hls::{
     MediaPlaylist, MultivariantPlaylist, PlaylistKind, Segment, Variant, target_duration_s,
@@ -51,9 +53,7 @@ impl FromStr for Name {
     fn from_str(text: &str) -> Result<Self, MediaError> {
         let parsed = SUFFIXES.iter().find_map(|(suffix, form)| {
             let fragment = text.strip_suffix(suffix)?;
-            let is_number = (1..=MAX_FRAGMENT_ID).contains(&fragment.len())
-                && fragment.bytes().all(|byte| byte.is_ascii_digit());
-            is_number.then(|| Self { fragment: fragment.to_owned(), form: *form })
+            is_fragment_id(fragment).then(|| Self { fragment: fragment.to_owned(), form: *form })
         });
         parsed.ok_or(MediaError::NotFound)
     }
@@ -72,16 +72,16 @@ impl Playback {
         };
         Ok(Some(match name {
             "main.m3u8" => {
-                let (stream, listed) = self.remote_fragments(token).await?;
-                let first = listed.first().ok_or(MediaError::NotFound)?;
-                let first = fragments::read(archive, &stream, &first.id).await?;
-                let first = first.ok_or(MediaError::NotFound)?.playable();
-                File::Playlist(multivariant(&first.tracks, &listed))
+                let (stream, way) = self.remote_way(token).await?;
+                let stretches = way.stretches(archive, &stream).await?;
+                File::Playlist(multivariant(stretches, &way.fragments))
             }
             "video.m3u8" | "ts.m3u8" => {
-                let (_, listed) = self.remote_fragments(token).await?;
+                let (stream, way) = self.remote_way(token).await?;
+                let stretches = way.stretches(archive, &stream).await?;
                 let form = if name == "ts.m3u8" { Form::TransportStream } else { Form::Segment };
-                File::Playlist(media_playlist(&listed, start_offset_ms, form))
+                let listed = &way.fragments;
+                File::Playlist(media_playlist(listed, &stretches.all, start_offset_ms, form))
             }
             name => {
                 let name: Name = name.parse()?;
@@ -98,13 +98,18 @@ impl Playback {
 }
 
 fn made_of(fragment: Packaged, form: Form) -> Result<File, MediaError> {
+    let file = || {
+        let mut file = muxed::Tracks::default();
+        let is_made = !fragment.tracks.is_empty() && file.add(&fragment.tracks);
+        if is_made { Ok(file) } else { Err(MediaError::NotFound) }
+    };
     match form {
-        Form::Init => {
-            let tracks: Vec<&TrackInit> = fragment.tracks.iter().collect();
-            Ok(File::Init(muxed::header(&tracks)))
-        }
+        Form::Init => Ok(File::Init(file()?.header())),
         // One sequence number for all: players are told by the playlist what follows what.
-        Form::Segment => Ok(File::Segment(fragment.fragment(0, 1)?.to_bytes())),
+        Form::Segment => {
+            let file = file()?;
+            Ok(File::Segment(fragment.fragment(&file, 0, 1)?.to_bytes()))
+        }
         Form::TransportStream => {
             let bytes_of = |kind| -> (Option<&TrackInit>, BytesMut) {
                 let place = fragment.tracks.iter().position(|init| init.kind == kind);
@@ -125,27 +130,33 @@ fn made_of(fragment: Packaged, form: Form) -> Result<File, MediaError> {
     }
 }
 
-fn multivariant(tracks: &[TrackInit], listed: &[ListedFragment]) -> String {
+fn multivariant(stretches: &Stretches, listed: &[ListedFragment]) -> String {
     let bits_a_second = |bytes: u64, ms: u64| bytes.saturating_mul(8_000) / ms.max(1);
     let largest =
         listed.iter().map(|one| bits_a_second(one.bytes, u64::from(one.duration_ms))).max();
     let (bytes, ms) = listed.iter().fold((0u64, 0u64), |(bytes, ms), one| {
         (bytes.saturating_add(one.bytes), ms.saturating_add(u64::from(one.duration_ms)))
     });
-    let codecs: Vec<&str> = tracks.iter().map(|init| init.codecs.as_str()).collect();
-    let video = tracks.iter().find(|init| init.kind == TrackKind::Video);
+    let sizes = stretches.tracks().map(|init| (init.width, init.height));
     let variant = Variant {
         uri: "video.m3u8".into(),
         bandwidth: largest.unwrap_or(0),
         average_bandwidth: Some(bits_a_second(bytes, ms)),
-        codecs: codecs.join(","),
-        resolution: video.filter(|init| init.width > 0).map(|init| (init.width, init.height)),
+        codecs: stretches.codecs(|init| init.playable),
+        resolution: sizes
+            .filter(|(width, _)| *width > 0)
+            .max_by_key(|(width, height)| u64::from(*width) * u64::from(*height)),
         frame_rate: None,
     };
     MultivariantPlaylist { video: Some(variant), audio: None }.write()
 }
 
-fn media_playlist(listed: &[ListedFragment], start_offset_ms: u32, form: Form) -> String {
+fn media_playlist(
+    listed: &[ListedFragment],
+    stretches: &[Stretch],
+    start_offset_ms: u32,
+    form: Form,
+) -> String {
     let holes = gaps(listed);
     let follows_hole =
         |one: &ListedFragment| holes.binary_search_by_key(&one.start, |hole| hole.end).is_ok();
@@ -155,10 +166,12 @@ fn media_playlist(listed: &[ListedFragment], start_offset_ms: u32, form: Form) -
         .iter()
         .enumerate()
         .map(|(index, one)| {
-            let discontinuity = follows_hole(one);
+            let begins_stretch =
+                stretches.binary_search_by_key(&index, |stretch| stretch.first).is_ok();
+            let discontinuity = index > 0 && (begins_stretch || follows_hole(one));
             let is_dated = index == 0 || discontinuity || undated == DATE_TIME_EVERY;
             undated = if is_dated { 1 } else { undated + 1 };
-            let is_mapped = index == 0 && form == Form::Segment;
+            let is_mapped = (index == 0 || begins_stretch) && form == Form::Segment;
             Segment {
                 uri: format!("{}{suffix}", one.id).into(),
                 duration: u64::from(one.duration_ms),
@@ -184,6 +197,7 @@ fn media_playlist(listed: &[ListedFragment], start_offset_ms: u32, form: Form) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::MAX_FRAGMENT_ID;
     use lookback_wire::Timestamp;
 
     #[test]
@@ -213,7 +227,13 @@ mod tests {
             duration_ms: 1_500,
             bytes: 1_000,
         };
-        let listed = [fragment(0, "91"), fragment(1_500, "92"), fragment(60_000, "93")];
+        let listed = [
+            fragment(0, "91"),
+            fragment(1_500, "92"),
+            fragment(3_000, "93"),
+            fragment(60_000, "94"),
+        ];
+        let stretches = [0, 2].map(|first| Stretch { first, tracks: Vec::new() });
         let expected = "#EXTM3U
 #EXT-X-VERSION:6
 #EXT-X-TARGETDURATION:2
@@ -228,13 +248,19 @@ mod tests {
 #EXTINF:1.5,
 92.m4s
 #EXT-X-DISCONTINUITY
-#EXT-X-PROGRAM-DATE-TIME:2026-11-22T06:39:22.534Z
+#EXT-X-MAP:URI=\"93.init.mp4\"
+#EXT-X-PROGRAM-DATE-TIME:2026-11-22T06:38:25.534Z
 #EXTINF:1.5,
 93.m4s
+#EXT-X-DISCONTINUITY
+#EXT-X-PROGRAM-DATE-TIME:2026-11-22T06:39:22.534Z
+#EXTINF:1.5,
+94.m4s
 #EXT-X-ENDLIST
 ";
-        assert_eq!(media_playlist(&listed, 250, Form::Segment), expected);
-        let ts = media_playlist(&listed, 0, Form::TransportStream);
-        assert!(ts.contains("\n91.ts\n") && !ts.contains("EXT-X-MAP"), "{ts}");
+        assert_eq!(media_playlist(&listed, &stretches, 250, Form::Segment), expected);
+        let ts = media_playlist(&listed, &stretches, 0, Form::TransportStream);
+        let broken = ts.matches("#EXT-X-DISCONTINUITY\n").count();
+        assert!(ts.contains("\n91.ts\n") && !ts.contains("EXT-X-MAP") && broken == 2, "{ts}");
     }
 }

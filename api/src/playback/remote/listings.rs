@@ -1,18 +1,24 @@
 //! What a stream has in a range, asked for page by page.
 
 use super::MAX_FRAGMENT_MS;
+use super::fragments::Unread;
+use super::stretches::{self, Stretches};
 use crate::device::Stream;
 use crate::id::StreamId;
 use crate::playback::{SessionError, Unavailable, UnavailableCode};
 use crate::segment::TimeRange;
+use crate::storage::aws::kinesis_video::KinesisArchive;
 use crate::storage::{Archive, ListBy, ListQuery, ListedFragment, MAX_LISTED, RUN_TOLERANCE_MS};
 use lookback_wire::Timestamp;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+use tokio::sync::OnceCell;
 
 /// A day of fragments of 1 s, and re-sent ones.
 const MAX_FRAGMENTS: usize = 100_000;
+/// Pages of one list: ten times as many as full ones would be, since Kinesis may answer shorter ones.
+const MAX_PAGES: usize = 10 * MAX_FRAGMENTS / MAX_LISTED;
 /// Ranges remembered; a day of 2 s each takes some 5 MB.
 const MAX_RANGES: usize = 16;
 /// How long they are: footage may still arrive late, and go.
@@ -33,19 +39,39 @@ struct Remembered {
 struct Listing {
     read: Vec<ListedFragment>,
     next: Option<String>,
+    pages: usize,
     /// What is played, once all is read.
-    way: Option<Arc<Vec<ListedFragment>>>,
+    way: Option<Arc<Way>>,
+}
+
+/// Fragments as they are played one after the other, in the order of their starts.
+#[derive(Debug, Default)]
+pub struct Way {
+    pub fragments: Vec<ListedFragment>,
+    stretches: OnceCell<Stretches>,
+}
+
+impl Way {
+    /// Where their tracks change; looked for once.
+    pub async fn stretches(
+        &self,
+        archive: &KinesisArchive,
+        stream: &Stream,
+    ) -> Result<&Stretches, Unread> {
+        let find = || stretches::find(archive, stream, &self.fragments);
+        self.stretches.get_or_try_init(find).await
+    }
 }
 
 impl Listings {
-    /// Fragments of which any footage is in `range`, as they are played one after the other.
+    /// Fragments of which any footage is in `range`.
     pub async fn list(
         &self,
         archive: &dyn Archive,
         stream: &Stream,
         range: TimeRange,
         now: Timestamp,
-    ) -> Result<Arc<Vec<ListedFragment>>, SessionError> {
+    ) -> Result<Arc<Way>, SessionError> {
         let listing = self.remembered((stream.id, range), now);
         let mut listing = listing.lock().await;
         if let Some(way) = &listing.way {
@@ -53,6 +79,9 @@ impl Listings {
         }
         let start = range.start.plus_millis(-MAX_FRAGMENT_MS);
         loop {
+            if listing.read.len() > MAX_FRAGMENTS || listing.pages >= MAX_PAGES {
+                return Err(too_many().into());
+            }
             let query = ListQuery {
                 by: ListBy::Start,
                 range: TimeRange { start, end: range.end },
@@ -60,17 +89,19 @@ impl Listings {
                 limit: MAX_LISTED,
             };
             let page = archive.list(stream, &query).await?;
-            let touching = page.fragments.into_iter().filter(|f| f.range().end > range.start);
-            listing.read.extend(touching);
-            if listing.read.len() > MAX_FRAGMENTS {
-                return Err(too_many().into());
-            }
+            let possible = page.fragments.into_iter().map(|fragment| ListedFragment {
+                duration_ms: fragment.duration_ms.min(MAX_FRAGMENT_MS as u32),
+                ..fragment
+            });
+            listing.read.extend(possible.filter(|fragment| fragment.range().end > range.start));
+            listing.pages += 1;
             listing.next = page.next;
             if listing.next.is_none() {
                 break;
             }
         }
-        let way = Arc::new(way_through(std::mem::take(&mut listing.read)));
+        let fragments = way_through(std::mem::take(&mut listing.read));
+        let way = Arc::new(Way { fragments, stretches: OnceCell::new() });
         listing.way = Some(way.clone());
         Ok(way)
     }
@@ -79,6 +110,7 @@ impl Listings {
     pub fn also(&self, stream: StreamId, asked: TimeRange, real: TimeRange) {
         let mut ranges = self.0.lock();
         if let Some(remembered) = ranges.get(&(stream, asked)).cloned() {
+            make_room(&mut ranges, &(stream, real));
             ranges.insert((stream, real), remembered);
         }
     }
@@ -91,12 +123,17 @@ impl Listings {
         let mut ranges = self.0.lock();
         let is_fresh = |one: &Remembered| now.millis_since(one.begun_at).abs() < REMEMBERED_MS;
         ranges.retain(|_, one| is_fresh(one));
-        if ranges.len() >= MAX_RANGES && !ranges.contains_key(&key) {
-            let oldest = ranges.iter().min_by_key(|(_, one)| one.begun_at).map(|(key, _)| *key);
-            oldest.and_then(|key| ranges.remove(&key));
-        }
+        make_room(&mut ranges, &key);
         let new = || Remembered { listing: Arc::default(), begun_at: now };
         ranges.entry(key).or_insert_with(new).listing.clone()
+    }
+}
+
+/// Forgets the oldest range where one more would be too many.
+fn make_room(ranges: &mut HashMap<(StreamId, TimeRange), Remembered>, key: &(StreamId, TimeRange)) {
+    if ranges.len() >= MAX_RANGES && !ranges.contains_key(key) {
+        let oldest = ranges.iter().min_by_key(|(_, one)| one.begun_at).map(|(key, _)| *key);
+        oldest.and_then(|key| ranges.remove(&key));
     }
 }
 

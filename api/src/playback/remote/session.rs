@@ -1,7 +1,8 @@
 //! Sessions of remote footage: Kinesis's own where it has what is asked for, else ours.
 
-use super::fragments::{self, Packaged};
-use super::listings::gaps;
+use super::download::file_of;
+use super::listings::{Way, gaps};
+use super::stretches::{Stretch, Stretches};
 use crate::access::Principal;
 use crate::device::Stream;
 use crate::id::{SessionId, StreamId};
@@ -10,12 +11,15 @@ use crate::playback::footage;
 use crate::playback::session::{MAX_RANGE_MS, default_name, endless_file, too_long};
 use crate::playback::token::{Holder, MediaToken, Span};
 use crate::playback::{
-    Address, MediaError, Mode, Playback, Protocol, Session, SessionError, SessionRequest,
-    Unavailable, UnavailableCode, file_name,
+    Address, Mode, Playback, Protocol, Session, SessionError, SessionRequest, Unavailable,
+    UnavailableCode, file_name,
 };
 use crate::segment::TimeRange;
-use crate::storage::aws::kinesis_video::{Container, KinesisArchive, MAX_IN_SESSION, Playing};
-use crate::storage::{ListedFragment, SegmentQuery, StorageError, TimeOrder};
+use crate::storage::aws::kinesis_video::{
+    Container, KinesisArchive, MAX_IN_SESSION, Playing, Refused,
+};
+use crate::storage::{SegmentQuery, StorageError, TimeOrder};
+use lookback_packaging::TrackInit;
 use lookback_packaging::ts::Muxer;
 use lookback_wire::{Timestamp, TrackKind};
 use std::sync::Arc;
@@ -29,8 +33,8 @@ const NEIGHBOURS_MS: i64 = 10 * 60_000;
 /// What there is of an asked range.
 pub struct Footage {
     pub range: TimeRange,
-    /// In the order of their starts; never empty.
-    pub fragments: Arc<Vec<ListedFragment>>,
+    /// Never empty.
+    pub way: Arc<Way>,
 }
 
 /// Where something is played, and what of it is known.
@@ -38,6 +42,27 @@ struct Played {
     address: Address,
     codecs: Option<String>,
     expires_at: Timestamp,
+}
+
+impl Played {
+    /// By Kinesis.
+    async fn there(
+        archive: &KinesisArchive,
+        stream: &Stream,
+        protocol: Protocol,
+        playing: Playing,
+        life_s: u32,
+        now: Timestamp,
+    ) -> Result<Self, Refused> {
+        let hls = |container| archive.hls(stream, playing, container, life_s);
+        let url = match protocol {
+            Protocol::Dash => archive.dash(stream, playing, life_s).await?,
+            Protocol::HlsTs => hls(Container::TransportStream).await?,
+            _ => hls(Container::FragmentedMp4).await?,
+        };
+        let expires_at = now.plus_millis(i64::from(life_s) * 1_000);
+        Ok(Self { address: Address::Elsewhere(url), codecs: None, expires_at })
+    }
 }
 
 impl Playback {
@@ -79,39 +104,22 @@ impl Playback {
             start_offset_ms: offset_ms(*asked, footage.range),
         });
         let token = span.map(token);
-        let played = match (request.protocol, &footage, &token) {
-            (Protocol::Mp4, Some((_, footage)), Some(token))
-                if matches!(playing, Playing::OnDemand(_)) =>
-            {
-                self.remote_file(archive, stream, request, token, footage).await?
+        let played = match (&footage, &token) {
+            (Some((_, footage)), Some(token)) if matches!(playing, Playing::OnDemand(_)) => {
+                self.finished(archive, stream, request, footage, token, life_s).await?
             }
-            (Protocol::Mp4, ..) => return Err(endless_file().into()),
-            (Protocol::Hls | Protocol::HlsTs, Some((_, footage)), Some(token))
-                if matches!(playing, Playing::OnDemand(_))
-                    && (life_s.is_none() || footage.fragments.len() > MAX_IN_SESSION) =>
-            {
-                self.long_playlist(archive, stream, request.protocol, token, footage).await?
-            }
-            (Protocol::Dash, Some((_, footage)), _) if footage.fragments.len() > MAX_IN_SESSION => {
-                return Err(too_long_for_dash(footage).into());
-            }
-            (protocol, ..) => {
+            _ if request.protocol == Protocol::Mp4 => return Err(endless_file().into()),
+            _ => {
                 let life_s = life_s.ok_or_else(too_short)?;
-                let url = match protocol {
-                    Protocol::Dash => archive.dash(stream, playing, life_s).await?,
-                    Protocol::HlsTs => {
-                        archive.hls(stream, playing, Container::TransportStream, life_s).await?
-                    }
-                    _ => archive.hls(stream, playing, Container::FragmentedMp4, life_s).await?,
-                };
-                let expires_at = now.plus_millis(i64::from(life_s) * 1_000);
-                Played { address: Address::Elsewhere(url), codecs: None, expires_at }
+                Played::there(archive, stream, request.protocol, playing, life_s, now).await?
             }
         };
         let (range, start_offset_ms, gaps) = match &footage {
-            Some((asked, footage)) => {
-                (Some(footage.range), offset_ms(*asked, footage.range), gaps(&footage.fragments))
-            }
+            Some((asked, footage)) => (
+                Some(footage.range),
+                offset_ms(*asked, footage.range),
+                gaps(&footage.way.fragments),
+            ),
             None => (None, 0, Vec::new()),
         };
         let codecs = match played.codecs {
@@ -141,14 +149,14 @@ impl Playback {
         if asked.millis() > MAX_RANGE_MS {
             return Err(too_long(asked, MAX_RANGE_MS).into());
         }
-        let fragments = self.listings.list(self.storage.archive(), stream, asked, now).await?;
-        let (Some(first), Some(last)) = (fragments.first(), fragments.last()) else {
+        let way = self.listings.list(self.storage.archive(), stream, asked, now).await?;
+        let (Some(first), Some(last)) = (way.fragments.first(), way.fragments.last()) else {
             return Err(self.nothing_in(stream, asked, now).await?.into());
         };
         let end = last.range().end.max(first.start.plus_millis(1));
         let range = TimeRange { start: first.start, end };
         self.listings.also(stream.id, asked, range);
-        Ok(Footage { range, fragments })
+        Ok(Footage { range, way })
     }
 
     /// What was announced nearest to an empty range, in the days beside it.
@@ -197,6 +205,58 @@ impl Playback {
         Ok(first.and_then(|segment| segment.codecs))
     }
 
+    /// Whether the first and the last of what was announced of a range are of different codecs. How
+    /// they are set up does not matter: Kinesis's playlists follow that.
+    async fn is_announced_mixed(
+        &self,
+        stream: StreamId,
+        range: TimeRange,
+    ) -> Result<bool, StorageError> {
+        let one = async |order| {
+            let query = SegmentQuery { range, order, after: None, limit: 1 };
+            let found = self.storage.catalog.segments(stream, &query).await?.pop();
+            Ok::<_, StorageError>(found.and_then(|segment| segment.codecs))
+        };
+        let (first, last) =
+            (one(TimeOrder::OldestFirst).await?, one(TimeOrder::NewestFirst).await?);
+        Ok(first.zip(last).is_some_and(|(first, last)| !formats(&first).eq(formats(&last))))
+    }
+
+    /// Where footage is played that is all there, for `life_s` if Kinesis gives out sessions that short.
+    async fn finished(
+        &self,
+        archive: &KinesisArchive,
+        stream: &Stream,
+        request: &SessionRequest,
+        footage: &Footage,
+        token: &MediaToken,
+        life_s: Option<u32>,
+    ) -> Result<Played, SessionError> {
+        let protocol = request.protocol;
+        if protocol == Protocol::Mp4 {
+            return self.remote_file(archive, stream, request, token, footage).await;
+        }
+        let is_too_much = footage.way.fragments.len() > MAX_IN_SESSION;
+        let is_dash = protocol == Protocol::Dash;
+        let life_s = match life_s {
+            _ if is_dash && is_too_much => return Err(too_long_for_dash(footage).into()),
+            Some(life_s) => life_s,
+            None if is_dash => return Err(too_short().into()),
+            None => return self.own_playlist(archive, stream, protocol, token, footage).await,
+        };
+        if !is_too_much && !self.is_announced_mixed(stream.id, footage.range).await? {
+            let (playing, now) = (Playing::OnDemand(footage.range), self.clock.now());
+            match Played::there(archive, stream, protocol, playing, life_s, now).await {
+                Err(Refused::MixedCodecs) => {}
+                played => return Ok(played?),
+            }
+        }
+        if is_dash {
+            return Err(until_change(archive, stream, footage).await);
+        }
+        self.own_playlist(archive, stream, protocol, token, footage).await
+    }
+
     async fn remote_file(
         &self,
         archive: &KinesisArchive,
@@ -205,19 +265,17 @@ impl Playback {
         token: &MediaToken,
         footage: &Footage,
     ) -> Result<Played, SessionError> {
-        let codecs = if super::download::is_clip(&footage.fragments) {
-            None
-        } else {
-            Some(self.same_tracks(archive, stream, footage).await?.codecs())
-        };
+        let stretches = self.stretches(archive, stream, footage).await?;
+        file_of(stretches).map_err(|other| mixed(footage, Some(other)))?;
         let name = request.file_name.as_deref().and_then(file_name::clean);
         let name = name.unwrap_or_else(|| default_name(stream, token));
         let name = file_name::percent_encode(&name);
         let path = format!("mp4/v1/s/{}/{name}.mp4", self.signer.sign(token));
-        Ok(Played { address: Address::Here(path), codecs, expires_at: token.expires_at })
+        let (codecs, expires_at) = (Some(stretches.codecs(|_| true)), token.expires_at);
+        Ok(Played { address: Address::Here(path), codecs, expires_at })
     }
 
-    async fn long_playlist(
+    async fn own_playlist(
         &self,
         archive: &KinesisArchive,
         stream: &Stream,
@@ -225,51 +283,50 @@ impl Playback {
         token: &MediaToken,
         footage: &Footage,
     ) -> Result<Played, SessionError> {
-        let first = self.same_tracks(archive, stream, footage).await?;
-        let all = first.codecs();
-        let first = first.playable();
-        let of_kind = |kind| first.tracks.iter().find(|init| init.kind == kind);
-        let is_carried = !first.tracks.is_empty()
-            && (protocol != Protocol::HlsTs
-                || Muxer::new(of_kind(TrackKind::Video), of_kind(TrackKind::Audio)).is_ok());
-        if !is_carried {
-            return Err(Unavailable {
-                code: UnavailableCode::CodecNotSupported,
-                message: format!("HLS cannot carry {all}"),
-                nearest: None,
+        let stretches = self.stretches(archive, stream, footage).await?;
+        let mut kinds = None;
+        for Stretch { first, tracks } in &stretches.all {
+            let played: Vec<&TrackInit> = tracks.iter().filter(|init| init.playable).collect();
+            let of_kind = |kind| played.iter().copied().find(|init| init.kind == kind);
+            let (video, audio) = (of_kind(TrackKind::Video), of_kind(TrackKind::Audio));
+            let is_carried = !played.is_empty()
+                && (protocol != Protocol::HlsTs || Muxer::new(video, audio).is_ok());
+            if !is_carried {
+                let all: Vec<&str> = tracks.iter().map(|init| init.codecs.as_str()).collect();
+                return Err(Unavailable {
+                    code: UnavailableCode::CodecNotSupported,
+                    message: format!("HLS cannot carry {}", all.join(",")),
+                    nearest: until(footage, *first),
+                }
+                .into());
             }
-            .into());
+            // No player takes sound that comes or goes among segments that hold it with the pictures.
+            let own = (video.is_some(), audio.is_some());
+            if *kinds.get_or_insert(own) != own {
+                return Err(mixed(footage, Some(*first)).into());
+            }
         }
         let name = if protocol == Protocol::HlsTs { "ts.m3u8" } else { "main.m3u8" };
         let path = format!("hls/v1/s/{}/{name}", self.signer.sign(token));
-        let (codecs, expires_at) = (Some(first.codecs()), token.expires_at);
-        Ok(Played { address: Address::Here(path), codecs, expires_at })
+        let codecs = Some(stretches.codecs(|init| init.playable));
+        Ok(Played { address: Address::Here(path), codecs, expires_at: token.expires_at })
     }
 
-    /// The first fragment, where the last one has its tracks: what is between them is only read when
-    /// it is played.
-    async fn same_tracks(
+    /// How the tracks of footage change, where all of that is found.
+    async fn stretches<'a>(
         &self,
         archive: &KinesisArchive,
         stream: &Stream,
-        footage: &Footage,
-    ) -> Result<Packaged, SessionError> {
-        let read = async |one: Option<&ListedFragment>| match one {
-            Some(one) => fragments::read(archive, stream, &one.id).await.map_err(failed),
-            None => Ok(None),
-        };
-        let first = read(footage.fragments.first()).await?;
-        let last = read(footage.fragments.last()).await?;
-        match first.zip(last) {
-            Some((first, last)) if last.has(&first.tracks) => Ok(first),
-            Some(_) => Err(Unavailable {
-                code: UnavailableCode::MixedCodecs,
-                message: "the codec or the resolution changes in the range".into(),
-                nearest: None,
-            }
-            .into()),
-            None => Err(self.nothing_in(stream, footage.range, self.clock.now()).await?.into()),
+        footage: &'a Footage,
+    ) -> Result<&'a Stretches, SessionError> {
+        let stretches = footage.way.stretches(archive, stream).await?;
+        if stretches.all.is_empty() {
+            return Err(self.nothing_in(stream, footage.range, self.clock.now()).await?.into());
         }
+        if stretches.covered < footage.way.fragments.len() {
+            return Err(mixed(footage, Some(stretches.covered)).into());
+        }
+        Ok(stretches)
     }
 }
 
@@ -285,23 +342,51 @@ fn life_s(holder: Holder, expires_at: Timestamp, now: Timestamp) -> Option<u32> 
     u32::try_from(life_s).ok().filter(|_| life_s >= MIN_LIFE_S)
 }
 
+/// Says of footage that no manifest holds how much of it one does.
+async fn until_change(
+    archive: &KinesisArchive,
+    stream: &Stream,
+    footage: &Footage,
+) -> SessionError {
+    match footage.way.stretches(archive, stream).await {
+        Ok(stretches) => mixed(footage, stretches.all.get(1).map(|other| other.first)).into(),
+        Err(unread) => unread.into(),
+    }
+}
+
+/// What codecs of RFC 6381 are named after, such as `avc1`.
+fn formats(codecs: &str) -> impl Iterator<Item = &str> {
+    codecs.split(',').map(|codec| codec.split('.').next().unwrap_or(codec).trim())
+}
+
+/// Says that footage is not played as one, but until the fragment at a place, where that is known.
+fn mixed(footage: &Footage, other: Option<usize>) -> Unavailable {
+    Unavailable {
+        code: UnavailableCode::MixedCodecs,
+        message: "the codec or the resolution changes in the range".into(),
+        nearest: other.and_then(|other| until(footage, other)),
+    }
+}
+
+/// Footage until the fragment at a place.
+fn until(footage: &Footage, place: usize) -> Option<TimeRange> {
+    let other = footage.way.fragments.get(place)?;
+    TimeRange::new(footage.range.start, other.start)
+}
+
 /// From the first picture to what was asked for.
 fn offset_ms(asked: TimeRange, played: TimeRange) -> u32 {
     u32::try_from(asked.start.millis_since(played.start).max(0)).unwrap_or(u32::MAX)
 }
 
-fn failed(error: MediaError) -> SessionError {
-    StorageError::Unavailable(error.to_string()).into()
-}
-
 fn too_long_for_dash(footage: &Footage) -> Unavailable {
-    let first = footage.fragments.first().map(|first| first.start);
-    let end = footage.fragments.get(MAX_IN_SESSION - 1).map(|last| last.range().end);
+    let first = footage.way.fragments.first().map(|first| first.start);
+    let end = footage.way.fragments.get(MAX_IN_SESSION - 1).map(|last| last.range().end);
     Unavailable {
         code: UnavailableCode::RangeTooLong,
         message: format!(
             "the range has {} fragments; a DASH session plays at most {MAX_IN_SESSION}",
-            footage.fragments.len()
+            footage.way.fragments.len()
         ),
         nearest: first.zip(end).and_then(|(start, end)| TimeRange::new(start, end)),
     }

@@ -90,6 +90,29 @@ impl HevcConfig {
         text
     }
 
+    /// The record's video, sequence and picture parameter sets, as NAL units. Ends early where the
+    /// record does.
+    pub fn parameter_sets(&self) -> Vec<&[u8]> {
+        let mut units = Vec::new();
+        let Some(&[arrays, ref rest @ ..]) = self.record.get(ARRAYS_AT..) else { return units };
+        let mut rest = rest;
+        for _ in 0..arrays {
+            let [kind, high, low, sets @ ..] = rest else { return units };
+            let is_parameter_set = matches!(kind & 0x3F, NAL_TYPE_VPS..=NAL_TYPE_PPS);
+            rest = sets;
+            for _ in 0..u16::from_be_bytes([*high, *low]) {
+                let [high, low, sets @ ..] = rest else { return units };
+                let len = usize::from(u16::from_be_bytes([*high, *low]));
+                let Some((unit, after)) = sets.split_at_checked(len) else { return units };
+                if is_parameter_set {
+                    units.push(unit);
+                }
+                rest = after;
+            }
+        }
+        units
+    }
+
     fn read(record: &[u8]) -> Result<Self, String> {
         if starts_with_start_code(record) {
             return Err("parameter sets between start codes, not an hvcC record".into());

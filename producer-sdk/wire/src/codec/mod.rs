@@ -312,6 +312,8 @@ mod tests {
             assert_eq!((hevc.width, hevc.height), (width, height), "{hex}");
             assert_eq!(hevc.reorder_frames, Some(reorder), "{hex}");
             assert_eq!((hevc.nal_length_size, &hevc.record[..]), (4, &bytes(hex)[..]));
+            let kinds: Vec<_> = hevc.parameter_sets().iter().map(|unit| unit[0] >> 1).collect();
+            assert_eq!(kinds, [32, 33, 34]);
         }
     }
 

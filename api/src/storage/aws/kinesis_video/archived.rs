@@ -8,7 +8,9 @@ use super::fault::{is_dead, refused};
 use super::{KinesisArchive, Refused};
 use crate::device::Stream;
 use crate::segment::TimeRange;
-use crate::storage::{FragmentPage, ListBy, ListQuery, ListedFragment, MAX_LISTED, StorageError};
+use crate::storage::{
+    FragmentPage, ListBy, ListQuery, ListedFragment, MAX_LISTED, StorageError, is_fragment_id,
+};
 use aws_sdk_kinesisvideo::types::ApiName;
 use aws_sdk_kinesisvideoarchivedmedia::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesisvideoarchivedmedia::primitives::{ByteStream, DateTime};
@@ -290,7 +292,7 @@ const MIN_INTERVAL_MS: i32 = 200;
 
 fn listed(fragment: &Fragment) -> Option<ListedFragment> {
     Some(ListedFragment {
-        id: fragment.fragment_number()?.to_owned(),
+        id: fragment.fragment_number().filter(|id| is_fragment_id(id))?.to_owned(),
         start: instant(fragment.producer_timestamp()?)?,
         arrived_at: instant(fragment.server_timestamp()?)?,
         duration_ms: u32::try_from(fragment.fragment_length_in_milliseconds()).unwrap_or(0),
