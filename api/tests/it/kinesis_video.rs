@@ -377,7 +377,9 @@ fn decoded(file: &Path) -> Vec<(String, usize)> {
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&probed.stderr), "");
     let mut runs: Vec<(String, usize)> = Vec::new();
-    for size in String::from_utf8(probed.stdout).unwrap().lines() {
+    // What else is told of the first picture leaves separators behind.
+    let told = String::from_utf8(probed.stdout).unwrap();
+    for size in told.lines().map(|line| line.trim_matches('x')).filter(|size| !size.is_empty()) {
         match runs.last_mut() {
             Some((last, count)) if last == size => *count += 1,
             _ => runs.push((size.to_owned(), 1)),
