@@ -68,6 +68,10 @@ pub struct DeviceCredential {
     pub last_used_at: Option<Timestamp>,
 }
 
+/// Credentials of one device that may be valid at a time: they are listed in one answer, and end with
+/// the device. A camera has one, and two while they are changed.
+pub const MAX_CREDENTIALS_OF_DEVICE: usize = 50;
+
 const HOUR_MS: i64 = 3_600_000;
 
 impl DeviceCredential {

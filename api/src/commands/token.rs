@@ -6,7 +6,7 @@ use super::backend::Beside;
 use crate::access::{Principal, Subject};
 use crate::account::Role;
 use crate::clock::Clock;
-use crate::device::{CredentialKind, DeviceCredential};
+use crate::device::{CredentialKind, DeviceCredential, MAX_CREDENTIALS_OF_DEVICE};
 use crate::id::{AccountId, CredentialId};
 use crate::sign_in::DEFAULT_ACCOUNT;
 use crate::storage::Catalog;
@@ -112,7 +112,9 @@ async fn device_subject(
         last_used_at: None,
     };
     let subject = Subject::Device { device: device.id, credential: credential.id };
-    catalog.put_credential(credential).await?;
+    if !catalog.add_credential(credential, now).await? {
+        return Err(format!("{external_id:?} has {MAX_CREDENTIALS_OF_DEVICE} credentials").into());
+    }
     Ok(subject)
 }
 

@@ -8,7 +8,7 @@ use crate::access::{Action, DeviceRole, Principal, Subject, share_needed};
 use crate::access_key::AccessKeyId;
 use crate::account::Role;
 use crate::audit::AuditAction;
-use crate::device::{self, CredentialKind, DeviceState};
+use crate::device::{self, CredentialKind, DeviceState, MAX_CREDENTIALS_OF_DEVICE};
 use crate::id::{AccountId, CredentialId, DeviceId};
 use async_graphql::{Enum, ID, InputObject, Object, SimpleObject};
 use lookback_wire::Timestamp;
@@ -192,7 +192,11 @@ pub async fn issue(
         let message = "the credential would outlast the caller's own share".into();
         return refused(UserErrorCode::Forbidden, "validDays", message);
     }
-    asked.service.storage.catalog.put_credential(credential.clone()).await?;
+    let catalog = &asked.service.storage.catalog;
+    if !catalog.add_credential(credential.clone(), asked.now()).await? {
+        let message = format!("the device has {MAX_CREDENTIALS_OF_DEVICE} credentials");
+        return refused(UserErrorCode::LimitReached, "deviceId", message);
+    }
     asked.note(AuditAction::Change, credential.id).await;
     Ok(IssueDeviceCredentialPayload {
         credential: Some(IssuedCredential::new(asked, credential)?),

@@ -9,7 +9,7 @@ use super::*;
 use crate::access::{DeviceRole, MAX_SHARES_OF_DEVICE, MAX_SHARES_WITH_USER};
 use crate::account::{Identity, RetentionMode, Role};
 use crate::audit::{AuditAction, KEPT_MS};
-use crate::device::{CredentialKind, DeviceState};
+use crate::device::{CredentialKind, DeviceState, MAX_CREDENTIALS_OF_DEVICE};
 use crate::keeping::MAX_HOLDS;
 use crate::segment::RecordingTrigger;
 
@@ -1031,7 +1031,19 @@ async fn credentials_are_kept(catalog: &dyn Catalog) {
         let noted = DeviceCredential { last_used_at: Some(at(noted_ms)), ..revoked.clone() };
         assert_eq!(found, Some(noted), "{used_ms}");
     }
-    assert_eq!(catalog.credential(second.id).await.expect("credential"), Some(second));
+    assert_eq!(catalog.credential(second.id).await.expect("credential"), Some(second.clone()));
+    // Those that have ended make room; those that have not are never too many to be listed.
+    let further = || DeviceCredential { id: CredentialId::new(at(3)), ..second.clone() };
+    let add = async || catalog.add_credential(further(), at(3)).await.expect("add_credential");
+    for n in 2..=MAX_CREDENTIALS_OF_DEVICE {
+        assert!(add().await, "{n}");
+    }
+    assert_eq!(catalog.credential(revoked.id).await.expect("credential"), None);
+    assert!(!add().await);
+    let of_device = catalog.credentials_of(made.device.id).await.expect("credentials_of");
+    assert_eq!(of_device.len(), MAX_CREDENTIALS_OF_DEVICE);
+    assert!(of_device.iter().all(|credential| credential.is_valid(at(3))));
+    assert!(of_device.iter().any(|credential| credential.id == second.id));
     catalog.note_credential_used(CredentialId::new(NOW), NOW).await.expect("no such credential");
     assert_eq!(catalog.credentials_of(DeviceId::new(NOW)).await.expect("credentials_of"), []);
     assert_eq!(catalog.credential(CredentialId::new(NOW)).await.expect("credential"), None);

@@ -81,6 +81,7 @@ counted! {
     async fn create_media_stream(device: Device, stream: Stream, settings: MediaSettings) -> Result<(), CreateError>;
     async fn delete_media_stream(stream: StreamId) -> Result<()>;
     async fn put_credential(credential: DeviceCredential) -> Result<()>;
+    async fn add_credential(credential: DeviceCredential, now: Timestamp) -> Result<bool>;
     async fn note_credential_used(id: CredentialId, at: Timestamp) -> Result<()>;
     async fn credential(id: CredentialId) -> Result<Option<DeviceCredential>>;
     async fn credentials_of(device: DeviceId) -> Result<Vec<DeviceCredential>>;

@@ -343,6 +343,10 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
     async fn delete_media_stream(&self, stream: StreamId) -> Result<()>;
 
     async fn put_credential(&self, credential: DeviceCredential) -> Result<()>;
+    /// Gives a device a further credential, and takes those away that have ended where it has
+    /// [`MAX_CREDENTIALS_OF_DEVICE`](crate::device::MAX_CREDENTIALS_OF_DEVICE). Nothing, and `false`,
+    /// where so many are valid at `now`.
+    async fn add_credential(&self, credential: DeviceCredential, now: Timestamp) -> Result<bool>;
     /// Notes that a credential was used, to the hour.
     async fn note_credential_used(&self, id: CredentialId, at: Timestamp) -> Result<()>;
     async fn credential(&self, id: CredentialId) -> Result<Option<DeviceCredential>>;

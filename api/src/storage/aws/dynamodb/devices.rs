@@ -6,7 +6,7 @@ use super::media_streams;
 use super::shares;
 use super::sightings::Sightings;
 use super::store::{Item, Store, record};
-use crate::device::{Device, DeviceCredential, DeviceState, Stream};
+use crate::device::{Device, DeviceCredential, DeviceState, MAX_CREDENTIALS_OF_DEVICE, Stream};
 use crate::id::{AccountId, CredentialId, DeviceId, StreamId};
 use crate::storage::{CreateError, DeviceQuery, Registered, Registration, Result, StorageError};
 use lookback_wire::Timestamp;
@@ -394,6 +394,34 @@ pub async fn put_credential(
     }
 }
 
+/// Credentials given at the same moment may be a few more than there is room for.
+pub async fn add_credential(
+    store: &Store,
+    sightings: &Sightings,
+    new: &DeviceCredential,
+    now: Timestamp,
+) -> Result<bool> {
+    let (valid, ended): (Vec<_>, Vec<_>) = credentials_of(store, new.device)
+        .await?
+        .into_iter()
+        .partition(|credential| credential.is_valid(now));
+    if valid.len() >= MAX_CREDENTIALS_OF_DEVICE {
+        return Ok(false);
+    }
+    if valid.len() + ended.len() >= MAX_CREDENTIALS_OF_DEVICE {
+        for credential in &ended {
+            delete_credential(store, credential.device, credential.id).await?;
+        }
+    }
+    put_credential(store, sightings, new).await?;
+    Ok(true)
+}
+
+async fn delete_credential(store: &Store, device: DeviceId, id: CredentialId) -> Result<()> {
+    store.delete(&keys::credential(id)).await?;
+    store.delete(&keys::credential_of(device, id)).await
+}
+
 pub async fn note_credential_used(store: &Store, id: CredentialId, at: Timestamp) -> Result<()> {
     change_credential(store, id, |credential| {
         if credential.is_news(at) { Some(credential.used(at)) } else { None }
@@ -441,8 +469,7 @@ pub async fn close_device(store: &Store, device: DeviceId) -> Result<()> {
         shares::delete(store, share.id).await?;
     }
     for credential in credentials_of(store, device).await? {
-        store.delete(&keys::credential(credential.id)).await?;
-        store.delete(&keys::credential_of(device, credential.id)).await?;
+        delete_credential(store, device, credential.id).await?;
     }
     Ok(())
 }

@@ -303,6 +303,10 @@ impl Catalog for DynamoCatalog {
         devices::put_credential(&self.store, &self.sightings, &credential).await
     }
 
+    async fn add_credential(&self, credential: DeviceCredential, now: Timestamp) -> Result<bool> {
+        devices::add_credential(&self.store, &self.sightings, &credential, now).await
+    }
+
     async fn note_credential_used(&self, id: CredentialId, at: Timestamp) -> Result<()> {
         devices::note_credential_used(&self.store, id, at).await
     }

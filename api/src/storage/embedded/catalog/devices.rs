@@ -5,7 +5,7 @@ use super::shares;
 use super::sightings::Sightings;
 use super::tables::{NOTHING, Tables, get, key, text};
 use super::users::first_keys;
-use crate::device::{Device, DeviceCredential, DeviceState, Stream};
+use crate::device::{Device, DeviceCredential, DeviceState, MAX_CREDENTIALS_OF_DEVICE, Stream};
 use crate::id::{AccountId, CredentialId, DeviceId, StreamId, Ulid};
 use crate::storage::embedded::lmdb::time_key;
 use crate::storage::{CreateError, DeviceQuery, Registered, Registration, Result, StorageError};
@@ -243,9 +243,7 @@ pub fn set_firmware_version(
 pub fn remove(tables: &Tables, txn: &mut RwTxn, sightings: &Sightings, id: DeviceId) -> Result<()> {
     let Some(device) = device(tables, txn, id)? else { return Ok(()) };
     for credential in credentials_of(tables, txn, id)? {
-        let of_device = key(&[&id.0.to_be_bytes(), &credential.id.0.to_be_bytes()]);
-        tables.device_credentials.delete(txn, &of_device)?;
-        tables.credentials.delete(txn, &credential.id.0.to_be_bytes())?;
+        delete_credential(tables, txn, &credential)?;
     }
     shares::remove_device(tables, txn, id)?;
     tables.device_names.delete(txn, &name_key(device.account, &device.name, id))?;
@@ -333,6 +331,38 @@ pub fn put_credential(
     let of_device = key(&[&credential.device.0.to_be_bytes(), &id]);
     tables.device_credentials.put(txn, &of_device, NOTHING)?;
     super::tables::put(txn, tables.credentials, &id, credential)
+}
+
+pub fn add_credential(
+    tables: &Tables,
+    txn: &mut RwTxn,
+    new: &DeviceCredential,
+    now: Timestamp,
+) -> Result<bool> {
+    let (valid, ended): (Vec<_>, Vec<_>) = credentials_of(tables, txn, new.device)?
+        .into_iter()
+        .partition(|credential| credential.is_valid(now));
+    if valid.len() >= MAX_CREDENTIALS_OF_DEVICE {
+        return Ok(false);
+    }
+    if valid.len() + ended.len() >= MAX_CREDENTIALS_OF_DEVICE {
+        for credential in &ended {
+            delete_credential(tables, txn, credential)?;
+        }
+    }
+    put_credential(tables, txn, new)?;
+    Ok(true)
+}
+
+fn delete_credential(
+    tables: &Tables,
+    txn: &mut RwTxn,
+    credential: &DeviceCredential,
+) -> Result<()> {
+    let id = credential.id.0.to_be_bytes();
+    tables.device_credentials.delete(txn, &key(&[&credential.device.0.to_be_bytes(), &id]))?;
+    tables.credentials.delete(txn, &id)?;
+    Ok(())
 }
 
 pub fn credential(

@@ -359,6 +359,12 @@ impl Catalog for EmbeddedCatalog {
             .await
     }
 
+    async fn add_credential(&self, credential: DeviceCredential, now: Timestamp) -> Result<bool> {
+        self.writer
+            .write(move |tables, txn| devices::add_credential(tables, txn, &credential, now))
+            .await
+    }
+
     async fn note_credential_used(&self, id: CredentialId, at: Timestamp) -> Result<()> {
         let known = self.credential(id).await?;
         if known.is_none_or(|credential| !credential.is_news(at)) {
