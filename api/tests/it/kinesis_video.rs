@@ -275,6 +275,26 @@ impl Service {
         }
     }
 
+    /// Announces recordings one after the other, by their codecs and width; the second is said to begin
+    /// a little late.
+    async fn announce(&self, start_ms: u64, recordings: [(&str, u32); 2]) {
+        let segment = |(n, (codecs, width)): (u64, (&str, u32))| NewSegment {
+            client_segment_id: n.to_string(),
+            range: TimeRange {
+                start: at(start_ms + n * (RECORDING_MS + 5)),
+                end: at(start_ms + (n + 1) * RECORDING_MS + 5),
+            },
+            trigger: RecordingTrigger::Continuous,
+            codecs: Some(codecs.into()),
+            width: Some(width),
+            height: Some(width / 16 * 9),
+            size_bytes: None,
+        };
+        let told: Vec<NewSegment> = (0..).zip(recordings).map(segment).collect();
+        let catalog = &self.storage.catalog;
+        catalog.announce(self.stream.id, &told, Clock::System.now()).await.unwrap();
+    }
+
     async fn text(&self, token: &str, name: &str) -> String {
         String::from_utf8(self.file(token, name).await.to_vec()).unwrap()
     }
@@ -315,9 +335,10 @@ fn range(from_ms: u64, to_ms: u64) -> Mode {
     Mode::OnDemand(TimeRange { start: at(from_ms), end: at(to_ms) })
 }
 
-fn code(refused: Result<Session, SessionError>) -> UnavailableCode {
+/// Why there is no session, and what could be asked for instead.
+fn why(refused: Result<Session, SessionError>) -> (UnavailableCode, Option<TimeRange>) {
     match refused {
-        Err(SessionError::Unavailable(unavailable)) => unavailable.code,
+        Err(SessionError::Unavailable(unavailable)) => (unavailable.code, unavailable.nearest),
         other => panic!("{other:?}"),
     }
 }
@@ -397,8 +418,19 @@ async fn footage_whose_size_changes_plays_as_one() {
     let whole = range(start_ms, start_ms + 2 * RECORDING_MS);
     let both = [("640x360".to_owned(), 500), ("320x180".to_owned(), 500)];
 
-    // Kinesis's playlists follow such a change; no file of its does.
+    // Kinesis's playlists follow such a change; no manifest or file of its does.
     let service = Service::of(&server, &camera, 43_200).await;
+    service
+        .announce(start_ms, [("avc1.64001e,mp4a.40.2", 640), ("avc1.64000d,mp4a.40.2", 320)])
+        .await;
+    let change = at(start_ms + RECORDING_MS);
+    let refused = service.session(Protocol::Dash, whole).await;
+    let until_change = Some(TimeRange { start: at(start_ms), end: change });
+    assert_eq!(why(refused), (UnavailableCode::MixedCodecs, until_change));
+    // A moment of the one that was announced before it is none of its pictures.
+    let second = range(start_ms + RECORDING_MS, start_ms + 2 * RECORDING_MS);
+    let session = service.session(Protocol::Dash, second).await.unwrap();
+    assert!(matches!(session.address, Address::Elsewhere(_)), "{session:?}");
     let session = service.session(Protocol::Hls, whole).await.unwrap();
     assert!(matches!(session.address, Address::Elsewhere(_)), "{session:?}");
     let session = service.session(Protocol::Mp4, whole).await.unwrap();
@@ -439,10 +471,7 @@ async fn footage_whose_codec_changes_plays_by_our_playlist() {
     let change_ms = start_ms + RECORDING_MS;
     let whole = range(start_ms, change_ms + RECORDING_MS);
     let service = Service::of(&server, &camera, 43_200).await;
-    let refused = async |protocol| match service.session(protocol, whole).await {
-        Err(SessionError::Unavailable(why)) => (why.code, why.nearest),
-        other => panic!("{protocol:?}: {other:?}"),
-    };
+    let refused = async |protocol| why(service.session(protocol, whole).await);
     let until_change = Some(TimeRange { start: at(start_ms), end: at(change_ms) });
     assert_eq!(refused(Protocol::Mp4).await, (UnavailableCode::MixedCodecs, until_change));
     let first = service.session(Protocol::Mp4, range(start_ms, change_ms)).await.unwrap();
@@ -451,18 +480,8 @@ async fn footage_whose_codec_changes_plays_by_our_playlist() {
     assert_eq!(decoded(&file), [("640x360".to_owned(), 500)]);
 
     // That Kinesis would lose the second half is known by what was announced.
-    let segment = |n: u64, codecs: &str| NewSegment {
-        client_segment_id: n.to_string(),
-        range: TimeRange { start: at(start_ms + n * 20_000), end: at(change_ms + n * 20_000) },
-        trigger: RecordingTrigger::Continuous,
-        codecs: Some(codecs.into()),
-        width: None,
-        height: None,
-        size_bytes: None,
-    };
-    let told = [segment(0, "avc1.64001f,mp4a.40.2"), segment(1, "hvc1.1.6.L63.90,mp4a.40.2")];
-    let catalog = &service.storage.catalog;
-    catalog.announce(service.stream.id, &told, Clock::System.now()).await.unwrap();
+    let told = [("avc1.64001f,mp4a.40.2", 640), ("hvc1.1.6.L63.90,mp4a.40.2", 640)];
+    service.announce(start_ms, told).await;
     let session = service.session(Protocol::Hls, whole).await.unwrap();
     let codecs = session.codecs.clone().unwrap();
     assert!(codecs.contains("avc1.") && codecs.contains("hvc1."), "{codecs}");
@@ -508,14 +527,9 @@ async fn more_fragments_than_a_playlist_of_kinesis_has_are_in_ours() {
     let last = service.file(&token, names[names.len() - 1]).await;
     let frame = &camera::frames(FRAGMENTS - 1, 2, 10)[0];
     assert!(last.windows(frame.len()).any(|window| window == &frame[..]));
-    match service.session(Protocol::Dash, range(start_ms, until_ms)).await {
-        Err(SessionError::Unavailable(why)) => {
-            assert_eq!(why.code, UnavailableCode::RangeTooLong);
-            let nearest = TimeRange { start: at(start_ms), end: at(until_ms - 80) };
-            assert_eq!(why.nearest, Some(nearest));
-        }
-        other => panic!("{other:?}"),
-    }
+    let refused = service.session(Protocol::Dash, range(start_ms, until_ms)).await;
+    let nearest = TimeRange { start: at(start_ms), end: at(until_ms - 80) };
+    assert_eq!(why(refused), (UnavailableCode::RangeTooLong, Some(nearest)));
 }
 
 #[tokio::test]
@@ -559,7 +573,7 @@ async fn footage_plays_there_and_here() {
         (range(start_ms - 7_200_000, start_ms - 3_600_000), UnavailableCode::NoMedia),
         (range(start_ms, start_ms + 25 * 3_600_000), UnavailableCode::RangeTooLong),
     ] {
-        assert_eq!(code(service.session(Protocol::Hls, mode).await), expected, "{mode:?}");
+        assert_eq!(why(service.session(Protocol::Hls, mode).await).0, expected, "{mode:?}");
     }
     // It has just arrived.
     let live = service.session(Protocol::Hls, Mode::Live).await.unwrap();

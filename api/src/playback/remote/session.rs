@@ -14,7 +14,7 @@ use crate::playback::{
     Address, Mode, Playback, Protocol, Session, SessionError, SessionRequest, Unavailable,
     UnavailableCode, file_name,
 };
-use crate::segment::TimeRange;
+use crate::segment::{Segment, TimeRange};
 use crate::storage::aws::kinesis_video::{
     Container, KinesisArchive, MAX_IN_SESSION, Playing, Refused,
 };
@@ -205,21 +205,42 @@ impl Playback {
         Ok(first.and_then(|segment| segment.codecs))
     }
 
-    /// Whether the first and the last of what was announced of a range are of different codecs. How
-    /// they are set up does not matter: Kinesis's playlists follow that.
-    async fn is_announced_mixed(
+    /// Whether Kinesis loses a part of the footage: what has another codec, and in DASH whatever is set
+    /// up otherwise. Fragments are only asked where the first and the last announcement differ in that.
+    async fn is_mixed(
         &self,
-        stream: StreamId,
-        range: TimeRange,
-    ) -> Result<bool, StorageError> {
+        archive: &KinesisArchive,
+        stream: &Stream,
+        protocol: Protocol,
+        footage: &Footage,
+    ) -> Result<bool, SessionError> {
         let one = async |order| {
-            let query = SegmentQuery { range, order, after: None, limit: 1 };
-            let found = self.storage.catalog.segments(stream, &query).await?.pop();
-            Ok::<_, StorageError>(found.and_then(|segment| segment.codecs))
+            let query = SegmentQuery { range: footage.range, order, after: None, limit: 1 };
+            let found = self.storage.catalog.segments(stream.id, &query).await?.pop();
+            Ok::<_, StorageError>(found)
         };
-        let (first, last) =
-            (one(TimeOrder::OldestFirst).await?, one(TimeOrder::NewestFirst).await?);
-        Ok(first.zip(last).is_some_and(|(first, last)| !formats(&first).eq(formats(&last))))
+        let first = one(TimeOrder::OldestFirst).await?;
+        let last = one(TimeOrder::NewestFirst).await?;
+        let Some((first, last)) = first.zip(last) else { return Ok(false) };
+        let setup = |segment: &Segment| (segment.codecs.clone(), segment.width, segment.height);
+        let codecs = first.codecs.as_deref().zip(last.codecs.as_deref());
+        let is_announced = match protocol {
+            Protocol::Dash => setup(&first) != setup(&last),
+            _ => {
+                codecs.is_some_and(|(a, b)| !a.split(',').map(format).eq(b.split(',').map(format)))
+            }
+        };
+        if !is_announced {
+            return Ok(false);
+        }
+        let all = &footage.way.stretches(archive, stream).await?.all;
+        let formats = |stretch: &Stretch| -> Vec<String> {
+            stretch.tracks.iter().map(|init| format(&init.codecs).to_owned()).collect()
+        };
+        Ok(match protocol {
+            Protocol::Dash => all.len() > 1,
+            _ => all.iter().any(|stretch| Some(formats(stretch)) != all.first().map(formats)),
+        })
     }
 
     /// Where footage is played that is all there, for `life_s` if Kinesis gives out sessions that short.
@@ -244,7 +265,7 @@ impl Playback {
             None if is_dash => return Err(too_short().into()),
             None => return self.own_playlist(archive, stream, protocol, token, footage).await,
         };
-        if !is_too_much && !self.is_announced_mixed(stream.id, footage.range).await? {
+        if !is_too_much && !self.is_mixed(archive, stream, protocol, footage).await? {
             let (playing, now) = (Playing::OnDemand(footage.range), self.clock.now());
             match Played::there(archive, stream, protocol, playing, life_s, now).await {
                 Err(Refused::MixedCodecs) => {}
@@ -354,9 +375,9 @@ async fn until_change(
     }
 }
 
-/// What codecs of RFC 6381 are named after, such as `avc1`.
-fn formats(codecs: &str) -> impl Iterator<Item = &str> {
-    codecs.split(',').map(|codec| codec.split('.').next().unwrap_or(codec).trim())
+/// What a codec of RFC 6381 is named after, such as `avc1`.
+fn format(codec: &str) -> &str {
+    codec.split('.').next().unwrap_or(codec).trim()
 }
 
 /// Says that footage is not played as one, but until the fragment at a place, where that is known.
