@@ -401,15 +401,13 @@ fn offset_ms(asked: TimeRange, played: TimeRange) -> u32 {
 }
 
 fn too_long_for_dash(footage: &Footage) -> Unavailable {
-    let first = footage.way.fragments.first().map(|first| first.start);
-    let end = footage.way.fragments.get(MAX_IN_SESSION - 1).map(|last| last.range().end);
     Unavailable {
         code: UnavailableCode::RangeTooLong,
         message: format!(
             "the range has {} fragments; a DASH session plays at most {MAX_IN_SESSION}",
             footage.way.fragments.len()
         ),
-        nearest: first.zip(end).and_then(|(start, end)| TimeRange::new(start, end)),
+        nearest: until(footage, MAX_IN_SESSION),
     }
 }
 
