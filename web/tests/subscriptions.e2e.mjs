@@ -211,7 +211,10 @@ test("what is no subscription is refused, and the socket stays", PATIENCE, async
     ["invalid", "subscription { nothing }"],
     ["syntax", "subscription {"],
     ["two", "subscription { eventOccurred { id } deviceStatusChanged { id } }"],
-    ["costly", "subscription { deviceStatusChanged { stream { clips(first: 400) { nodes { size } } } } }"],
+    [
+      "costly",
+      "subscription { deviceStatusChanged { stream { clips(first: 400) { nodes { size } } } } }",
+    ],
     ["many", `subscription { footageAdded(deviceIds: [${'"x",'.repeat(17)}]) { growing } }`],
   ]) {
     say(subscribe(id, query));

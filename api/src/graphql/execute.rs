@@ -89,6 +89,7 @@ fn read(mut request: Request, asked: &Asked) -> Result<Prepared, ServerError> {
     let limits = asked.limits();
     find_trusted(&mut request, asked)?;
     document::check_text(&request.query, limits)?;
+    document::check_variables(&request.query, &request.variables)?;
     let document =
         parse_query(&request.query).map_err(|error| coded("GRAPHQL_PARSE_FAILED", error.into()))?;
     let name = request.operation_name.as_deref();
