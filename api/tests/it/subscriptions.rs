@@ -1,7 +1,7 @@
 //! Subscriptions as server-sent events, on a server in this process whose clock tests set. What
 //! happens over sockets is tested with the clients that people use, in `web/tests`.
 
-use crate::server::{PATIENCE, request};
+use crate::server::{PATIENCE, Server, request};
 use lookback_api::access::{Principal, Subject};
 use lookback_api::account::Role;
 use lookback_api::clock::Clock;
@@ -14,7 +14,7 @@ use lookback_api::sign_in::ACCESS_MS;
 use lookback_wire::Timestamp;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -83,6 +83,34 @@ fn subscribe(to: SocketAddr, token: &str, query: &str) -> Receiver<Value> {
         }
     });
     changes
+}
+
+/// A frame is refused for the length that its head says, before anything of it is collected.
+#[test]
+fn a_frame_of_a_gigabyte_is_not_waited_for() {
+    let server = Server::start();
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let upgrade = format!(
+        "GET /graphql HTTP/1.1\r\nhost: {}\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         sec-websocket-protocol: graphql-transport-ws\r\n\r\n",
+        server.address
+    );
+    stream.write_all(upgrade.as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        reader.read_line(&mut line).unwrap();
+        assert!(!line.is_empty());
+    }
+    let gigabyte = (1u64 << 30).to_be_bytes();
+    stream.write_all(&[&[0x81, 0xff][..], &gigabyte, &[0; 4]].concat()).unwrap();
+    let mut close = [0; 4];
+    reader.read_exact(&mut close).unwrap();
+    let code = u16::from_be_bytes([close[2], close[3]]);
+    assert_eq!((close[0], code), (0x88, 1009));
 }
 
 #[tokio::test(flavor = "multi_thread")]

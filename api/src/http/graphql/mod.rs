@@ -2,6 +2,7 @@
 //! batches, no mutation by GET. Subscriptions come as server-sent events, or over a socket.
 
 mod events;
+mod frame_length;
 mod protocol;
 pub mod socket;
 

@@ -32,7 +32,7 @@ pub struct Close {
 impl Close {
     pub const GOING_AWAY: u16 = 1001;
     pub const PROTOCOL_ERROR: u16 = 1002;
-    pub const NOT_UTF8: u16 = 1007;
+    pub const INVALID_DATA: u16 = 1007;
     pub const TOO_LARGE: u16 = 1009;
     pub const TRY_AGAIN_LATER: u16 = 1013;
     pub const BAD_REQUEST: u16 = 4400;

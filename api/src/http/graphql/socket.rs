@@ -1,5 +1,6 @@
 //! Subscriptions over a WebSocket (RFC 6455), one [`Protocol`] each.
 
+use super::frame_length;
 use super::protocol::{self, Close, Output, Protocol};
 use crate::graphql::document::coded;
 use crate::graphql::{End, Outcome, Request, Subscriber, prepare, subscribe};
@@ -9,7 +10,7 @@ use crate::service::Service;
 use actix_web::guard::GuardContext;
 use actix_web::http::header;
 use actix_web::web::{Data, Payload};
-use actix_web::{Error, HttpRequest, HttpResponse, rt};
+use actix_web::{Error, FromRequest, HttpRequest, HttpResponse, dev, rt};
 use actix_ws::{
     AggregatedMessage, AggregatedMessageStream, CloseReason, Closed, Message, ProtocolError,
     Session,
@@ -56,9 +57,12 @@ pub async fn open(
         let reason = format!("offer the subprotocol {}\n", protocol::NAME);
         return Ok(HttpResponse::BadRequest().body(reason));
     }
-    let (response, session, messages) =
-        actix_ws::handle_with_protocols(&request, body, &[protocol::NAME])?;
     let most = service.config.limits.socket_message_bytes;
+    let mut frames: dev::Payload =
+        dev::Payload::Stream { payload: Box::pin(frame_length::bounded(body, most)) };
+    let frames = Payload::from_request(&request, &mut frames).await?;
+    let (response, session, messages) =
+        actix_ws::handle_with_protocols(&request, frames, &[protocol::NAME])?;
     let messages =
         messages.max_frame_size(most).aggregate_continuations().max_continuation_size(most);
     let header = request.headers().get(header::AUTHORIZATION);
@@ -310,9 +314,9 @@ fn not_read(error: &ProtocolError) -> Close {
     match error {
         ProtocolError::Overflow => too_long(),
         ProtocolError::Io(cause) if cause.kind() == ErrorKind::InvalidData => {
-            Close::new(Close::NOT_UTF8, "text has to be UTF-8")
+            Close::new(Close::INVALID_DATA, cause.to_string())
         }
-        // So the library reports a message in parts; or the connection broke off, and hears nothing.
+        // A frame that says so, or a message in parts; or the connection broke off, and hears nothing.
         ProtocolError::Io(_) => too_long(),
         error => Close::new(Close::PROTOCOL_ERROR, error.to_string()),
     }
