@@ -201,6 +201,7 @@ impl From<Unavailable> for MediaUnavailable {
                 Code::CodecNotSupported => MediaUnavailableCode::CodecNotSupported,
                 Code::MixedCodecs => MediaUnavailableCode::MixedCodecs,
                 Code::NotSupported => MediaUnavailableCode::NotSupported,
+                Code::BackendUnavailable => MediaUnavailableCode::BackendUnavailable,
             },
             message: unavailable.message,
             nearest: unavailable.nearest.map(Into::into),

@@ -143,6 +143,9 @@ impl From<Unavailable> for Refusal {
     fn from(unavailable: Unavailable) -> Self {
         match unavailable.code {
             UnavailableCode::RangeTooLong => Self::bad(format!("endTime: {}", unavailable.message)),
+            UnavailableCode::BackendUnavailable => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, unavailable.message)
+            }
             _ => Self::new(StatusCode::NOT_FOUND, unavailable.message),
         }
     }

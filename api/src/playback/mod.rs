@@ -140,6 +140,8 @@ pub enum UnavailableCode {
     CodecNotSupported,
     MixedCodecs,
     NotSupported,
+    /// It may be had later.
+    BackendUnavailable,
 }
 
 /// Why there is no session.

@@ -7,7 +7,7 @@ use super::stretches::Stretches;
 use crate::device::Stream;
 use crate::playback::mp4::{MAX_CLIP_BYTES, MAX_CLIP_FRAGMENTS};
 use crate::playback::token::{MediaToken, Span};
-use crate::playback::{MediaError, Playback};
+use crate::playback::{MediaError, Playback, SessionError, UnavailableCode};
 use crate::segment::TimeRange;
 use crate::storage::aws::kinesis_video::{KinesisArchive, Refused};
 use crate::storage::{ListedFragment, Media, RUN_TOLERANCE_MS};
@@ -76,11 +76,16 @@ impl Playback {
     ) -> Result<(Stream, Arc<Way>), MediaError> {
         let Span::OnDemand { range, .. } = token.span else { return Err(MediaError::NotFound) };
         let stream = self.stream_of(token).await?;
-        let now = self.clock.now();
-        let listed = self.listings.list(self.storage.archive(), &stream, range, now).await;
+        let archive = self.storage.archive();
+        let listed = self.listings.list(archive, &stream, range, &self.clock).await;
         let way = listed.map_err(|error| match error {
-            crate::playback::SessionError::Storage(error) => Refused::Storage(error).into(),
-            crate::playback::SessionError::Unavailable(_) => MediaError::NotFound,
+            SessionError::Storage(error) => Refused::Storage(error).into(),
+            SessionError::Unavailable(refused)
+                if refused.code == UnavailableCode::BackendUnavailable =>
+            {
+                MediaError::Busy
+            }
+            SessionError::Unavailable(_) => MediaError::NotFound,
         })?;
         Ok((stream, way))
     }

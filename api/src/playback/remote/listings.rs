@@ -3,6 +3,7 @@
 use super::MAX_FRAGMENT_MS;
 use super::fragments::Unread;
 use super::stretches::{self, Stretches};
+use crate::clock::Clock;
 use crate::device::Stream;
 use crate::id::StreamId;
 use crate::playback::{SessionError, Unavailable, UnavailableCode};
@@ -19,6 +20,9 @@ use tokio::sync::OnceCell;
 const MAX_FRAGMENTS: usize = 100_000;
 /// Pages of one list: ten times as many as full ones would be, since Kinesis may answer shorter ones.
 const MAX_PAGES: usize = 10 * MAX_FRAGMENTS / MAX_LISTED;
+/// What one call may take to list: requests have 10 s. Kinesis gives five pages a second, so that it
+/// comes to a day of fragments of 2.5 s.
+const MAX_LISTING_MS: i64 = 6_000;
 /// Ranges remembered; a day of 2 s each takes some 5 MB.
 const MAX_RANGES: usize = 16;
 /// How long they are: footage may still arrive late, and go.
@@ -64,14 +68,16 @@ impl Way {
 }
 
 impl Listings {
-    /// Fragments of which any footage is in `range`.
+    /// Fragments of which any footage is in `range`. A list that takes too long is refused; the next
+    /// call goes on with it.
     pub async fn list(
         &self,
         archive: &dyn Archive,
         stream: &Stream,
         range: TimeRange,
-        now: Timestamp,
+        clock: &Clock,
     ) -> Result<Arc<Way>, SessionError> {
+        let now = clock.now();
         let listing = self.remembered((stream.id, range), now);
         let mut listing = listing.lock().await;
         if let Some(way) = &listing.way {
@@ -98,6 +104,9 @@ impl Listings {
             listing.next = page.next;
             if listing.next.is_none() {
                 break;
+            }
+            if clock.now().millis_since(now) >= MAX_LISTING_MS {
+                return Err(still_listing(listing.read.len()).into());
             }
         }
         let fragments = way_through(std::mem::take(&mut listing.read));
@@ -175,9 +184,100 @@ fn too_many() -> Unavailable {
     }
 }
 
+fn still_listing(count: usize) -> Unavailable {
+    Unavailable {
+        code: UnavailableCode::BackendUnavailable,
+        message: format!(
+            "the media backend lists the range's fragments, {count} so far and {MAX_LISTED} at a \
+             time; try again, or ask for less"
+        ),
+        nearest: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{AccountId, DeviceId};
+    use crate::storage::{CreateError, FragmentPage, Result, StorageError, UploadGrant};
+    use async_trait::async_trait;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_795_329_502_000);
+
+    /// Pages of one fragment of a second each, which take 200 ms; the clock is the test's.
+    #[derive(Debug)]
+    struct Paced {
+        clock: Clock,
+        pages: i64,
+    }
+
+    #[async_trait]
+    impl Archive for Paced {
+        async fn list(&self, _: &Stream, query: &ListQuery) -> Result<FragmentPage> {
+            self.clock.set(self.clock.now().plus_millis(200));
+            let page: i64 = query.after.as_ref().map_or(0, |after| after.parse().unwrap());
+            let start = NOW.plus_millis(page * 1_000);
+            let (id, duration_ms) = (page.to_string(), 1_000);
+            let fragment = ListedFragment { id, start, arrived_at: start, duration_ms, bytes: 1 };
+            let next = (page + 1 < self.pages).then(|| (page + 1).to_string());
+            Ok(FragmentPage { fragments: vec![fragment], next })
+        }
+
+        async fn prepare(&self, _: &Stream, _: u32) -> Result<(), CreateError> {
+            Ok(())
+        }
+
+        async fn forget(&self, _: &Stream) -> Result<()> {
+            Ok(())
+        }
+
+        async fn grant_upload(
+            &self,
+            _: DeviceId,
+            _: &[Stream],
+            _: u32,
+            _: Timestamp,
+        ) -> Result<Option<UploadGrant>> {
+            Ok(None)
+        }
+
+        async fn room(&self) -> Result<u64> {
+            Err(StorageError::NotSupported("nothing is kept"))
+        }
+
+        async fn close(&self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_list_is_refused_in_time_and_gone_on_with() {
+        let stream = Stream {
+            id: StreamId::new(NOW),
+            device: DeviceId::new(NOW),
+            account: AccountId::new(NOW),
+            name: "main".into(),
+            position: 0,
+            media_stream_name: "cam-main".into(),
+            created_at: NOW,
+        };
+        let range = TimeRange { start: NOW, end: NOW.plus_millis(3_600_000) };
+        for (pages, refusals) in [(1, 0), (30, 0), (31, 1), (60, 1), (100, 3)] {
+            let listings = Listings::default();
+            let archive = Paced { clock: Clock::manual(NOW), pages };
+            for calls in 1..=refusals {
+                let refused = listings.list(&archive, &stream, range, &archive.clock).await;
+                let Err(SessionError::Unavailable(refused)) = refused else {
+                    panic!("{pages} pages: {refused:?}")
+                };
+                assert_eq!(refused.code, UnavailableCode::BackendUnavailable);
+                let expected = format!("{} so far", 30 * calls);
+                assert!(refused.message.contains(&expected), "{}", refused.message);
+            }
+            let listed = listings.list(&archive, &stream, range, &archive.clock).await;
+            assert_eq!(listed.unwrap().fragments.len(), pages as usize);
+        }
+    }
 
     #[test]
     fn a_way_through_what_was_listed_in_any_order() {

@@ -145,13 +145,13 @@ impl Playback {
         stream: &Stream,
         asked: TimeRange,
     ) -> Result<Footage, SessionError> {
-        let now = self.clock.now();
         if asked.millis() > MAX_RANGE_MS {
             return Err(too_long(asked, MAX_RANGE_MS).into());
         }
-        let way = self.listings.list(self.storage.archive(), stream, asked, now).await?;
+        let archive = self.storage.archive();
+        let way = self.listings.list(archive, stream, asked, &self.clock).await?;
         let (Some(first), Some(last)) = (way.fragments.first(), way.fragments.last()) else {
-            return Err(self.nothing_in(stream, asked, now).await?.into());
+            return Err(self.nothing_in(stream, asked, self.clock.now()).await?.into());
         };
         let end = last.range().end.max(first.start.plus_millis(1));
         let range = TimeRange { start: first.start, end };
