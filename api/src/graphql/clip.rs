@@ -58,8 +58,7 @@ impl Clip {
         ctx: &Context<'_>,
         #[graphql(default = 320)] max_width: Option<i32>,
     ) -> Maybe<Image> {
-        let first = image::thumbnails(ctx, &self.stream, self.clip.range, Some(1), max_width).await;
-        first.map(|images| images.into_iter().next()).transpose()
+        image::of_clip(ctx, &self.stream, self.clip.range, max_width).await.transpose()
     }
 
     /// Whether a hold keeps any of it.

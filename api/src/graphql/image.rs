@@ -78,21 +78,6 @@ pub async fn scrubbing(
     count: Option<i32>,
     max_width: Option<i32>,
 ) -> Result<Vec<Image>, Fault> {
-    let images = thumbnails(ctx, stream, range, count, max_width).await?;
-    if !images.is_empty() {
-        asked(ctx)?.note_look(stream.id).await;
-    }
-    Ok(images)
-}
-
-/// The same beside what is listed, which is no look of its own: a list of clips has one of each.
-pub async fn thumbnails(
-    ctx: &Context<'_>,
-    stream: &Stream,
-    range: TimeRange,
-    count: Option<i32>,
-    max_width: Option<i32>,
-) -> Result<Vec<Image>, Fault> {
     let asked = asked(ctx)?;
     let count = usize::try_from(count.unwrap_or(DEFAULT_THUMBNAILS))
         .ok()
@@ -102,7 +87,25 @@ pub async fn thumbnails(
     asked.service.rates.picture(&asked.caller())?;
     let playback = &asked.service.playback;
     let links = playback.thumbnails(asked.principal()?, stream, range, count, max_width).await?;
+    if !links.is_empty() {
+        asked.note_look(stream.id).await;
+    }
     Ok(links.into_iter().map(|link| Image::of(asked, link)).collect())
+}
+
+/// The first picture of a clip. It is no look of its own: a list of clips has one of each.
+pub async fn of_clip(
+    ctx: &Context<'_>,
+    stream: &Stream,
+    clip: TimeRange,
+    max_width: Option<i32>,
+) -> Result<Option<Image>, Fault> {
+    let asked = asked(ctx)?;
+    let max_width = width(max_width, DEFAULT_THUMBNAIL_WIDTH)?;
+    asked.service.rates.picture(&asked.caller())?;
+    let playback = &asked.service.playback;
+    let link = playback.thumbnail(asked.principal()?, stream, clip, max_width).await?;
+    Ok(link.map(|link| Image::of(asked, link)))
 }
 
 /// The picture that came with an event, or one cut from the footage of when it took place.

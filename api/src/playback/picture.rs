@@ -256,6 +256,20 @@ impl Playback {
         Ok(links)
     }
 
+    /// A link to the first picture of `footage`, which begins where there is some.
+    pub async fn thumbnail(
+        &self,
+        caller: &Principal,
+        stream: &Stream,
+        footage: TimeRange,
+        max_width: u32,
+    ) -> Result<Option<PictureLink>, StorageError> {
+        if let Media::Remote(_) = &self.storage.media {
+            return Ok(Some(self.link_to(caller, stream, footage.start, max_width)));
+        }
+        Ok(self.thumbnails(caller, stream, footage, 1, max_width).await?.pop())
+    }
+
     /// A link to the picture at the start of `range`, or to the first one in it; none where none of
     /// its footage can be shown.
     pub async fn first_picture(

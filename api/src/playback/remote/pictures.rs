@@ -97,7 +97,8 @@ impl Playback {
         self.storage.catalog.segments(stream.id, &query).await
     }
 
-    fn link_to(
+    /// A link to the picture that is shown at `at`; whether there is one is not looked at.
+    pub(in crate::playback) fn link_to(
         &self,
         caller: &Principal,
         stream: &Stream,

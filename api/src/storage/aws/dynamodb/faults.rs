@@ -1,11 +1,15 @@
 //! What the catalog does when DynamoDB throttles, fails, answers in part or not at all.
 
 use super::front::{Fault, Front};
-use super::test_server::TestServer;
+use super::test_server::{self, TestServer};
+use crate::event::{EventSeverity, EventTypes, Watcher};
 use crate::id::{DeviceId, StreamId, UserId};
 use crate::segment::{NewSegment, RecordingTrigger, TimeRange, WINDOW_MS};
+use crate::storage::contract::events::new_event;
 use crate::storage::contract::{new_user, registration};
-use crate::storage::{Announced, Catalog, CreateError, StorageError};
+use crate::storage::{
+    Announced, Catalog, CreateError, DeviceQuery, EventQuery, SegmentQuery, StorageError, TimeOrder,
+};
 use lookback_wire::Timestamp;
 use std::collections::HashMap;
 
@@ -166,4 +170,51 @@ async fn questions_are_few_requests() {
     front.plan([]);
     catalog.user(UserId::new(NOW)).await.unwrap();
     counts(&[("GetItem", 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_devices_is_two_requests_a_device() {
+    const DEVICES: usize = 50;
+    let server = TestServer::start().await;
+    let front = Front::start(&server).await;
+    let here = server.catalog_through(&front.url).await;
+    let account = here.ensure_account("an account", NOW).await.unwrap().id;
+    for number in 0..DEVICES {
+        let asked = registration(account, &format!("SN-{number}"), "Door");
+        let made = here.register_device(asked, NOW).await.unwrap();
+        let events: Vec<_> = (0..3).map(|n| new_event(&n.to_string(), n * 1_000)).collect();
+        here.report_events(made.device.id, &events, NOW).await.unwrap();
+        here.announce(made.streams[0].id, &[segment("a", 0)], NOW).await.unwrap();
+    }
+    // What a server that has just begun asks for devices with their last clip and events, which were
+    // seen or not; pictures are addresses.
+    let catalog = test_server::catalog(&front.url, here.store.tables.clone());
+    front.plan([]);
+    let query = DeviceQuery { limit: DEVICES, ..DeviceQuery::default() };
+    let devices = catalog.devices(account, &query).await.unwrap();
+    let devices: Vec<_> = devices.iter().map(|device| device.id).collect();
+    let streams = catalog.streams_of(&devices).await.unwrap();
+    let (day_ms, order) = (24 * 3_600_000, TimeOrder::OldestFirst);
+    let range = TimeRange { start: NOW.plus_millis(-day_ms), end: NOW.plus_millis(day_ms) };
+    for stream in streams.iter().flat_map(|streams| streams.first()) {
+        let query = SegmentQuery { range, order, after: None, limit: 20_000 };
+        assert_eq!(catalog.segments(stream.id, &query).await.unwrap().len(), 1);
+    }
+    let query = EventQuery {
+        range: TimeRange::ALL,
+        types: EventTypes::ALL,
+        min_severity: EventSeverity::Info,
+        order: TimeOrder::NewestFirst,
+        after: None,
+        limit: 3,
+    };
+    let events = catalog.events_of(&devices, &query).await.unwrap();
+    let events: Vec<_> = events.iter().flat_map(|page| &page.events).map(|one| one.id).collect();
+    assert_eq!(events.len(), 3 * DEVICES);
+    catalog.seen(Watcher([1; 16]), &events).await.unwrap();
+    let seen = front.requests.lock().seen.clone();
+    // Two for each device, and besides one for their order and five for records.
+    let expected = [("Query", 1 + 2 * DEVICES as u32), ("BatchGetItem", 5)];
+    let expected = expected.map(|(name, count)| (name.to_owned(), count));
+    assert_eq!(seen, HashMap::from(expected));
 }
