@@ -201,7 +201,8 @@ pub async fn start(config: Config, options: Options) -> Result<RunningServer, Fa
     let follow = async move { asking.issuers.run().await };
     background.push(tokio::spawn(follow).abort_handle());
     if service.storage.local().is_err() && service.config.aws.reconcile_requests_per_minute() > 0 {
-        let reconciler = Reconciler::new(service.storage.clone(), service.clock.clone());
+        let (storage, clock) = (service.storage.clone(), service.clock.clone());
+        let reconciler = Reconciler::new(storage, clock, service.feed.clone());
         let requests_per_minute = service.config.aws.reconcile_requests_per_minute();
         let reconcile = async move { reconciler.run(requests_per_minute).await };
         background.push(tokio::spawn(reconcile).abort_handle());
@@ -434,8 +435,31 @@ mod tests {
             let mut media = fragment(archive, made.streams[0].id, NOW, 2_000, name.as_bytes());
             media.inits[0].1 = video();
             archive.append(media).await.unwrap();
+            let range = TimeRange { start: NOW, end: NOW.plus_millis(2_000) };
+            let segment = announcement(&name, range);
+            storage.catalog.announce(made.streams[0].id, &[segment], NOW).await.unwrap();
         }
         storage
+    }
+
+    /// The same storage, whose media is said to lie elsewhere: footage is what the catalog knows.
+    async fn elsewhere(mut storage: Storage) -> Storage {
+        let options = AwsOptions { region: Some("us-east-1".into()), ..AwsOptions::default() };
+        let archive = KinesisArchive::new(&options, Arc::new(Clock::manual(NOW))).await;
+        storage.media = Media::Remote(Arc::new(archive.unwrap()));
+        storage
+    }
+
+    fn announcement(id: &str, range: TimeRange) -> NewSegment {
+        NewSegment {
+            client_segment_id: id.into(),
+            range,
+            trigger: RecordingTrigger::Event,
+            codecs: None,
+            width: None,
+            height: None,
+            size_bytes: None,
+        }
     }
 
     /// A storage of a camera that has recorded, announced and told so many moments, ten minutes
@@ -453,15 +477,7 @@ mod tests {
             let event = NewEvent { start, ..event };
             catalog.report_events(device, &[event], NOW).await.unwrap();
             archive.append(fragment(archive, stream, start, 2_000, b"moment")).await.unwrap();
-            let segment = NewSegment {
-                client_segment_id: back.to_string(),
-                range,
-                trigger: RecordingTrigger::Event,
-                codecs: None,
-                width: None,
-                height: None,
-                size_bytes: None,
-            };
+            let segment = announcement(&back.to_string(), range);
             catalog.announce(stream, &[segment], NOW).await.unwrap();
             if back == moments {
                 let id = HoldId::new(NOW);
@@ -523,8 +539,20 @@ mod tests {
                     assert_eq!((items.len(), pictured.count()), (count, count), "{node}");
                 }
             }
-            let (_, calls) = ask(storage, dir.path(), DEVICES_OF_EVENTS).await;
+            let (_, calls) = ask(storage.clone(), dir.path(), DEVICES_OF_EVENTS).await;
             assert_eq!(calls, ["devices", "events_of", "devices_by_id"]);
+
+            // Of each device's announcements the catalog is asked by itself.
+            let (remote, mut calls) = ask(elsewhere(storage).await, dir.path(), PAGE).await;
+            let mut expected = vec!["devices", "events_of", "seen", "streams_of"];
+            expected.extend(vec!["segments"; cameras as usize]);
+            calls.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(calls, expected);
+            for node in remote["devices"]["nodes"].as_array().unwrap() {
+                let clips = node["stream"]["clips"]["nodes"].as_array().unwrap();
+                assert!(clips.len() == 1 && clips[0]["thumbnail"]["url"].is_string(), "{node}");
+            }
         }
     }
 
@@ -534,11 +562,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let mut storage = storage_of_moments(dir.path(), moments).await;
             if is_remote {
-                // Where media lies elsewhere, footage is what the catalog knows.
-                let options =
-                    AwsOptions { region: Some("us-east-1".into()), ..AwsOptions::default() };
-                let archive = KinesisArchive::new(&options, Arc::new(Clock::manual(NOW))).await;
-                storage.media = Media::Remote(Arc::new(archive.unwrap()));
+                storage = elsewhere(storage).await;
             }
             let (answer, calls) = ask(storage, dir.path(), CLIPS).await;
             let device = &answer["devices"]["nodes"][0];

@@ -6,6 +6,7 @@
 
 use crate::clock::Clock;
 use crate::device::Stream;
+use crate::feed::{Change, Feed};
 use crate::id::StreamId;
 use crate::segment::{NewSegment, RecordingTrigger, Segment, TimeRange, WINDOW_MS};
 use crate::storage::{
@@ -53,6 +54,7 @@ const MAX_TRIES: usize = 3;
 pub struct Reconciler {
     storage: Storage,
     clock: Arc<Clock>,
+    feed: Arc<Feed>,
     /// Up to which arrival each stream was looked at.
     looked_at: Mutex<HashMap<StreamId, Timestamp>>,
 }
@@ -67,8 +69,9 @@ pub struct Reconciled {
 }
 
 impl Reconciler {
-    pub fn new(storage: Storage, clock: Arc<Clock>) -> Self {
-        Self { storage, clock, looked_at: Mutex::default() }
+    /// Who listens to `feed` is told of what was found.
+    pub fn new(storage: Storage, clock: Arc<Clock>, feed: Arc<Feed>) -> Self {
+        Self { storage, clock, feed, looked_at: Mutex::default() }
     }
 
     /// Looks at all streams in turn until it is dropped, with at most `requests_per_minute` to the
@@ -180,6 +183,9 @@ impl Reconciler {
                         Announced::Stored { segment, .. } => {
                             stored += 1;
                             bytes = bytes.saturating_add(segment.size_bytes.unwrap_or_default());
+                            let (range, bytes) = (segment.range, segment.size_bytes);
+                            let change = Change::Footage { stream: stream.id, range, bytes };
+                            self.feed.publish(stream.account, stream.device, change);
                         }
                         Announced::Conflict(_) => is_raced = true,
                         Announced::Duplicate(_) => {}
@@ -288,8 +294,10 @@ fn is_announced(at: Timestamp, announced: &[Segment]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::feed::{Kind, Scope};
     use crate::segment::SegmentId;
     use crate::storage::{contract, embedded};
+    use futures_util::FutureExt;
 
     /// Seconds on the tests' own clock, which begins with a slot.
     fn at(seconds: f64) -> Timestamp {
@@ -402,7 +410,11 @@ mod tests {
             append(f64::from(n) * 5.0).await;
         }
         let clock = Arc::new(Clock::manual(at(300.0)));
-        let reconcilers = [(), ()].map(|()| Reconciler::new(storage.clone(), clock.clone()));
+        let feed = Arc::new(Feed::default());
+        let mut told = feed.subscribe(Kind::Footage, 16, Arc::default());
+        told.follow([Scope::Device(stream.device)].into());
+        let new = |()| Reconciler::new(storage.clone(), clock.clone(), feed.clone());
+        let reconcilers = [(), ()].map(new);
         let [one, other] = &reconcilers;
         let check = async |reconciler: &Reconciler, now: f64, requests, announced| {
             clock.set(at(now));
@@ -427,5 +439,15 @@ mod tests {
         late.number = archive.next_number(stream.id, at(700.0));
         archive.append(late).await.unwrap();
         check(one, 1_400.0, 1, 1).await;
+        // Each was told once.
+        let told = std::iter::from_fn(|| told.next().now_or_never());
+        let ranges: Vec<_> = told
+            .map(|change| match &*change {
+                Change::Footage { range, .. } => (range.start, range.end),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let expected = [(0.0, 20.0), (20.0, 40.0), (40.0, 60.0), (-100.0, -95.0)];
+        assert_eq!(ranges, expected.map(|(start, end)| (at(start), at(end))));
     }
 }
