@@ -336,7 +336,8 @@ mod tests {
                 } else {
                     let credentials = format!(
                         "<AccessKeyId>ASIA{number}</AccessKeyId>\
-                         <SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>\
+                         <SecretAccessKey>a-secret-key</SecretAccessKey>\
+                         <SessionToken>a-session-token</SessionToken>\
                          <Expiration>2026-11-22T10:00:00Z</Expiration>"
                     );
                     let result = format!("<Credentials>{credentials}</Credentials>");
@@ -356,25 +357,34 @@ mod tests {
 
     #[tokio::test]
     async fn a_policy_names_the_devices_streams_and_nothing_else() {
+        for (region, partition) in [("eu-central-1", "aws"), ("cn-north-1", "aws-cn")] {
+            let uploads = uploads(|options| {
+                options.region = Some(region.into());
+                options.upload_role_arn =
+                    Some(format!("arn:{partition}:iam::123456789012:role/upload"));
+            })
+            .await;
+            let role = uploads.role.as_ref().unwrap();
+            let policy = uploads.policy(role, &streams(&["dev-main", "dev-sub"])).unwrap();
+            let policy: serde_json::Value = serde_json::from_str(&policy).unwrap();
+            let arn = |name: &str| {
+                format!("arn:{partition}:kinesisvideo:{region}:123456789012:stream/{name}/*")
+            };
+            assert_eq!(
+                policy["Statement"],
+                json!([{
+                    "Effect": "Allow",
+                    "Action": [
+                        "kinesisvideo:DescribeStream",
+                        "kinesisvideo:GetDataEndpoint",
+                        "kinesisvideo:PutMedia",
+                    ],
+                    "Resource": [arn("dev-main"), arn("dev-sub")],
+                }])
+            );
+        }
         let uploads = uploads(|_| ()).await;
         let role = uploads.role.as_ref().unwrap();
-        let policy = uploads.policy(role, &streams(&["dev-main", "dev-sub"])).unwrap();
-        let policy: serde_json::Value = serde_json::from_str(&policy).unwrap();
-        assert_eq!(
-            policy["Statement"],
-            json!([{
-                "Effect": "Allow",
-                "Action": [
-                    "kinesisvideo:DescribeStream",
-                    "kinesisvideo:GetDataEndpoint",
-                    "kinesisvideo:PutMedia",
-                ],
-                "Resource": [
-                    "arn:aws:kinesisvideo:eu-central-1:123456789012:stream/dev-main/*",
-                    "arn:aws:kinesisvideo:eu-central-1:123456789012:stream/dev-sub/*",
-                ],
-            }])
-        );
         let long = "n".repeat(256);
         let refused = uploads.policy(role, &streams(&[&long[..]; 8])).unwrap_err().to_string();
         assert!(refused.contains("the 8 media streams"), "{refused}");
@@ -421,6 +431,7 @@ mod tests {
         let asked = asked.lock();
         assert!(asked[0].contains(&format!("RoleSessionName={device}&")), "{}", asked[0]);
         assert!(asked[0].contains("stream%2Fdev-main%2F%2A"), "{}", asked[0]);
+        assert!(asked[0].contains("DurationSeconds=900"), "{}", asked[0]);
     }
 
     #[tokio::test]
@@ -431,6 +442,40 @@ mod tests {
             let device = DeviceId::new(NOW);
             uploads.grant(device, &streams(&["main"]), 43_200, NOW).await.unwrap();
             assert_eq!(asked.lock().len(), expected_requests);
+        }
+    }
+
+    /// Everything that is logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_granted_is_never_logged() {
+        let (log, level) = (Log::default(), tracing::Level::TRACE);
+        let sink = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_max_level(level);
+        let subscriber = subscriber.with_writer(move || sink.clone()).finish();
+        let guard = tracing::subscriber::set_default(subscriber);
+        let (url, _) = sts(43_200).await;
+        let uploads = uploads(|options| options.sts_endpoint_url = Some(url)).await;
+        let grant = uploads.grant(DeviceId::new(NOW), &streams(&["main"]), 900, NOW).await.unwrap();
+        tracing::info!(?grant, ?uploads, "granted");
+        drop(guard);
+        let logged = String::from_utf8_lossy(&log.0.lock()).into_owned();
+        assert!(logged.contains("ASIA1"), "{logged}");
+        for secret in ["a-secret-key", "a-session-token"] {
+            assert!(!logged.contains(secret), "{logged}");
         }
     }
 
