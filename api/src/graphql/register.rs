@@ -13,6 +13,7 @@ use crate::audit::AuditAction;
 use crate::device::{self, DeviceState};
 use crate::feed::Change;
 use crate::id::{DeviceId, PlanId, StreamId};
+use crate::retention::PrepareError;
 use crate::storage::{CreateError, Registered, Registration};
 use async_graphql::{ID, InputObject, InputType, SimpleObject};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -80,19 +81,8 @@ pub async fn register(
         Ok(Registered { device, streams, credential }) => {
             asked.service.feed.publish(account, device.id, Change::Device(device.id));
             asked.note(AuditAction::Change, device.id).await;
-            let ids: Vec<StreamId> = streams.iter().map(|stream| stream.id).collect();
-            let retention = &asked.service.retention;
-            retention.end_deletions(&ids).await?;
-            // Where it fails the device is known, and the same call with the same key tries again, as
-            // does every upload grant.
-            match retention.prepare(&streams, &asked.plan_of(&device).await?).await {
-                Ok(()) => {}
-                Err(CreateError::Storage(error)) => return Err(error.into()),
-                Err(taken) => {
-                    let code = UserErrorCode::Taken;
-                    let mistake = UserError::at(code, &["mediaStreamNames"], taken.to_string());
-                    return Ok(RegisterDevicePayload::refused(vec![mistake]));
-                }
+            if let Err(cause) = make_room(asked, &device, &streams).await? {
+                return take_back(asked, device, cause).await;
             }
             Ok(RegisterDevicePayload {
                 device: Some(Device(device)),
@@ -117,6 +107,49 @@ pub async fn register(
             Ok(RegisterDevicePayload::refused(vec![mistake]))
         }
         Err(CreateError::Storage(error)) => Err(error.into()),
+    }
+}
+
+/// Makes a place for the media of a device that was registered.
+async fn make_room(
+    asked: &Asked,
+    device: &device::Device,
+    streams: &[device::Stream],
+) -> Result<Result<(), PrepareError>, Fault> {
+    let plan = asked.plan_of(device).await?;
+    let ids: Vec<StreamId> = streams.iter().map(|stream| stream.id).collect();
+    let retention = &asked.service.retention;
+    if let Err(error) = retention.end_deletions(&ids).await {
+        return Ok(Err(error.into()));
+    }
+    Ok(retention.prepare(streams, &plan).await)
+}
+
+/// Retires a device again that nobody has used yet, as there is no place for its media: the same
+/// call, with its key or without, revives it. One that is in use stays so.
+async fn take_back(
+    asked: &Asked,
+    mut device: device::Device,
+    cause: PrepareError,
+) -> Result<RegisterDevicePayload, Fault> {
+    if device.state == DeviceState::Provisioned {
+        let catalog = &asked.service.storage.catalog;
+        // Else it would keep a name that is never to be had.
+        if let PrepareError::Taken(stream) = &cause {
+            catalog.delete_media_stream(stream.id).await?;
+        }
+        device.state = DeviceState::Retired;
+        let (account, id) = (device.account, device.id);
+        catalog.update_device(device).await?;
+        asked.service.feed.publish(account, id, Change::Device(id));
+    }
+    match cause {
+        PrepareError::Storage(error) => Err(error.into()),
+        taken => {
+            let path = ["mediaStreamNames"];
+            let mistake = UserError::at(UserErrorCode::Taken, &path, taken.to_string());
+            Ok(RegisterDevicePayload::refused(vec![mistake]))
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::audit::AuditAction;
 use crate::device::{self, DeviceState};
 use crate::feed::Change;
 use crate::id::{PlanId, StreamId};
-use crate::retention::DeleteError;
+use crate::retention::{DeleteError, PrepareError};
 use async_graphql::{ID, InputObject, SimpleObject};
 
 #[derive(Debug, InputObject)]
@@ -62,6 +62,7 @@ pub async fn update(asked: &Asked, input: UpdateDeviceInput) -> Result<DevicePay
     if let Some(TimeZone(zone)) = input.time_zone {
         device.time_zone = zone.name().to_owned();
     }
+    let mut new_plan = None;
     if let Some(id) = input.retention_plan_id {
         let plan = match id.parse::<PlanId>() {
             Ok(id) => asked.plan(id).await?,
@@ -76,6 +77,7 @@ pub async fn update(asked: &Asked, input: UpdateDeviceInput) -> Result<DevicePay
             )));
         };
         device.plan = plan.id;
+        new_plan = Some(plan);
     }
     if let Some(suspended) = input.suspended {
         let Some(state) = suspend(&device, suspended) else {
@@ -93,6 +95,19 @@ pub async fn update(asked: &Asked, input: UpdateDeviceInput) -> Result<DevicePay
         publish(asked, &device);
     }
     asked.note(AuditAction::Change, device.id).await;
+    // A retired one may have no place for media any more, and needs none.
+    if let Some(plan) = new_plan.filter(|_| device.state != DeviceState::Retired) {
+        let streams = asked.streams_of(device.id).await?;
+        match asked.service.retention.prepare(&streams, &plan).await {
+            Ok(()) => {}
+            // The plan holds all the same; a later sweep tells the archive.
+            Err(PrepareError::Storage(error)) => return Err(error.into()),
+            Err(taken) => {
+                let (code, path) = (UserErrorCode::WrongState, ["retentionPlanId"]);
+                return Ok(DevicePayload::refused(UserError::at(code, &path, taken.to_string())));
+            }
+        }
+    }
     answer(asked, device).await
 }
 

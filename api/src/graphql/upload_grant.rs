@@ -7,7 +7,7 @@ use super::scalar::{DateTime, Url};
 use super::stream::Stream;
 use super::user_error::{UserError, UserErrorCode};
 use crate::access::Action;
-use crate::storage::CreateError;
+use crate::retention::PrepareError;
 use async_graphql::{InputObject, SimpleObject};
 use secrecy::ExposeSecret;
 
@@ -66,7 +66,7 @@ pub async fn create(
     let service = &asked.service;
     match service.retention.prepare(&streams, &asked.plan_of(&device).await?).await {
         Ok(()) => {}
-        Err(CreateError::Storage(error)) => return Err(error.into()),
+        Err(PrepareError::Storage(error)) => return Err(error.into()),
         Err(taken) => {
             let code = UserErrorCode::WrongState;
             return Ok(refused(UserError { code, message: taken.to_string(), path: None }));

@@ -8,6 +8,8 @@
 
 mod remote;
 
+pub use remote::PrepareError;
+
 use crate::account::{RetentionMode, RetentionPlan};
 use crate::clock::Clock;
 use crate::device::Stream;
@@ -579,17 +581,20 @@ impl Retention {
         }
     }
 
-    /// Does what was begun and not finished: before a stop, or while a retired device still sent.
+    /// Does what was begun and not finished: before a stop, or while a retired device still sent. One
+    /// deletion's failure leaves the others; the last one is answered.
     async fn finish_deletions(&self) -> Result<()> {
         let now = first_number_at(self.clock.now());
+        let mut failure = None;
         for deletion in self.storage.catalog.open_deletions(MAX_OPEN_DELETIONS).await? {
-            if deletion.last <= now {
-                self.finish(deletion).await?;
+            let result = if deletion.last <= now {
+                self.finish(deletion).await
             } else {
-                self.carry_out(&deletion).await?;
-            }
+                self.carry_out(&deletion).await
+            };
+            failure = result.err().or(failure);
         }
-        Ok(())
+        failure.map_or(Ok(()), Err)
     }
 }
 

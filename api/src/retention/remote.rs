@@ -8,6 +8,16 @@ use crate::id::StreamId;
 use crate::keeping::{Hold, Keeping};
 use crate::storage::{CreateError, Removed, Result, StorageError, utc_day};
 
+/// Why there is no place for a stream's media.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// There is one of its name, which is somebody else's.
+    #[error("media stream {} is somebody else's", .0.media_stream_name)]
+    Taken(Stream),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
 /// Streams whose archive is known to have been told; 40 bytes each.
 const MAX_PREPARED: usize = 1_000_000;
 
@@ -18,7 +28,7 @@ impl Retention {
         &self,
         streams: &[Stream],
         plan: &RetentionPlan,
-    ) -> Result<(), CreateError> {
+    ) -> Result<(), PrepareError> {
         if self.storage.local().is_ok() {
             return Ok(());
         }
@@ -31,14 +41,17 @@ impl Retention {
     }
 
     /// What makes a stream be kept for longer takes effect at once, what makes it less after a day.
-    async fn prepare_stream(&self, stream: &Stream, keeping: Keeping) -> Result<(), CreateError> {
+    async fn prepare_stream(&self, stream: &Stream, keeping: Keeping) -> Result<(), PrepareError> {
         let now = self.clock.now();
         let catalog = &self.storage.catalog;
         let hours = catalog.keeping_in_force(stream.id, keeping, now).await?.hours;
         if self.prepared.lock().get(&stream.id) == Some(&hours) {
             return Ok(());
         }
-        self.storage.archive().prepare(stream, hours).await?;
+        self.storage.archive().prepare(stream, hours).await.map_err(|error| match error {
+            CreateError::Storage(error) => error.into(),
+            _ => PrepareError::Taken(stream.clone()),
+        })?;
         let mut prepared = self.prepared.lock();
         if prepared.len() >= MAX_PREPARED {
             prepared.clear();
@@ -48,7 +61,7 @@ impl Retention {
     }
 
     /// Prepares the streams of all devices that are in service, which is how a plan that changed
-    /// reaches them, and how what failed at a registration is made up for. One stream's failure
+    /// reaches them. One stream's failure
     /// leaves the others; the last one is answered.
     pub(super) async fn prepare_all(&self) -> Result<()> {
         let catalog = &self.storage.catalog;
@@ -77,7 +90,7 @@ impl Retention {
                 let result = self.prepare_stream(stream, Keeping::of(plan, settings)).await;
                 if let Err(error) = result {
                     tracing::warn!(stream = %stream.id, %error, "a media stream was not prepared");
-                    if let CreateError::Storage(error) = error {
+                    if let PrepareError::Storage(error) = error {
                         failure = Some(error);
                     }
                 }

@@ -882,6 +882,18 @@ async fn registrations_are_idempotent(catalog: &dyn Catalog) {
     assert_eq!(in_force.expect("is there").revoked_at, None);
     let other = catalog.register_device(with_key(2, "SN-2"), NOW).await;
     assert!(matches!(other, Err(CreateError::IdempotencyConflict)), "{other:?}");
+    // One that was retired since is revived.
+    let retired = Device { state: DeviceState::Retired, ..again.device.clone() };
+    catalog.update_device(retired).await.expect("update_device");
+    let other = catalog.register_device(with_key(2, "SN-2"), NOW).await;
+    assert!(matches!(other, Err(CreateError::IdempotencyConflict)), "{other:?}");
+    let revived = register(catalog, with_key(1, "SN-1")).await;
+    assert_eq!((revived.device.id, &revived.streams), (first.device.id, &first.streams));
+    assert_eq!(revived.device.state, DeviceState::Provisioned);
+    let earlier = catalog.credential(again.credential.id).await.expect("credential");
+    assert_eq!(earlier.expect("is there").revoked_at, Some(NOW));
+    let in_force = catalog.credential(revived.credential.id).await.expect("credential");
+    assert_eq!(in_force.expect("is there").revoked_at, None);
     // A day later the key is a new one.
     let day = 24 * 3600 * 1000;
     let later = catalog.register_device(with_key(2, "SN-2"), at(day)).await.expect("a new device");

@@ -281,7 +281,7 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
     /// media stream that is unclaimed becomes the device's, with its footage and without its own
     /// retention; the device that stood in for it goes. With an
     /// idempotency key seen in the last 24 hours and the same digest: the same device, with the new
-    /// credential, and the earlier first credential revoked.
+    /// credential, and the earlier first credential revoked; revived where it is `RETIRED` by then.
     async fn register_device(
         &self,
         registration: Registration,

@@ -63,22 +63,30 @@ impl Drop for Moto {
 pub struct OnAws {
     pub server: Server,
     pub kinesis: Server,
+    environment: Vec<(String, String)>,
     _moto: Moto,
 }
 
 impl OnAws {
     pub fn start() -> Self {
-        let (moto, kinesis) = (Moto::start(), Server::start());
+        let kinesis = Server::start();
+        let url = kinesis.url();
+        Self::reaching(kinesis, &url, None)
+    }
+
+    /// One that reaches `kinesis` at `kinesis_url`, and STS at moto where there is no `sts_url`.
+    pub fn reaching(kinesis: Server, kinesis_url: &str, sts_url: Option<&str>) -> Self {
+        let moto = Moto::start();
         let (key_id, secret) = admin_keys(&kinesis);
         let data_dir = TempDir::new().unwrap();
         let config = data_dir.path().join("lookback.toml");
         let text = format!(
             "backend = 'aws'\n{NO_RATES}[aws]\nregion = 'us-east-1'\ndynamodb_endpoint_url = '{moto}'\n\
-             sts_endpoint_url = '{moto}'\nkinesis_endpoint_url = '{kinesis}'\n\
+             sts_endpoint_url = '{sts}'\nkinesis_endpoint_url = '{kinesis_url}'\n\
              upload_role_arn = 'arn:aws:iam::123456789012:role/upload'\n\
              reconcile_requests_per_minute = 0\n",
             moto = moto.url,
-            kinesis = kinesis.url()
+            sts = sts_url.unwrap_or(&moto.url)
         );
         std::fs::write(&config, text).unwrap();
         let environment = [
@@ -90,7 +98,13 @@ impl OnAws {
         let made = outcome(lookback().args(["aws", "create-tables"]).envs(environment.clone()));
         assert!(made.status.success(), "{made:?}");
         let server = Server::start_in(&environment, data_dir);
-        Self { server, kinesis, _moto: moto }
+        Self { server, kinesis, environment: environment.to_vec(), _moto: moto }
+    }
+
+    /// Kills the service and starts it again.
+    pub fn restarted(self) -> Self {
+        let data_dir = self.server.kill();
+        Self { server: Server::start_in(&self.environment, data_dir), ..self }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::camera::{self, Registered, Upload};
 use crate::footage::{an_hour_ago, connection, persist, rfc3339};
+use crate::front::{Front, Refusal};
 use crate::media::documents;
 use crate::recording::packets;
 use crate::sdk::{admin_keys, control_client};
@@ -13,13 +14,16 @@ use aws_sdk_kinesisvideo::config::{
     BehaviorVersion, Credentials, Region, SharedCredentialsProvider,
 };
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::stream::TryStreamExt;
 use lookback_api::access::{Principal, Subject};
 use lookback_api::account::Role;
 use lookback_api::arriving::Arriving;
 use lookback_api::clock::Clock;
 use lookback_api::device::{CredentialKind, Device, DeviceCredential, DeviceState, Stream};
+use lookback_api::feed::{Change, Feed, Kind, Scope};
 use lookback_api::id::{CredentialId, DeviceId, StreamId};
+use lookback_api::ingest::reconcile::{Reconciled, Reconciler};
 use lookback_api::playback::picture::Pictures;
 use lookback_api::playback::{
     Address, Mode, Playback, Protocol, Session, SessionError, SessionRequest, UnavailableCode,
@@ -33,15 +37,11 @@ use lookback_api::storage::{
     StorageError, embedded,
 };
 use lookback_wire::Timestamp;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 
 fn at(ms: u64) -> Timestamp {
     Timestamp::from_millis(ms as i64)
@@ -201,6 +201,11 @@ struct Service {
 impl Service {
     /// That knows one camera of the server over there.
     async fn of(server: &Server, camera: &Registered, max_session_s: u32) -> Self {
+        Self::reaching(&server.url(), server, camera, max_session_s).await
+    }
+
+    /// The same that reaches the server at `url`.
+    async fn reaching(url: &str, server: &Server, camera: &Registered, max_session_s: u32) -> Self {
         let dir = TempDir::new().unwrap();
         let catalog = embedded::open(dir.path()).unwrap().catalog;
         let now = Clock::System.now();
@@ -235,10 +240,8 @@ impl Service {
         let registration =
             Registration { device, streams: vec![stream.clone()], credential, idempotency: None };
         catalog.register_device(registration, now).await.unwrap();
-        let storage = Storage {
-            catalog,
-            media: Media::Remote(Arc::new(archive_at(&server.url(), server).await)),
-        };
+        let storage =
+            Storage { catalog, media: Media::Remote(Arc::new(archive_at(url, server).await)) };
         let pictures = Pictures::open(&dir.path().join("pictures"), 1 << 20).unwrap();
         let playback = Playback::new(
             storage.clone(),
@@ -682,62 +685,6 @@ async fn a_file_of_many_fragments_is_written_while_they_are_read() {
     assert!((times[times.len() - 1] - length_s).abs() < 0.005, "{}", times[times.len() - 1]);
 }
 
-/// What stands before the server, and refuses the first requests for a path; its address, and how
-/// many there were.
-async fn front(server: &Server, path: &'static str, refusals: usize) -> (String, Arc<AtomicUsize>) {
-    let upstream = server.address;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let seen = Arc::new(AtomicUsize::new(0));
-    let counted = seen.clone();
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            tokio::spawn(pass(client, upstream, path, refusals, counted.clone()));
-        }
-    });
-    (url, seen)
-}
-
-/// One request of a connection, which closes after it.
-async fn pass(
-    mut client: TcpStream,
-    upstream: SocketAddr,
-    path: &str,
-    refusals: usize,
-    seen: Arc<AtomicUsize>,
-) -> Option<()> {
-    let mut request = Vec::new();
-    let (head, body_len) = loop {
-        if let Some(end) = request.windows(4).position(|end| end == b"\r\n\r\n") {
-            let head = String::from_utf8(request[..end + 4].to_vec()).unwrap();
-            let len = head.to_lowercase().lines().find_map(|line| {
-                line.strip_prefix("content-length:").map(|len| len.trim().parse::<usize>().unwrap())
-            });
-            break (head, len.unwrap_or(0));
-        }
-        client.read_buf(&mut request).await.ok().filter(|read| *read > 0)?;
-    };
-    while request.len() < head.len() + body_len {
-        client.read_buf(&mut request).await.ok().filter(|read| *read > 0)?;
-    }
-    let is_asked = head.starts_with(&format!("POST {path} "));
-    if is_asked && seen.fetch_add(1, Ordering::SeqCst) < refusals {
-        let body = "{\"Message\":\"as planned\"}";
-        let answer = format!(
-            "HTTP/1.1 400 Bad Request\r\nx-amzn-errortype: ClientLimitExceededException\r\n\
-             content-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n\
-             {body}",
-            body.len()
-        );
-        return client.write_all(answer.as_bytes()).await.ok();
-    }
-    let mut server = TcpStream::connect(upstream).await.ok()?;
-    let closing = head.replacen("\r\n", "\r\nconnection: close\r\n", 1);
-    server.write_all(closing.as_bytes()).await.ok()?;
-    server.write_all(&request[head.len()..]).await.ok()?;
-    tokio::io::copy(&mut server, &mut client).await.ok().map(drop)
-}
-
 #[tokio::test]
 async fn throttling_is_waited_out_and_then_said() {
     let server = Server::start();
@@ -753,8 +700,9 @@ async fn throttling_is_waited_out_and_then_said() {
     };
     for (refusals, is_listed) in [(2, true), (99, false)] {
         // The media endpoint is the front, too: it is named after where it was asked for.
-        let (url, seen) = front(&server, "/listFragments", refusals).await;
-        let archive = archive_at(&url, &server).await;
+        let front = Front::start(&server).await;
+        front.refuse("listFragments", 0..refusals, Refusal::Throttled);
+        let archive = archive_at(&front.url, &server).await;
         let listed = archive.list(&stream, &query).await;
         match listed {
             Ok(page) => assert!(is_listed && page.fragments.len() == 1),
@@ -764,7 +712,7 @@ async fn throttling_is_waited_out_and_then_said() {
                 assert!(error.to_string().contains("ListFragments"), "{error}");
             }
         }
-        assert_eq!(seen.load(Ordering::SeqCst), 3, "tries");
+        assert_eq!(front.seen("listFragments"), 3, "tries");
     }
 }
 
@@ -788,4 +736,54 @@ async fn a_server_that_is_gone_is_unavailable_and_not_empty() {
     assert!(matches!(gone, Err(CreateError::Storage(StorageError::Unavailable(_)))), "{gone:?}");
     let gone = archive.clip(&stream, query.range).await;
     assert!(matches!(gone, Err(Refused::Storage(StorageError::Unavailable(_)))));
+}
+
+#[tokio::test]
+async fn what_nobody_announced_is_found_and_told_once() {
+    let server = Server::start();
+    let camera = camera::register(&server, "cam");
+    let front = Front::start(&server).await;
+    let service = Service::reaching(&front.url, &server, &camera, 43_200).await;
+    // From the beginning of a slot of 20 s, and a fragment into the next one.
+    let start_ms = an_hour_ago() / 20_000 * 20_000;
+    connection(server.address, &camera, |upload| {
+        (0..26).try_for_each(|n| persist(upload, start_ms + n * 800, n))
+    })
+    .unwrap();
+    let feed = Arc::new(Feed::default());
+    let mut told = feed.subscribe(Kind::Footage, 16, Arc::default());
+    told.follow([Scope::Account(service.stream.account)].into());
+    let clock = Arc::new(Clock::manual(Clock::System.now().plus_millis(11 * 60_000)));
+    let reconciler = || Reconciler::new(service.storage.clone(), clock.clone(), feed.clone());
+    let everything = TimeRange { start: at(start_ms - 60_000), end: at(start_ms + 60_000) };
+    let announced = async || {
+        let all = service.storage.announced(service.stream.id, everything, 100).await.unwrap();
+        all.into_iter().map(|segment| segment.range).collect::<Vec<_>>()
+    };
+
+    let begun = reconciler();
+    front.refuse("listFragments", 0..99, Refusal::NotAuthorized);
+    let refused = begun.reconcile(&service.stream).await;
+    assert!(matches!(refused, Err(StorageError::Unavailable(_))), "{refused:?}");
+    assert_eq!(announced().await, []);
+    front.allow();
+    let found = begun.reconcile(&service.stream).await.unwrap();
+    assert_eq!(found, Reconciled { requests: 1, announced: 2 });
+    // After a restart, or on another server.
+    let again = reconciler().reconcile(&service.stream).await.unwrap();
+    assert_eq!(again, Reconciled { requests: 1, announced: 0 });
+    assert_eq!(front.seen("listFragments"), 2);
+    let expected = [(0, 20_000), (20_000, 20_800)];
+    let expected =
+        expected.map(|(from, to)| TimeRange { start: at(start_ms + from), end: at(start_ms + to) });
+    assert_eq!(announced().await, expected);
+    let told = std::iter::from_fn(|| told.next().now_or_never());
+    let told = told.map(|change| match &*change {
+        Change::Footage { range, bytes, .. } => {
+            assert!(bytes.is_some_and(|bytes| bytes > 40_000), "{bytes:?}");
+            *range
+        }
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(told.collect::<Vec<_>>(), expected);
 }

@@ -27,7 +27,7 @@ fn now() -> Timestamp {
 
 /// A request as it stands in a file or goes over a socket.
 #[derive(Clone, Debug)]
-struct Sent {
+pub struct Sent {
     method: String,
     path: String,
     query: String,
@@ -74,7 +74,7 @@ impl Sent {
     }
 
     /// As it goes over a socket.
-    fn head(&self) -> String {
+    pub fn head(&self) -> String {
         let target = match self.query.as_str() {
             "" => self.path.clone(),
             query => format!("{}?{query}", self.path),
@@ -83,7 +83,7 @@ impl Sent {
         format!("{} {target} HTTP/1.1\r\n{}\r\n", self.method, headers.collect::<String>())
     }
 
-    fn set(&mut self, name: &str, value: &str) {
+    pub fn set(&mut self, name: &str, value: &str) {
         self.headers.retain(|(given, _)| !given.eq_ignore_ascii_case(name));
         self.headers.push((name.into(), value.into()));
     }
@@ -96,7 +96,7 @@ impl Sent {
 
 /// What the payload hash is made of.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Payload {
+pub enum Payload {
     Body,
     /// As the C and Go producers sign PutMedia.
     Nothing,
@@ -111,7 +111,7 @@ fn signed(sent: Sent, payload: Payload, presigned: bool) -> Sent {
 }
 
 /// Signs as the Rust SDK does, by header or by query.
-fn signed_by(
+pub fn signed_by(
     (id, secret): (&str, &str),
     at_s: u64,
     mut sent: Sent,
@@ -241,7 +241,7 @@ fn every_convention_verifies_and_only_as_long_as_it_may() {
 }
 
 /// An access key of the device: its credential's identifier and the pair.
-fn access_key(server: &Server, device: &str) -> (String, String, String) {
+pub fn access_key(server: &Server, device: &str) -> (String, String, String) {
     let query =
         "mutation($input: IssueDeviceCredentialInput!) { issueDeviceCredential(input: $input) {
         credential { accessKeyId secretAccessKey credential { id } } } }";
@@ -265,7 +265,7 @@ fn manage(server: &Server, query: &str, variables: Value) -> Value {
 }
 
 /// PutMedia's head as producers send it: without the port, and with what belongs to the connection.
-fn put_media(stream: &str) -> Sent {
+pub fn put_media(stream: &str) -> Sent {
     Sent::parse(
         format!(
             "POST /putMedia HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\n\

@@ -119,9 +119,14 @@ impl<'a> DeviceChanges<'a> {
         let key = keys::registration(registration.device.account, key);
         let remembered: Option<Remembered> = self.changes.get(&key).await?;
         let remembered = remembered.filter(|past| now.millis_since(past.at) < REGISTRATION_MS);
+        let known: Option<Device> = match &remembered {
+            Some(past) => self.changes.get(&keys::device(past.device)).await?,
+            None => None,
+        };
+        let in_service = known.is_none_or(|known| known.state != DeviceState::Retired);
         let (registered, at) = match remembered {
             Some(past) if past.digest != *digest => return Err(CreateError::IdempotencyConflict),
-            Some(past) => {
+            Some(past) if in_service => {
                 let earlier = keys::credential(past.credential);
                 if let Some(mut earlier) = self.changes.get::<DeviceCredential>(&earlier).await? {
                     earlier.revoked_at = earlier.revoked_at.or(Some(now));
@@ -129,7 +134,10 @@ impl<'a> DeviceChanges<'a> {
                 }
                 (self.register_again(past.device, registration).await?, past.at)
             }
-            None => (self.register_new(registration, now).await?, now),
+            past => {
+                let at = past.map_or(now, |past| past.at);
+                (self.register_new(registration, now).await?, at)
+            }
         };
         let remembered = Remembered {
             digest: *digest,

@@ -6,7 +6,7 @@ use super::fault::{refused, unavailable};
 use super::rates::CREATE_STREAM;
 use crate::device::Stream;
 use crate::storage::{CreateError, Result, StorageError};
-use aws_sdk_kinesisvideo::types::{StreamInfo, UpdateDataRetentionOperation};
+use aws_sdk_kinesisvideo::types::{Status, StreamInfo, UpdateDataRetentionOperation};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ impl KinesisArchive {
                 tokio::time::sleep(PAUSE * round).await;
             }
             let is_done = match self.describe(&stream.media_stream_name).await? {
+                // It takes its time, and the name is free again afterwards.
+                Some(info) if is_going(&info) => false,
                 Some(info) => {
                     self.claim(stream).await?;
                     self.retain(&stream.media_stream_name, &info, keep_hours).await?
@@ -44,7 +46,7 @@ impl KinesisArchive {
             }
         }
         let name = &stream.media_stream_name;
-        let busy = format!("video stream {name} is being changed by somebody else");
+        let busy = format!("video stream {name} is being deleted, or changed by somebody else");
         Err(StorageError::Unavailable(busy).into())
     }
 
@@ -52,7 +54,8 @@ impl KinesisArchive {
     /// is left alone.
     pub(super) async fn delete_stream(&self, stream: &Stream) -> Result<()> {
         let name = &stream.media_stream_name;
-        let Some(info) = self.describe(name).await? else { return Ok(()) };
+        let info = self.describe(name).await?;
+        let Some(info) = info.filter(|info| !is_going(info)) else { return Ok(()) };
         match self.claim(stream).await {
             Ok(()) => {}
             Err(CreateError::Storage(error)) => return Err(error),
@@ -145,6 +148,11 @@ impl KinesisArchive {
             Err(error) => Err(unavailable("UpdateDataRetention", name, &error)),
         }
     }
+}
+
+/// Whether it was deleted and is still there.
+fn is_going(info: &StreamInfo) -> bool {
+    info.status() == Some(&Status::Deleting)
 }
 
 fn tags(stream: &Stream) -> HashMap<String, String> {

@@ -79,16 +79,21 @@ pub fn register(
     };
     let remembered: Option<Remembered> = get(txn, tables.registrations, &remembered_key)?;
     let remembered = remembered.filter(|past| now.millis_since(past.at) < REGISTRATION_MS);
+    let known = remembered.as_ref().map(|past| device(tables, txn, past.device)).transpose()?;
+    let in_service = known.flatten().is_none_or(|known| known.state != DeviceState::Retired);
     let (registered, at) = match remembered {
         Some(past) if past.digest != digest => return Err(CreateError::IdempotencyConflict),
-        Some(past) => {
+        Some(past) if in_service => {
             if let Some(mut earlier) = credential(tables, txn, past.credential)? {
                 earlier.revoked_at = earlier.revoked_at.or(Some(now));
                 put_credential(tables, txn, &earlier)?;
             }
             (register_again(tables, txn, past.device, registration)?, past.at)
         }
-        None => (register_new(tables, txn, sightings, registration, now)?, now),
+        past => {
+            let at = past.map_or(now, |past| past.at);
+            (register_new(tables, txn, sightings, registration, now)?, at)
+        }
     };
     let remembered = Remembered {
         digest,
