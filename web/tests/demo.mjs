@@ -1,6 +1,7 @@
 // Starts `lookback demo` on a free port and an empty data directory, and a browser beside it.
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { after, before } from "node:test";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { launch, post } from "./service.mjs";
@@ -30,6 +31,21 @@ export async function startDemo(config = "") {
     addUser: (name, password) => run(["user", "add", name, "--role", "viewer"], `${password}\n`),
     stop,
   };
+}
+
+export let demo;
+export let browser;
+
+/** Has {@link demo} and {@link browser} run for the tests of a file. `config` is as above. */
+export function useDemo(config) {
+  before(async () => {
+    demo = await startDemo(config);
+    browser = await startBrowser();
+  });
+  after(async () => {
+    await browser?.close();
+    await demo?.stop();
+  });
 }
 
 export function startBrowser() {

@@ -1,9 +1,9 @@
 // GraphiQL in Chromium: its tabs run as they are, its docs are the schema's, and a subscription tells
 // of what happens.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { openPage, screenshot, startBrowser, startDemo } from "./demo.mjs";
+import { browser, demo, openPage, screenshot, useDemo } from "./demo.mjs";
 import { post } from "./service.mjs";
 
 const SLOW = { timeout: 20_000 };
@@ -18,16 +18,7 @@ const TABS = [
   "EventOccurred",
 ];
 
-let demo;
-let browser;
-before(async () => {
-  demo = await startDemo();
-  browser = await startBrowser();
-});
-after(async () => {
-  await browser?.close();
-  await demo?.stop();
-});
+useDemo();
 
 /** Waits until every camera has some. */
 async function footage() {

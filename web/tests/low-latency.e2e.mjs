@@ -1,10 +1,10 @@
 // Low-Latency HLS as any page gets it: hls.js with its defaults, and the clock that the demo's camera
 // draws into its picture.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { openPage, startBrowser, startDemo } from "./demo.mjs";
+import { browser, demo, openPage, useDemo } from "./demo.mjs";
 import { longestStandstill, newestPicture, picturesSince, watchPictures } from "./picture.mjs";
 
 const HLS = fileURLToPath(new URL("../node_modules/hls.js/dist/hls.min.js", import.meta.url));
@@ -14,16 +14,7 @@ const WATCHED_MS = 15_000;
 /** Ten times the goal: what is slower hangs. */
 const BOUND_MS = 30_000;
 
-let demo;
-let browser;
-before(async () => {
-  demo = await startDemo();
-  browser = await startBrowser();
-});
-after(async () => {
-  await browser?.close();
-  await demo?.stop();
-});
+useDemo();
 
 /** The URL of a live session of the first camera, as soon as that sends. */
 async function openLive() {

@@ -1,8 +1,8 @@
 // Playback over the ends of its sessions, with their life cut to 20 s.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { openPage, screenshot, startBrowser, startDemo } from "./demo.mjs";
+import { browser, demo, openPage, screenshot, useDemo } from "./demo.mjs";
 import { longestStandstill, newestPicture, picturesSince, watchPictures } from "./picture.mjs";
 
 const SLOW = { timeout: 60_000 };
@@ -11,16 +11,7 @@ const STANDSTILL_BOUND_MS = 2_500;
 /** A handover may show a frame again, and no more. */
 const BACK_BOUND_MS = 200;
 
-let demo;
-let browser;
-before(async () => {
-  demo = await startDemo("[playback]\nmax_session_seconds = 20\n");
-  browser = await startBrowser();
-});
-after(async () => {
-  await browser?.close();
-  await demo?.stop();
-});
+useDemo("[playback]\nmax_session_seconds = 20\n");
 
 async function watch(page, what) {
   const since = await page.evaluate(() => performance.now());

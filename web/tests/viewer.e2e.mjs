@@ -1,8 +1,8 @@
 // The viewer, driven in Chromium against the demo: what is asserted is what the picture shows.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { openPage, screenshot, startBrowser, startDemo } from "./demo.mjs";
+import { browser, demo, openPage, screenshot, useDemo } from "./demo.mjs";
 import {
   longestStandstill,
   median,
@@ -17,16 +17,7 @@ const PICTURE_BOUND_MS = 5_000;
 const STANDSTILL_BOUND_MS = 2_500;
 const SLOW = { timeout: 60_000 };
 
-let demo;
-let browser;
-before(async () => {
-  demo = await startDemo();
-  browser = await startBrowser();
-});
-after(async () => {
-  await browser?.close();
-  await demo?.stop();
-});
+useDemo();
 
 async function openDevice(name, options) {
   const opened = await openPage(browser, options);
