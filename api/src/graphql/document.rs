@@ -39,9 +39,13 @@ const PAGES: [(&str, usize); 6] = [
     ("users", 20),
     ("auditLog", 50),
 ];
+/// No input has more fields; validation refuses what lies behind them.
+const MAX_INPUT_FIELDS: usize = 32;
+/// Lists without pages, and how many are counted. They may be longer, and lead back to what they are
+/// of: within each other they would come to millions.
+const LISTS: [(&str, usize); 3] = [("streams", 2), ("shares", 20), ("holds", 20)];
 /// Fields that read much for one small answer.
-const HEAVY: [(&str, usize); 7] = [
-    ("shares", 10),
+const HEAVY: [(&str, usize); 6] = [
     ("coverage", 10),
     ("calendar", 20),
     ("usage", 20),
@@ -347,6 +351,7 @@ impl<'a> Scale<'a> {
         let is_leaf = field.selection_set.node.items.is_empty();
         let own = HEAVY
             .iter()
+            .chain(&LISTS)
             .find(|(name, _)| *name == field.name.node)
             .map_or(usize::from(!is_leaf), |&(_, cost)| cost);
         Ok(Weight {
@@ -389,23 +394,36 @@ impl<'a> Scale<'a> {
                 _ => default,
             };
         }
-        match self.argument(field, "ids") {
-            Some(Value::List(ids)) => ids.len(),
-            _ => 1,
+        if let Some(&(_, counted)) = LISTS.iter().find(|(list, _)| *list == name) {
+            return counted;
         }
+        // Each identifier is answered, and of each list of an input each item.
+        self.listed(field, "ids").max(self.listed(field, "input"))
+    }
+
+    /// Items of the longest list in an argument; else one.
+    fn listed(&self, field: &Field, name: &str) -> usize {
+        let Some(argument) = field.get_argument(name) else { return 1 };
+        let mut longest = 1;
+        let written = argument.node.clone().into_const_with(|name| {
+            longest = longest.max(self.variable(&name).map_or(1, items));
+            Ok::<_, ()>(Value::Null)
+        });
+        written.map_or(longest, |written| longest.max(items(&written)))
+    }
+
+    fn variable(&self, name: &Name) -> Option<&Value> {
+        let declared = || {
+            let all = &self.operation.variable_definitions;
+            let found = all.iter().find(|definition| definition.node.name.node == *name)?;
+            found.node.default_value.as_ref().map(|value| &value.node)
+        };
+        self.variables.get(name).or_else(declared)
     }
 
     fn argument(&self, field: &Field, name: &str) -> Option<Value> {
         let value = field.get_argument(name)?.node.clone();
-        let variable = |name: Name| {
-            let declared = || {
-                let all = &self.operation.variable_definitions;
-                let found = all.iter().find(|definition| definition.node.name.node == name)?;
-                found.node.default_value.as_ref().map(|value| value.node.clone())
-            };
-            self.variables.get(&name).cloned().or_else(declared).ok_or(())
-        };
-        value.into_const_with(variable).ok()
+        value.into_const_with(|name| self.variable(&name).cloned().ok_or(())).ok()
     }
 
     /// The fields at the root, fragments written out; called on what was weighed, so it ends.
@@ -422,6 +440,20 @@ impl<'a> Scale<'a> {
                 }
             }
         }
+    }
+}
+
+/// Of a list, or of the longest list in an object; else one.
+fn items(value: &Value) -> usize {
+    let of_list = |value: &Value| match value {
+        Value::List(list) => list.len(),
+        _ => 1,
+    };
+    match value {
+        Value::Object(fields) => {
+            fields.values().take(MAX_INPUT_FIELDS).map(of_list).max().unwrap_or(1)
+        }
+        value => of_list(value),
     }
 }
 
@@ -551,7 +583,8 @@ mod tests {
                 serde_json::json!({"n": 50}),
                 51,
             ),
-            ("{ devices { nodes { streams { clips { nodes { size } } } } } }", none.clone(), 1061),
+            ("{ devices { nodes { streams { clips { nodes { size } } } } } }", none.clone(), 2101),
+            ("{ a { holds { stream { holds { id } } } } }", none.clone(), 441),
             ("{ nodes(ids: [1, 2, 3]) { ... on Device { stream { id } } } }", none.clone(), 4),
             (
                 "query($a: ID!) { nodes(ids: [$a, $a]) { ... on Device { stream { id } } } }",
@@ -564,11 +597,31 @@ mod tests {
                 5,
             ),
             ("{ a { coverage { coveredSeconds } } }", none, 11),
+            (
+                "mutation($n: ID!) { a(input: { ids: [$n, $n, $n] }) { nodes { device { id } } } }",
+                serde_json::json!({"n": "x"}),
+                7,
+            ),
+            (
+                "mutation($i: In!) { a(input: $i) { results { segment { id } } } }",
+                serde_json::json!({"i": {"sentAt": "", "segments": [{}, {}, {}, {}]}}),
+                9,
+            ),
+            (
+                "mutation($s: [S!]!) { a(input: { sentAt: \"\", segments: $s }) { results { id } } }",
+                serde_json::json!({"s": [{}, {}, {}]}),
+                4,
+            ),
         ] {
             assert_eq!(cost(text, variables), expected, "{text}");
         }
-        let pages = "{ devices(first: 100) { nodes { streams { clips { nodes { size } } } } } }";
-        check_refusal(pages, Some("COST_LIMIT"));
+        for text in [
+            "{ devices(first: 100) { nodes { streams { clips { nodes { size } } } } } }",
+            "{ a { holds { stream { holds { stream { holds { id } } } } } } }",
+            "{ a { shares { device { shares { device { shares { id } } } } } } }",
+        ] {
+            check_refusal(text, Some("COST_LIMIT"));
+        }
     }
 
     #[test]
