@@ -13,6 +13,9 @@ pub enum DeviceState {
     Retired,
 }
 
+/// Of one device, those included that it had before it was retired.
+pub const MAX_STREAMS: usize = 8;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Device {
     pub id: DeviceId,
@@ -31,6 +34,58 @@ pub struct Device {
     pub last_seen_at: Option<Timestamp>,
     /// Device clock minus service clock at the last call.
     pub clock_skew_ms: Option<i64>,
+}
+
+/// What is changed of a device; what is left out stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceChange {
+    pub name: Option<String>,
+    pub time_zone: Option<String>,
+    pub plan: Option<PlanId>,
+    pub firmware_version: Option<String>,
+    pub turn: Option<Turn>,
+}
+
+/// A turn in a device's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    Suspend,
+    /// Out of suspension.
+    Resume,
+    /// Out of service, until it is registered again.
+    Retire,
+}
+
+impl DeviceChange {
+    /// Makes the change to a record, unless its turn is none that the device can take: one that is
+    /// retired is neither suspended nor resumed.
+    #[must_use]
+    pub fn apply(self, device: &mut Device) -> bool {
+        let Self { name, time_zone, plan, firmware_version, turn } = self;
+        let Some(state) = device.state_after(turn) else { return false };
+        device.state = state;
+        device.name = name.unwrap_or_else(|| device.name.clone());
+        device.time_zone = time_zone.unwrap_or_else(|| device.time_zone.clone());
+        device.plan = plan.unwrap_or(device.plan);
+        device.firmware_version = firmware_version.or_else(|| device.firmware_version.take());
+        true
+    }
+}
+
+impl Device {
+    fn state_after(&self, turn: Option<Turn>) -> Option<DeviceState> {
+        Some(match (self.state, turn) {
+            (state, None) => state,
+            (_, Some(Turn::Retire)) => DeviceState::Retired,
+            (DeviceState::Retired, Some(Turn::Suspend | Turn::Resume)) => return None,
+            (_, Some(Turn::Suspend)) => DeviceState::Suspended,
+            (DeviceState::Suspended, Some(Turn::Resume)) if self.last_seen_at.is_none() => {
+                DeviceState::Provisioned
+            }
+            (DeviceState::Suspended, Some(Turn::Resume)) => DeviceState::Active,
+            (state, Some(Turn::Resume)) => state,
+        })
+    }
 }
 
 /// One series of footage of a device.
@@ -93,4 +148,51 @@ impl DeviceCredential {
 
 fn hour_of(at: Timestamp) -> Timestamp {
     Timestamp::from_millis(at.as_millis().div_euclid(HOUR_MS) * HOUR_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns() {
+        use DeviceState::{Active, Provisioned, Retired, Suspended};
+        use Turn::{Resume, Retire, Suspend};
+        let now = Timestamp::from_millis(1_763_803_800_000);
+        for (state, seen, turn, expected) in [
+            (Provisioned, false, Suspend, Some(Suspended)),
+            (Active, true, Suspend, Some(Suspended)),
+            (Suspended, true, Suspend, Some(Suspended)),
+            (Suspended, true, Resume, Some(Active)),
+            (Suspended, false, Resume, Some(Provisioned)),
+            (Provisioned, false, Resume, Some(Provisioned)),
+            (Active, true, Resume, Some(Active)),
+            (Suspended, true, Retire, Some(Retired)),
+            (Retired, true, Retire, Some(Retired)),
+            (Retired, true, Suspend, None),
+            (Retired, true, Resume, None),
+        ] {
+            let before = Device {
+                id: DeviceId::new(now),
+                account: AccountId::new(now),
+                external_id: "cam".into(),
+                name: "Cam".into(),
+                model: None,
+                firmware_version: Some("1".into()),
+                state,
+                time_zone: "UTC".into(),
+                plan: PlanId::new(now),
+                created_at: now,
+                last_seen_at: seen.then_some(now),
+                clock_skew_ms: None,
+            };
+            let name = Some("Door".to_owned());
+            let change = DeviceChange { name, turn: Some(turn), ..DeviceChange::default() };
+            let mut after = before.clone();
+            let is_made = change.apply(&mut after);
+            let renamed = |state| Device { name: "Door".into(), state, ..before.clone() };
+            let expected = expected.map_or(before.clone(), renamed);
+            assert_eq!((is_made, &after), (after.name == "Door", &expected), "{state:?} {turn:?}");
+        }
+    }
 }

@@ -227,7 +227,7 @@ impl SignIns {
         match self.catalog.create_user(user).await {
             Ok(()) | Err(CreateError::Taken { .. }) => {}
             Err(CreateError::Storage(e)) => return Err(e.into()),
-            Err(CreateError::IdempotencyConflict) => return Err(SignInError::Wrong),
+            Err(_) => return Err(SignInError::Wrong),
         }
         let user =
             self.catalog.user_by_name(account.id, DEMO_USER).await?.ok_or(SignInError::Wrong)?;

@@ -4,7 +4,7 @@
 use super::{Deliveries, LEASE_MS, Then};
 use crate::clock::Clock;
 use crate::config;
-use crate::device::Device;
+use crate::device::{Device, DeviceChange};
 use crate::id::{AccountId, ServerId, WebhookId};
 use crate::keys::Keys;
 use crate::metrics::Metrics;
@@ -306,7 +306,8 @@ async fn a_replay_goes_on_where_devices_are_renamed() {
     outage.step().await;
     let replay = outage.state().await.replay.unwrap();
     assert!(replay.event.is_some_and(|(_, event)| event.device == first.id));
-    outage.catalog.update_device(Device { name: "z".into(), ..first }).await.unwrap();
+    let renamed = DeviceChange { name: Some("z".into()), ..DeviceChange::default() };
+    assert!(outage.catalog.change_device(first.id, renamed).await.unwrap().is_some());
     assert_eq!(outage.settle().await, Then::Idle);
     let taken = outage.receiver.taken();
     assert_eq!(taken.len(), 200);

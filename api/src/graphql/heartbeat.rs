@@ -8,7 +8,7 @@ use super::scalar::DateTime;
 use super::time_range::TimeRangeInput;
 use super::user_error::{UserError, UserErrorCode, is_text};
 use crate::access::Action;
-use crate::device::Stream;
+use crate::device::{DeviceChange, Stream};
 use crate::id::StreamId;
 use crate::ingest::announce::MAX_CLOCK_AHEAD_MS;
 use crate::ingest::presence;
@@ -65,7 +65,9 @@ pub async fn report(asked: &Asked, input: HeartbeatInput) -> Result<HeartbeatPay
             if let Some(version) = &input.firmware_version
                 && device.firmware_version.as_ref() != Some(version)
             {
-                catalog.set_firmware_version(device.id, version).await?;
+                let firmware_version = Some(version.clone());
+                let change = DeviceChange { firmware_version, ..DeviceChange::default() };
+                catalog.change_device(device.id, change).await?;
             }
             presence::note_seen(&asked.service, device.account, device.id, Some(clock_skew_ms))
                 .await?;
@@ -87,7 +89,8 @@ fn check(
 ) -> Result<GapsByStream, UserError> {
     use UserErrorCode::{Invalid, LimitReached, NotFound};
     if input.firmware_version.as_ref().is_some_and(|text| !is_text(text, MAX_FIRMWARE_CHARS)) {
-        let message = format!("firmwareVersion must have 1 to {MAX_FIRMWARE_CHARS} characters");
+        let form = format!("1 to {MAX_FIRMWARE_CHARS} characters, none of them control characters");
+        let message = format!("firmwareVersion must be {form}");
         return Err(UserError::at(Invalid, &["firmwareVersion"], message));
     }
     let listed = input.known_gaps.as_deref().unwrap_or_default();
@@ -106,10 +109,13 @@ fn check(
             return mistake(NotFound, "stream", "the device has no such stream");
         };
         let Some(range) = gap.range.span().filter(|range| range.millis() <= MAX_GAP_MS) else {
-            return mistake(Invalid, "range", "end must be after start, and no 31 days after it");
+            let message = "range.end must be after range.start, by at most 31 days";
+            return mistake(Invalid, "range", message);
         };
         if range.end.millis_since(now) > MAX_CLOCK_AHEAD_MS {
-            return mistake(Invalid, "range", "it ends after the service's clock");
+            let ahead_s = MAX_CLOCK_AHEAD_MS / 1000;
+            let message = format!("range.end is more than {ahead_s} s after the service's clock");
+            return mistake(Invalid, "range", &message);
         }
         let reason = match gap.reason {
             GapReason::NotScheduled => KnownReason::NotScheduled,

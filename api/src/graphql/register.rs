@@ -10,7 +10,7 @@ use super::scalar::TimeZone;
 use super::user_error::{UserError, UserErrorCode, is_text};
 use crate::access::{Action, Decision, Target};
 use crate::audit::AuditAction;
-use crate::device::{self, DeviceState};
+use crate::device::{self, DeviceState, MAX_STREAMS};
 use crate::feed::Change;
 use crate::id::{DeviceId, PlanId, StreamId};
 use crate::retention::PrepareError;
@@ -21,7 +21,6 @@ use lookback_wire::Timestamp;
 use std::collections::HashSet;
 
 pub const MAX_NAME_CHARS: usize = 128;
-const MAX_STREAMS: usize = 8;
 const MAX_STREAM_NAME_CHARS: usize = 64;
 const MAX_MEDIA_STREAM_NAME_CHARS: usize = 256;
 
@@ -104,6 +103,11 @@ pub async fn register(
             let message = "the key came with another input before";
             let code = UserErrorCode::IdempotencyConflict;
             let mistake = UserError::at(code, &["idempotencyKey"], message);
+            Ok(RegisterDevicePayload::refused(vec![mistake]))
+        }
+        Err(too_many @ CreateError::TooManyStreams(_)) => {
+            let (code, message) = (UserErrorCode::LimitReached, too_many.to_string());
+            let mistake = UserError::at(code, &["streams"], message);
             Ok(RegisterDevicePayload::refused(vec![mistake]))
         }
         Err(CreateError::Storage(error)) => Err(error.into()),

@@ -7,7 +7,7 @@ use super::register::MAX_NAME_CHARS;
 use super::scalar::TimeZone;
 use super::user_error::{UserError, UserErrorCode, is_text};
 use crate::audit::AuditAction;
-use crate::device::{self, DeviceState};
+use crate::device::{self, DeviceChange, DeviceState, Turn};
 use crate::feed::Change;
 use crate::id::{PlanId, StreamId};
 use crate::retention::{DeleteError, PrepareError};
@@ -43,60 +43,48 @@ impl DevicePayload {
 }
 
 pub async fn update(asked: &Asked, input: UpdateDeviceInput) -> Result<DevicePayload, Fault> {
-    let mut device = match asked.managed_device(&input.id, "id").await? {
+    let device = match asked.managed_device(&input.id, "id").await? {
         Ok(device) => device,
         Err(mistake) => return Ok(DevicePayload::refused(mistake)),
     };
-    if let Some(name) = input.name {
-        if !is_text(&name, MAX_NAME_CHARS) {
-            let form = format!("1 to {MAX_NAME_CHARS} characters, none of them control characters");
-            let message = format!("name must be {form}");
-            return Ok(DevicePayload::refused(UserError::at(
-                UserErrorCode::Invalid,
-                &["name"],
-                message,
-            )));
+    let refused = |code, field: &str, message: String| {
+        Ok(DevicePayload::refused(UserError::at(code, &[field], message)))
+    };
+    if !input.name.as_ref().is_none_or(|name| is_text(name, MAX_NAME_CHARS)) {
+        let form = format!("1 to {MAX_NAME_CHARS} characters, none of them control characters");
+        return refused(UserErrorCode::Invalid, "name", format!("name must be {form}"));
+    }
+    let plan = match &input.retention_plan_id {
+        Some(id) => {
+            let plan = match id.parse::<PlanId>() {
+                Ok(id) => asked.plan(id).await?,
+                Err(_) => None,
+            };
+            let Some(plan) = plan else {
+                let message = "there is no such plan".into();
+                return refused(UserErrorCode::NotFound, "retentionPlanId", message);
+            };
+            Some(plan)
         }
-        device.name = name;
-    }
-    if let Some(TimeZone(zone)) = input.time_zone {
-        device.time_zone = zone.name().to_owned();
-    }
-    let mut new_plan = None;
-    if let Some(id) = input.retention_plan_id {
-        let plan = match id.parse::<PlanId>() {
-            Ok(id) => asked.plan(id).await?,
-            Err(_) => None,
-        };
-        let Some(plan) = plan else {
-            let message = "there is no such plan";
-            return Ok(DevicePayload::refused(UserError::at(
-                UserErrorCode::NotFound,
-                &["retentionPlanId"],
-                message,
-            )));
-        };
-        device.plan = plan.id;
-        new_plan = Some(plan);
-    }
-    if let Some(suspended) = input.suspended {
-        let Some(state) = suspend(&device, suspended) else {
-            let message = "the device is retired";
-            return Ok(DevicePayload::refused(UserError::at(
-                UserErrorCode::WrongState,
-                &["suspended"],
-                message,
-            )));
-        };
-        device.state = state;
-    }
-    asked.service.storage.catalog.update_device(device.clone()).await?;
+        None => None,
+    };
+    let change = DeviceChange {
+        name: input.name,
+        time_zone: input.time_zone.map(|TimeZone(zone)| zone.name().to_owned()),
+        plan: plan.as_ref().map(|plan| plan.id),
+        firmware_version: None,
+        turn: input.suspended.map(|on| if on { Turn::Suspend } else { Turn::Resume }),
+    };
+    let changed = asked.service.storage.catalog.change_device(device.id, change).await?;
+    let Some(device) = changed else {
+        return refused(UserErrorCode::WrongState, "suspended", "the device is retired".into());
+    };
     if input.suspended.is_some() {
         publish(asked, &device);
     }
     asked.note(AuditAction::Change, device.id).await;
     // A retired one may have no place for media any more, and needs none.
-    if let Some(plan) = new_plan.filter(|_| device.state != DeviceState::Retired) {
+    if let Some(plan) = plan.filter(|_| device.state != DeviceState::Retired) {
         let streams = asked.streams_of(device.id).await?;
         match asked.service.retention.prepare(&streams, &plan).await {
             Ok(()) => {}
@@ -111,21 +99,8 @@ pub async fn update(asked: &Asked, input: UpdateDeviceInput) -> Result<DevicePay
     answer(asked, device).await
 }
 
-/// The state that a device comes into; none for one that is retired.
-fn suspend(device: &device::Device, suspended: bool) -> Option<DeviceState> {
-    match (device.state, suspended) {
-        (DeviceState::Retired, _) => None,
-        (_, true) => Some(DeviceState::Suspended),
-        (DeviceState::Suspended, false) if device.last_seen_at.is_none() => {
-            Some(DeviceState::Provisioned)
-        }
-        (DeviceState::Suspended, false) => Some(DeviceState::Active),
-        (state, false) => Some(state),
-    }
-}
-
 pub async fn retire(asked: &Asked, input: RetireDeviceInput) -> Result<DevicePayload, Fault> {
-    let mut device = match asked.managed_device(&input.id, "id").await? {
+    let device = match asked.managed_device(&input.id, "id").await? {
         Ok(device) => device,
         Err(mistake) => return Ok(DevicePayload::refused(mistake)),
     };
@@ -145,8 +120,8 @@ pub async fn retire(asked: &Asked, input: RetireDeviceInput) -> Result<DevicePay
         };
     }
     let catalog = &asked.service.storage.catalog;
-    device.state = DeviceState::Retired;
-    catalog.update_device(device.clone()).await?;
+    let change = DeviceChange { turn: Some(Turn::Retire), ..DeviceChange::default() };
+    let device = catalog.change_device(device.id, change).await?.unwrap_or(device);
     publish(asked, &device);
     for mut credential in catalog.credentials_of(device.id).await? {
         if credential.revoked_at.is_none() {
@@ -171,44 +146,4 @@ fn publish(asked: &Asked, device: &device::Device) {
 async fn answer(asked: &Asked, device: device::Device) -> Result<DevicePayload, Fault> {
     asked.loaders.devices.forget(device.id).await;
     Ok(DevicePayload { device: Some(Device(device)), user_errors: Vec::new() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::id::{AccountId, DeviceId};
-    use lookback_wire::Timestamp;
-
-    #[test]
-    fn states_after_suspending() {
-        use DeviceState::{Active, Provisioned, Retired, Suspended};
-        let now = Timestamp::from_millis(1_763_803_800_000);
-        for (state, seen, suspended, expected) in [
-            (Provisioned, false, true, Some(Suspended)),
-            (Active, true, true, Some(Suspended)),
-            (Suspended, true, true, Some(Suspended)),
-            (Suspended, true, false, Some(Active)),
-            (Suspended, false, false, Some(Provisioned)),
-            (Provisioned, false, false, Some(Provisioned)),
-            (Active, true, false, Some(Active)),
-            (Retired, true, true, None),
-            (Retired, true, false, None),
-        ] {
-            let device = device::Device {
-                id: DeviceId::new(now),
-                account: AccountId::new(now),
-                external_id: "cam".into(),
-                name: "Cam".into(),
-                model: None,
-                firmware_version: None,
-                state,
-                time_zone: "UTC".into(),
-                plan: PlanId::new(now),
-                created_at: now,
-                last_seen_at: seen.then_some(now),
-                clock_skew_ms: None,
-            };
-            assert_eq!(suspend(&device, suspended), expected, "{state:?} {suspended}");
-        }
-    }
 }

@@ -154,8 +154,8 @@ async fn create(
                 let found = catalog.user_by_identity(account.id, &issuer.url, subject).await?;
                 return found.ok_or(NobodyHere::NoUser);
             }
-            Err(CreateError::Taken { .. } | CreateError::IdempotencyConflict) => {}
             Err(CreateError::Storage(e)) => return Err(e.into()),
+            Err(_) => {}
         }
     }
     Err(NobodyHere::NameTaken)

@@ -9,7 +9,7 @@ use super::*;
 use crate::access::{DeviceRole, MAX_SHARES_OF_DEVICE, MAX_SHARES_WITH_USER};
 use crate::account::{Identity, RetentionMode, Role};
 use crate::audit::{AuditAction, KEPT_MS};
-use crate::device::{CredentialKind, DeviceState, MAX_CREDENTIALS_OF_DEVICE};
+use crate::device::{CredentialKind, DeviceState, MAX_CREDENTIALS_OF_DEVICE, Turn};
 use crate::keeping::MAX_HOLDS;
 use crate::segment::RecordingTrigger;
 
@@ -469,6 +469,7 @@ pub async fn check_catalog(catalog: &dyn Catalog) {
     one_plan_is_the_default(catalog).await;
     a_device_comes_with_its_streams(catalog).await;
     registrations_are_idempotent(catalog).await;
+    devices_are_changed_value_by_value(catalog).await;
     retired_devices_are_revived(catalog).await;
     names_in_use_are_refused(catalog).await;
     devices_are_paged_by_name(catalog).await;
@@ -478,7 +479,6 @@ pub async fn check_catalog(catalog: &dyn Catalog) {
     media_streams_are_paged_by_name(catalog).await;
     unclaimed_media_streams_are_adopted(catalog).await;
     media_streams_are_deleted(catalog).await;
-    events::firmware_is_noted(catalog).await;
     webhooks::check(catalog).await;
     check_timeline(catalog).await;
 }
@@ -860,9 +860,49 @@ async fn a_device_comes_with_its_streams(catalog: &dyn Catalog) {
     assert_eq!(found.expect("device_by_external_id"), Some(asked.device.clone()));
     let found = catalog.device_by_external_id(other, "SN-1").await;
     assert_eq!(found.expect("device_by_external_id"), None);
-    let changed = Device { name: "Gate".into(), state: DeviceState::Suspended, ..asked.device };
-    catalog.update_device(changed.clone()).await.expect("update_device");
-    assert_eq!(catalog.devices_by_id(&[id]).await.expect("devices_by_id"), [Some(changed)]);
+}
+
+fn turned(turn: Turn) -> DeviceChange {
+    DeviceChange { turn: Some(turn), ..DeviceChange::default() }
+}
+
+/// Whatever is changed at the same time, nothing of it is lost.
+async fn devices_are_changed_value_by_value(catalog: &dyn Catalog) {
+    let account = new_account(catalog).await.id;
+    let device = register(catalog, registration(account, "SN-1", "Door")).await.device;
+    let plan = PlanId::new(NOW);
+    let changes = [
+        DeviceChange { name: Some("Gate".into()), ..DeviceChange::default() },
+        DeviceChange { time_zone: Some("Asia/Kolkata".into()), ..DeviceChange::default() },
+        DeviceChange { firmware_version: Some("1.2".into()), ..DeviceChange::default() },
+        DeviceChange { plan: Some(plan), ..DeviceChange::default() },
+        turned(Turn::Suspend),
+    ];
+    let changed = changes.map(|change| catalog.change_device(device.id, change));
+    for changed in futures_util::future::join_all(changed).await {
+        assert!(changed.expect("change_device").is_some());
+    }
+    let expected = Device {
+        name: "Gate".into(),
+        time_zone: "Asia/Kolkata".into(),
+        firmware_version: Some("1.2".into()),
+        plan,
+        state: DeviceState::Suspended,
+        ..device.clone()
+    };
+    let found = catalog.devices_by_id(&[device.id]).await.expect("devices_by_id");
+    assert_eq!(found, [Some(expected.clone())]);
+    let retired = catalog.change_device(device.id, turned(Turn::Retire)).await;
+    let expected = Device { state: DeviceState::Retired, ..expected };
+    assert_eq!(retired.expect("change_device"), Some(expected.clone()));
+    // All of a change that cannot be made is left.
+    let resumed = DeviceChange { name: Some("Yard".into()), ..turned(Turn::Resume) };
+    let refused = catalog.change_device(device.id, resumed).await;
+    assert_eq!(refused.expect("change_device"), None);
+    let found = catalog.devices_by_id(&[device.id]).await.expect("devices_by_id");
+    assert_eq!(found, [Some(expected)]);
+    let nobody = catalog.change_device(DeviceId::new(NOW), DeviceChange::default()).await;
+    assert_eq!(nobody.expect("change_device"), None);
 }
 
 async fn registrations_are_idempotent(catalog: &dyn Catalog) {
@@ -903,8 +943,7 @@ async fn registrations_are_idempotent(catalog: &dyn Catalog) {
 async fn retired_devices_are_revived(catalog: &dyn Catalog) {
     let account = new_account(catalog).await.id;
     let first = register(catalog, registration(account, "SN-1", "Door")).await;
-    let retired = Device { state: DeviceState::Retired, ..first.device.clone() };
-    catalog.update_device(retired).await.expect("update_device");
+    catalog.change_device(first.device.id, turned(Turn::Retire)).await.expect("change_device");
     let revived = register(catalog, registration(account, "SN-1", "Back door")).await;
     assert_eq!(revived.device.id, first.device.id);
     assert_eq!(revived.device.state, DeviceState::Provisioned);
@@ -913,6 +952,23 @@ async fn retired_devices_are_revived(catalog: &dyn Catalog) {
     assert_eq!(revived.credential.device, first.device.id);
     let page = catalog.devices(account, &DeviceQuery { limit: 10, ..DeviceQuery::default() }).await;
     assert_eq!(page.expect("devices"), [revived.device]);
+    // With the two that it has.
+    catalog.change_device(first.device.id, turned(Turn::Retire)).await.expect("change_device");
+    for (more, is_refused) in [(7, true), (6, false)] {
+        let stream = |n: u8| Stream {
+            id: StreamId::new(NOW),
+            name: format!("more-{n}"),
+            media_stream_name: unique("more"),
+            ..first.streams[0].clone()
+        };
+        let mut asked = registration(account, "SN-1", "Door");
+        asked.streams = (0..more).map(stream).collect();
+        match catalog.register_device(asked, NOW).await {
+            Err(CreateError::TooManyStreams(9)) if is_refused => {}
+            Ok(revived) if !is_refused => assert_eq!(revived.streams.len(), MAX_STREAMS),
+            other => panic!("{more} more: {other:?}"),
+        }
+    }
 }
 
 async fn names_in_use_are_refused(catalog: &dyn Catalog) {
@@ -958,10 +1014,19 @@ async fn devices_are_paged_by_name(catalog: &dyn Catalog) {
         let query = DeviceQuery { limit, name_prefix: prefix, ..DeviceQuery::default() };
         assert_eq!(all(query).await, ["door", "door", "door 2"], "limit {limit}");
     }
+    // A name is searched to its end, however long it is.
+    let long = "\u{1f4f7}".repeat(128);
+    register(catalog, registration(other, "SN-10", &long)).await;
+    for (prefix, count) in [(long.clone(), 1), (format!("{long}x"), 0), ("\u{1f4f7}".into(), 1)] {
+        let query = DeviceQuery { limit: 10, name_prefix: Some(prefix), after: None };
+        let found = catalog.devices(other, &query).await.expect("devices");
+        assert_eq!(found.len(), count, "{query:?}");
+    }
     // A name that changes moves its device.
     let query = DeviceQuery { limit: 10, ..DeviceQuery::default() };
     let zoo = catalog.devices(account, &query).await.expect("devices").pop().expect("the last");
-    catalog.update_device(Device { name: "Aviary".into(), ..zoo }).await.expect("update_device");
+    let renamed = DeviceChange { name: Some("Aviary".into()), ..DeviceChange::default() };
+    catalog.change_device(zoo.id, renamed).await.expect("change_device");
     assert_eq!(all(query).await, ["aviary", "door", "door", "door 2", "garage"]);
 }
 
@@ -983,8 +1048,9 @@ async fn devices_are_seen(catalog: &dyn Catalog) {
     let by_name = catalog.device_by_external_id(account, "SN-1").await;
     assert_eq!(by_name.expect("device_by_external_id"), Some(seen.clone()));
     // Only the first one makes it active.
-    let suspended = Device { state: DeviceState::Suspended, ..seen };
-    catalog.update_device(suspended).await.expect("update_device");
+    let suspended = catalog.change_device(id, turned(Turn::Suspend)).await;
+    let expected = Device { state: DeviceState::Suspended, ..seen };
+    assert_eq!(suspended.expect("change_device"), Some(expected));
     catalog.note_seen(id, at(10), None).await.expect("note_seen");
     assert_eq!(device().await.state, DeviceState::Suspended);
     catalog.note_seen(DeviceId::new(NOW), NOW, None).await.expect("an unknown device is no fault");

@@ -63,11 +63,10 @@ counted! {
     async fn plans_by_id(ids: &[PlanId]) -> Result<Vec<Option<RetentionPlan>>>;
     async fn put_plan(plan: RetentionPlan) -> Result<()>;
     async fn register_device(registration: Registration, now: Timestamp) -> Result<Registered, CreateError>;
-    async fn update_device(device: Device) -> Result<()>;
+    async fn change_device(id: DeviceId, change: DeviceChange) -> Result<Option<Device>>;
     async fn devices_by_id(ids: &[DeviceId]) -> Result<Vec<Option<Device>>>;
     async fn device_by_external_id(account: AccountId, external_id: &str) -> Result<Option<Device>>;
     async fn devices(account: AccountId, query: &DeviceQuery) -> Result<Vec<Device>>;
-    async fn set_firmware_version(device: DeviceId, version: &str) -> Result<()>;
     async fn note_seen(device: DeviceId, at: Timestamp, clock_skew_ms: Option<i64>) -> Result<()>;
     async fn note_arrived(stream: StreamId, at: Timestamp, bytes: u64) -> Result<()>;
     async fn arrived_bytes(streams: &[StreamId], first: i64, last: i64) -> Result<Vec<u64>>;

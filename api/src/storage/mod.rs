@@ -13,7 +13,7 @@ pub mod embedded;
 use crate::access::Share;
 use crate::account::{Account, RetentionPlan, SignIn, User, UserChange};
 use crate::audit::AuditEntry;
-use crate::device::{Device, DeviceCredential, Stream};
+use crate::device::{Device, DeviceChange, DeviceCredential, MAX_STREAMS, Stream};
 use crate::event::{Event, EventId, EventSeverity, EventTypes, NewEvent, Watcher};
 use crate::id::{
     AccountId, AuditId, CredentialId, DeviceId, HoldId, PlanId, ShareId, SignInId, StreamId,
@@ -63,6 +63,9 @@ pub enum CreateError {
     /// The same idempotency key came with another input.
     #[error("the idempotency key was used with another input")]
     IdempotencyConflict,
+    /// With those that the device had before it was retired, whose footage is still there.
+    #[error("a device has at most {MAX_STREAMS} streams, and this one would have {0}")]
+    TooManyStreams(usize),
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
@@ -277,7 +280,8 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
     async fn put_plan(&self, plan: RetentionPlan) -> Result<()>;
 
     /// Makes a device, its streams and its first credential. A `RETIRED` device of the same
-    /// external identifier is revived under its old identifier with the new credential. A listed
+    /// external identifier is revived under its old identifier with the new credential, and keeps the
+    /// streams that it had; more than [`MAX_STREAMS`] are refused. A listed
     /// media stream that is unclaimed becomes the device's, with its footage and without its own
     /// retention; the device that stood in for it goes. With an
     /// idempotency key seen in the last 24 hours and the same digest: the same device, with the new
@@ -287,8 +291,9 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
         registration: Registration,
         now: Timestamp,
     ) -> Result<Registered, CreateError>;
-    /// Replaces the whole record; `external_id` and `account` do not change.
-    async fn update_device(&self, device: Device) -> Result<()>;
+    /// Changes what is given, each value by itself; answers the device as it is then, `None` where
+    /// there is none, or where it cannot take the turn ([`DeviceChange::apply`]).
+    async fn change_device(&self, id: DeviceId, change: DeviceChange) -> Result<Option<Device>>;
     async fn devices_by_id(&self, ids: &[DeviceId]) -> Result<Vec<Option<Device>>>;
     async fn device_by_external_id(
         &self,
@@ -296,8 +301,6 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
         external_id: &str,
     ) -> Result<Option<Device>>;
     async fn devices(&self, account: AccountId, query: &DeviceQuery) -> Result<Vec<Device>>;
-    /// Changes nothing else of the device; no device of that identifier is no fault.
-    async fn set_firmware_version(&self, device: DeviceId, version: &str) -> Result<()>;
     /// Notes that a device was heard of. Cheap: may lag behind on disk by minutes, never in what
     /// reads answer. The first one makes a `PROVISIONED` device `ACTIVE`.
     async fn note_seen(

@@ -3,7 +3,7 @@
 
 use crate::camera::{self, Registered, Upload};
 use crate::server::{PATIENCE, Server};
-use lookback_api::device::DeviceState;
+use lookback_api::device::{DeviceChange, Turn};
 use lookback_api::storage::{Catalog, embedded};
 use lookback_wire::matroska::writer;
 use lookback_wire::{Ack, Payload, Track, UploadHeader};
@@ -53,9 +53,8 @@ fn suspend(server: &Server, camera: &Registered) {
     block_on(async {
         let catalog = catalog(server);
         let id = camera.device.parse().unwrap();
-        let mut device = catalog.devices_by_id(&[id]).await.unwrap().pop().flatten().unwrap();
-        device.state = DeviceState::Suspended;
-        catalog.update_device(device).await.unwrap();
+        let change = DeviceChange { turn: Some(Turn::Suspend), ..DeviceChange::default() };
+        assert!(catalog.change_device(id, change).await.unwrap().is_some());
     });
 }
 

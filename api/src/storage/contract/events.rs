@@ -1,6 +1,6 @@
 //! What a catalog promises of events and of the gaps that cameras explain.
 
-use super::{NOW, at, new_account, range, register, registration};
+use super::{NOW, at, range};
 use crate::event::{
     Event, EventId, EventSeverity, EventType, EventTypes, NewEvent, Picture, Watcher,
 };
@@ -264,17 +264,6 @@ async fn events_of_a_span_are_deleted(catalog: &dyn Catalog) {
     // What is reported once more is an event of its own.
     let again = report(catalog, device, &[new_event("first", 0)]).await;
     assert!(matches!(again[..], [Reported::Stored(_)]), "{again:?}");
-}
-
-pub async fn firmware_is_noted(catalog: &dyn Catalog) {
-    let account = new_account(catalog).await.id;
-    let device = register(catalog, registration(account, "SN-1", "Door")).await.device;
-    for id in [device.id, DeviceId::new(NOW)] {
-        catalog.set_firmware_version(id, "1.2").await.expect("set_firmware_version");
-    }
-    let found = catalog.devices_by_id(&[device.id]).await.expect("devices_by_id").remove(0);
-    let expected = crate::device::Device { firmware_version: Some("1.2".into()), ..device };
-    assert_eq!(found, Some(expected));
 }
 
 async fn known_gaps_are_kept(catalog: &dyn Catalog) {

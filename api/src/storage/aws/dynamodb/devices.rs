@@ -6,7 +6,10 @@ use super::media_streams;
 use super::shares;
 use super::sightings::Sightings;
 use super::store::{Item, Store, record};
-use crate::device::{Device, DeviceCredential, DeviceState, MAX_CREDENTIALS_OF_DEVICE, Stream};
+use crate::device::{
+    Device, DeviceChange, DeviceCredential, DeviceState, MAX_CREDENTIALS_OF_DEVICE, MAX_STREAMS,
+    Stream,
+};
 use crate::id::{AccountId, CredentialId, DeviceId, StreamId};
 use crate::storage::{CreateError, DeviceQuery, Registered, Registration, Result, StorageError};
 use lookback_wire::Timestamp;
@@ -229,6 +232,9 @@ impl<'a> DeviceChanges<'a> {
             }
         }
         streams.append(&mut kept);
+        if streams.len() > MAX_STREAMS {
+            return Err(CreateError::TooManyStreams(streams.len()));
+        }
         for (position, stream) in streams.iter_mut().enumerate() {
             stream.position = u8::try_from(position).unwrap_or(u8::MAX);
             self.changes.put(keys::stream(stream.id), stream)?;
@@ -262,37 +268,27 @@ pub async fn register(
     }
 }
 
-pub async fn update(store: &Store, sightings: &Sightings, device: &Device) -> Result<()> {
-    let mut tries = Tries::new(store);
-    loop {
-        let mut changes = DeviceChanges::next(store, &mut tries).await?;
-        changes.put_device(device).await?;
-        if changes.commit(sightings).await? {
-            return Ok(());
-        }
-    }
-}
-
-pub async fn set_firmware_version(
+pub async fn change(
     store: &Store,
     sightings: &Sightings,
     id: DeviceId,
-    version: &str,
-) -> Result<()> {
+    change: &DeviceChange,
+) -> Result<Option<Device>> {
     let mut tries = Tries::new(store);
     loop {
-        let mut changes = tries.next().await?;
-        let key = keys::device(id);
-        if changes.get::<Device>(&key).await?.is_none() {
-            return Ok(());
+        let mut changes = DeviceChanges::next(store, &mut tries).await?;
+        if changes.changes.get::<Device>(&keys::device(id)).await?.is_none() {
+            return Ok(None);
         }
         // The item that comes knows no sighting, so its record has to.
         let found = devices_by_id(store, sightings, &[id]).await?;
-        let Some(mut device) = found.into_iter().flatten().next() else { return Ok(()) };
-        device.firmware_version = Some(version.to_owned());
-        changes.put(key, &device)?;
-        if changes.commit().await? {
-            return Ok(());
+        let Some(mut device) = found.into_iter().flatten().next() else { return Ok(None) };
+        if !change.clone().apply(&mut device) {
+            return Ok(None);
+        }
+        changes.put_device(&device).await?;
+        if changes.commit(sightings).await? {
+            return Ok(Some(device));
         }
     }
 }

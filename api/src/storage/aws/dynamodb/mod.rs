@@ -33,7 +33,7 @@ use super::{AwsOptions, sdk_config};
 use crate::access::Share;
 use crate::account::{Account, RetentionPlan, SignIn, User, UserChange};
 use crate::audit::AuditEntry;
-use crate::device::{Device, DeviceCredential, Stream};
+use crate::device::{Device, DeviceChange, DeviceCredential, Stream};
 use crate::event::{Event, EventId, NewEvent, Watcher};
 use crate::id::{
     AccountId, CredentialId, DeviceId, HoldId, PlanId, ShareId, SignInId, StreamId, UserId,
@@ -213,8 +213,8 @@ impl Catalog for DynamoCatalog {
         devices::register(&self.store, &self.sightings, &registration, now).await
     }
 
-    async fn update_device(&self, device: Device) -> Result<()> {
-        devices::update(&self.store, &self.sightings, &device).await
+    async fn change_device(&self, id: DeviceId, change: DeviceChange) -> Result<Option<Device>> {
+        devices::change(&self.store, &self.sightings, id, &change).await
     }
 
     async fn devices_by_id(&self, ids: &[DeviceId]) -> Result<Vec<Option<Device>>> {
@@ -231,10 +231,6 @@ impl Catalog for DynamoCatalog {
 
     async fn devices(&self, account: AccountId, query: &DeviceQuery) -> Result<Vec<Device>> {
         devices::page(&self.store, &self.sightings, account, query).await
-    }
-
-    async fn set_firmware_version(&self, device: DeviceId, version: &str) -> Result<()> {
-        devices::set_firmware_version(&self.store, &self.sightings, device, version).await
     }
 
     async fn note_seen(

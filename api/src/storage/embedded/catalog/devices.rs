@@ -3,9 +3,12 @@
 use super::media_streams;
 use super::shares;
 use super::sightings::Sightings;
-use super::tables::{NOTHING, Tables, get, key, text};
+use super::tables::{NOTHING, Tables, get, key, text, text_prefix};
 use super::users::first_keys;
-use crate::device::{Device, DeviceCredential, DeviceState, MAX_CREDENTIALS_OF_DEVICE, Stream};
+use crate::device::{
+    Device, DeviceChange, DeviceCredential, DeviceState, MAX_CREDENTIALS_OF_DEVICE, MAX_STREAMS,
+    Stream,
+};
 use crate::id::{AccountId, CredentialId, DeviceId, StreamId, Ulid};
 use crate::storage::embedded::lmdb::time_key;
 use crate::storage::{CreateError, DeviceQuery, Registered, Registration, Result, StorageError};
@@ -18,8 +21,6 @@ use std::ops::Bound;
 const REGISTRATION_MS: i64 = 24 * 3600 * 1000;
 /// Registrations that are too old are taken out a few at a time, whenever one is made.
 const PURGED_REGISTRATIONS: usize = 100;
-/// Of one device; a bound for the list, not a rule.
-const MAX_STREAMS: usize = 100;
 /// Of one device; the newest are of use.
 const MAX_CREDENTIALS: usize = 1000;
 
@@ -144,7 +145,7 @@ fn register_new(
             }
         }
     }
-    update(tables, txn, &device)?;
+    put_named(tables, txn, &device)?;
     super::tables::put(txn, tables.external_ids, &external_id_key(&device), &device.id)?;
     let streams = put_streams(tables, txn, &device, streams, &mut adopted)?;
     credential.device = device.id;
@@ -188,6 +189,9 @@ fn put_streams(
         }
     }
     streams.append(&mut kept);
+    if streams.len() > MAX_STREAMS {
+        return Err(CreateError::TooManyStreams(streams.len()));
+    }
     for (position, stream) in streams.iter_mut().enumerate() {
         stream.position = u8::try_from(position).unwrap_or(u8::MAX);
         put_stream(tables, txn, stream)?;
@@ -224,7 +228,8 @@ fn purge_registrations(tables: &Tables, txn: &mut RwTxn, now: Timestamp) -> Resu
     Ok(())
 }
 
-pub fn update(tables: &Tables, txn: &mut RwTxn, new: &Device) -> Result<()> {
+/// Adds or replaces a device, with its place among the account's names.
+pub fn put_named(tables: &Tables, txn: &mut RwTxn, new: &Device) -> Result<()> {
     if let Some(old) = device(tables, txn, new.id)? {
         tables.device_names.delete(txn, &name_key(old.account, &old.name, old.id))?;
     }
@@ -232,16 +237,21 @@ pub fn update(tables: &Tables, txn: &mut RwTxn, new: &Device) -> Result<()> {
     put(tables, txn, new)
 }
 
-pub fn set_firmware_version(
+pub fn change(
     tables: &Tables,
     txn: &mut RwTxn,
+    sightings: &Sightings,
     id: DeviceId,
-    version: String,
-) -> Result<()> {
-    match device(tables, txn, id)? {
-        Some(device) => put(tables, txn, &Device { firmware_version: Some(version), ..device }),
-        None => Ok(()),
+    change: DeviceChange,
+) -> Result<Option<Device>> {
+    let Some(mut device) = device(tables, txn, id)? else { return Ok(None) };
+    // One that was heard of is not merely provisioned, whatever its record says yet.
+    sightings.apply(&mut device);
+    if !change.apply(&mut device) {
+        return Ok(None);
     }
+    put_named(tables, txn, &device)?;
+    Ok(Some(device))
 }
 
 /// Takes a device away that has no streams left, with its credentials and shares.
@@ -264,8 +274,8 @@ pub fn page(
     account: AccountId,
     query: &DeviceQuery,
 ) -> Result<Vec<Device>> {
-    let prefix = query.name_prefix.as_deref().unwrap_or_default().to_lowercase();
-    let prefix = key(&[&account.0.to_be_bytes(), prefix.as_bytes()]);
+    let begin = query.name_prefix.as_deref().unwrap_or_default().to_lowercase();
+    let prefix = key(&[&account.0.to_be_bytes(), text_prefix(&begin)]);
     let after = query.after.as_ref().map(|(name, id)| name_key(account, name, *id));
     let from = match &after {
         Some(after) if *after >= prefix => Bound::Excluded(&after[..]),
@@ -278,7 +288,8 @@ pub fn page(
             break;
         }
         if let Some(id) = name.last_chunk::<16>() {
-            found.extend(get::<Device>(txn, tables.devices, id)?);
+            let device = get::<Device>(txn, tables.devices, id)?;
+            found.extend(device.filter(|device| device.name.to_lowercase().starts_with(&begin)));
         }
     }
     Ok(found)

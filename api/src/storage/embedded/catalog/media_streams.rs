@@ -45,7 +45,7 @@ pub fn create(
     if devices::by_external_id(tables, txn, device.account, &device.external_id)?.is_some() {
         device.external_id = device.id.to_string();
     }
-    devices::update(tables, txn, &device)?;
+    devices::put_named(tables, txn, &device)?;
     put(txn, tables.external_ids, &external_id_key(&device), &device.id)?;
     put(txn, tables.media_names, &name, &stream.id)?;
     devices::put_stream(tables, txn, stream)?;

@@ -20,7 +20,7 @@ use super::lmdb::Durability;
 use crate::access::Share;
 use crate::account::{Account, RetentionPlan, SignIn, User, UserChange};
 use crate::audit::AuditEntry;
-use crate::device::{Device, DeviceCredential, Stream};
+use crate::device::{Device, DeviceChange, DeviceCredential, Stream};
 use crate::event::{Event, EventId, NewEvent, Watcher};
 use crate::id::{
     AccountId, CredentialId, DeviceId, HoldId, PlanId, ShareId, SignInId, StreamId, Ulid, UserId,
@@ -235,8 +235,12 @@ impl Catalog for EmbeddedCatalog {
         self.writer.write(register).await
     }
 
-    async fn update_device(&self, device: Device) -> Result<()> {
-        self.writer.write(move |tables, txn| devices::update(tables, txn, &device)).await
+    async fn change_device(&self, id: DeviceId, change: DeviceChange) -> Result<Option<Device>> {
+        let sightings = self.sightings.clone();
+        let make = move |tables: &Tables, txn: &mut heed::RwTxn| {
+            devices::change(tables, txn, &sightings, id, change)
+        };
+        self.writer.write(make).await
     }
 
     async fn devices_by_id(&self, ids: &[DeviceId]) -> Result<Vec<Option<Device>>> {
@@ -257,14 +261,6 @@ impl Catalog for EmbeddedCatalog {
     async fn devices(&self, account: AccountId, query: &DeviceQuery) -> Result<Vec<Device>> {
         let found = self.read(|tables, txn| devices::page(tables, txn, account, query))?;
         Ok(found.into_iter().filter_map(|device| self.with_sighting(Some(device))).collect())
-    }
-
-    async fn set_firmware_version(&self, device: DeviceId, version: &str) -> Result<()> {
-        let version = version.to_owned();
-        let set = move |tables: &Tables, txn: &mut heed::RwTxn| {
-            devices::set_firmware_version(tables, txn, device, version)
-        };
-        self.writer.write(set).await
     }
 
     async fn note_seen(

@@ -202,6 +202,12 @@ pub fn text(text: &str) -> Vec<u8> {
     }
 }
 
+/// What keys of all texts begin with that begin with `text`: of a long one, as much as keys hold.
+pub fn text_prefix(text: &str) -> &[u8] {
+    let bytes = text.as_bytes();
+    bytes.get(..MAX_TEXT - 32).unwrap_or(bytes)
+}
+
 /// What [`text`] was made of; of a long one, what is left of it.
 pub fn text_of(end: &[u8]) -> String {
     let text = end.strip_suffix(&[0]).or(end.get(..MAX_TEXT - 32)).unwrap_or(end);
