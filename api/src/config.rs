@@ -39,6 +39,7 @@ pub struct Config {
     pub log: Log,
     pub limits: Limits,
     pub rates: Rates,
+    pub sign_in: SignIn,
     pub documents: Documents,
     pub playback: Playback,
     pub kinesis: Kinesis,
@@ -102,6 +103,8 @@ pub struct Limits {
     pub query_roots: usize,
     /// Fields at the root of a mutation, each another one.
     pub mutation_roots: usize,
+    /// Errors in an answer: a document of 2,000 tokens can have as many mistakes.
+    pub errors: usize,
     /// Longest page of devices and the like.
     pub page_items: usize,
     /// Longest page of clips and segments.
@@ -144,6 +147,24 @@ pub struct Rates {
     pub pictures: Rate,
 }
 
+/// How people sign in and stay signed in. Attempts may come at once, up to a minute's.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SignIn {
+    /// The life of an access token.
+    pub access_minutes: u32,
+    /// How long a sign-in lasts that is not used.
+    pub idle_days: u32,
+    /// By default 7,200 guesses a day at one name: far too few for any password.
+    pub attempts_a_minute_a_name: u32,
+    /// Of a household, which has several people: an IPv4 address, or a /64 of IPv6.
+    pub attempts_a_minute_an_address: u32,
+    /// Each one reads and writes the catalog, whether the token is right or not. A page refreshes when
+    /// it is opened and before its access token ends: by default an office behind one address keeps
+    /// 900 of them open.
+    pub refreshes_a_minute_an_address: u32,
+}
+
 /// GraphQL documents that are known beforehand.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -179,6 +200,8 @@ impl Rate {
 pub struct Playback {
     /// The longest life of a playback session, whatever was asked for.
     pub max_session_seconds: u32,
+    /// The life of a link to a thumbnail or snapshot: long enough to scroll through a list of them.
+    pub picture_seconds: u32,
     /// What thumbnails and snapshots that were made may take of the disk.
     pub picture_cache_bytes: u64,
 }
@@ -242,6 +265,7 @@ impl Default for Config {
             log: Log::default(),
             limits: Limits::default(),
             rates: Rates::default(),
+            sign_in: SignIn::default(),
             documents: Documents::default(),
             playback: Playback::default(),
             kinesis: Kinesis::default(),
@@ -273,6 +297,7 @@ impl Default for Limits {
             directives: 50,
             query_roots: 20,
             mutation_roots: 5,
+            errors: 20,
             page_items: 100,
             timeline_page_items: 500,
             query_range_days: 31,
@@ -304,10 +329,26 @@ impl Default for Rates {
     }
 }
 
+impl Default for SignIn {
+    fn default() -> Self {
+        Self {
+            access_minutes: 15,
+            idle_days: 30,
+            attempts_a_minute_a_name: 5,
+            attempts_a_minute_an_address: 20,
+            refreshes_a_minute_an_address: 60,
+        }
+    }
+}
+
 impl Default for Playback {
     fn default() -> Self {
-        // Some 25,000 thumbnails.
-        Self { max_session_seconds: 43_200, picture_cache_bytes: 256 << 20 }
+        Self {
+            max_session_seconds: 43_200,
+            picture_seconds: 600,
+            // Some 25,000 thumbnails.
+            picture_cache_bytes: 256 << 20,
+        }
     }
 }
 
@@ -363,6 +404,8 @@ impl Config {
         }
         let Kinesis { max_fragment_bytes, max_fragment_seconds, max_tracks, .. } = self.kinesis;
         let Kinesis { max_unkept_bytes, .. } = self.kinesis;
+        let SignIn { attempts_a_minute_a_name, attempts_a_minute_an_address, .. } = self.sign_in;
+        let SignIn { refreshes_a_minute_an_address, .. } = self.sign_in;
         let least_unkept_bytes = max_fragment_bytes.saturating_mul(4);
         let bounds = [
             // All of one is in memory before any of it is written.
@@ -371,6 +414,18 @@ impl Config {
             ("kinesis.max_unkept_bytes", max_unkept_bytes, least_unkept_bytes, 1 << 40),
             // A block's time counts from its cluster's in 16 bits of milliseconds.
             ("kinesis.max_fragment_seconds", max_fragment_seconds.into(), 1, 30),
+            // What is withdrawn from an account's rights is looked up; the token itself cannot be.
+            ("sign_in.access_minutes", self.sign_in.access_minutes.into(), 1, 60),
+            ("sign_in.idle_days", self.sign_in.idle_days.into(), 1, 365),
+            ("sign_in.attempts_a_minute_a_name", attempts_a_minute_a_name.into(), 1, 1_000),
+            ("sign_in.attempts_a_minute_an_address", attempts_a_minute_an_address.into(), 1, 1_000),
+            (
+                "sign_in.refreshes_a_minute_an_address",
+                refreshes_a_minute_an_address.into(),
+                1,
+                60_000,
+            ),
+            ("playback.picture_seconds", self.playback.picture_seconds.into(), 10, 43_200),
             // What the archive keeps of one fragment.
             ("kinesis.max_tracks", max_tracks as u64, 1, 3),
         ];
@@ -397,7 +452,7 @@ impl Config {
 impl Limits {
     /// Each limit with the least that the service and its viewer work with, and the most that it can
     /// answer for.
-    fn bounds(&self) -> [(&'static str, u64, u64, u64); 22] {
+    fn bounds(&self) -> [(&'static str, u64, u64, u64); 23] {
         [
             ("limits.graphql_body_bytes", self.graphql_body_bytes as u64, 64 << 10, 16 << 20),
             ("limits.document_chars", self.document_chars as u64, 5_000, 1 << 20),
@@ -410,6 +465,7 @@ impl Limits {
             ("limits.directives", self.directives as u64, 5, 1_000),
             ("limits.query_roots", self.query_roots as u64, 5, 100),
             ("limits.mutation_roots", self.mutation_roots as u64, 1, 20),
+            ("limits.errors", self.errors as u64, 1, 1_000),
             // No page is shorter than one whose length is not said.
             ("limits.page_items", self.page_items as u64, 50, 1_000),
             ("limits.timeline_page_items", self.timeline_page_items as u64, 50, 5_000),
@@ -579,6 +635,10 @@ mod tests {
         assert!(!with(&|c| c.limits.cost = 999));
         assert!(!with(&|c| c.limits.depth = 31));
         assert!(!with(&|c| c.limits.timeout_seconds = 0));
+        assert!(!with(&|c| c.limits.errors = 0));
+        assert!(!with(&|c| c.sign_in.access_minutes = 61));
+        assert!(!with(&|c| c.sign_in.attempts_a_minute_a_name = 0));
+        assert!(!with(&|c| c.playback.picture_seconds = 9));
         assert!(with(&|c| c.kinesis.max_tracks = 1));
         assert!(!with(&|c| c.kinesis.max_tracks = 4));
         assert!(!with(&|c| c.kinesis.max_fragment_seconds = 0));

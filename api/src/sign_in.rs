@@ -8,6 +8,7 @@
 use crate::access::{Principal, Subject};
 use crate::account::{Role, SignIn, User};
 use crate::audit::{self, AuditAction, Deed};
+use crate::config;
 use crate::id::{SignInId, UserId};
 use crate::keys::Keys;
 use crate::rates::household;
@@ -28,10 +29,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// How long an access token lasts.
-pub const ACCESS_MS: i64 = 15 * 60 * 1000;
-/// How long a sign-in lasts that is not used.
-pub const IDLE_MS: i64 = 30 * 24 * 3600 * 1000;
 /// How long the refresh token before the one in force still works.
 pub const GRACE_MS: i64 = 30 * 1000;
 
@@ -90,6 +87,10 @@ pub struct SignIns {
     checks: Semaphore,
     waiting: Semaphore,
     attempts: Attempts,
+    /// How long an access token lasts.
+    access_ms: i64,
+    /// How long a sign-in lasts that is not used.
+    idle_ms: i64,
     /// A hash of no password at all, so that an unknown name takes as long as a known one.
     nobody: String,
     code: Option<SecretString>,
@@ -127,6 +128,7 @@ impl SignIns {
         catalog: Arc<dyn Catalog>,
         tokens: Arc<Tokens>,
         keys: &Keys,
+        config: &config::SignIn,
         code: Option<SecretString>,
     ) -> Result<Self, SignInError> {
         let key = keys.derive("refresh tokens");
@@ -136,7 +138,9 @@ impl SignIns {
             refresh_key: hmac::Key::new(hmac::HMAC_SHA256, key.expose_secret()),
             checks: Semaphore::new(CHECKS_AT_ONCE),
             waiting: Semaphore::new(CHECKS_WAITING),
-            attempts: Attempts::default(),
+            attempts: Attempts::new(config),
+            access_ms: i64::from(config.access_minutes) * 60_000,
+            idle_ms: i64::from(config.idle_days) * 24 * 3_600_000,
             nobody: hash_password(&random_secret()?)?,
             code,
         })
@@ -262,7 +266,7 @@ impl SignIns {
                     current: hash(&next),
                     previous: Some(presented),
                     rotated_at: now,
-                    expires_at: end_of(now, known.ends_at),
+                    expires_at: self.end_of(now, known.ends_at),
                     ..known
                 };
                 if self.catalog.rotate_sign_in(presented, sign_in.clone()).await? {
@@ -312,7 +316,7 @@ impl SignIns {
             current: hash(secret.expose_secret()),
             previous: None,
             rotated_at: now,
-            expires_at: end_of(now, ends_at),
+            expires_at: self.end_of(now, ends_at),
             ends_at,
         };
         self.catalog.put_sign_in(sign_in.clone()).await?;
@@ -334,7 +338,7 @@ impl SignIns {
         secret: &str,
         now: Timestamp,
     ) -> Result<Granted, SignInError> {
-        let expires_at = now.plus_millis(ACCESS_MS);
+        let expires_at = now.plus_millis(self.access_ms);
         let principal = Principal {
             subject: Subject::User(user.id),
             account: user.account,
@@ -351,6 +355,12 @@ impl SignIns {
             refresh: format!("{}.{secret}", sign_in.id).into(),
             refresh_expires_at: sign_in.expires_at,
         })
+    }
+
+    /// When a sign-in ends that is not used any more from `now` on.
+    fn end_of(&self, now: Timestamp, ends_at: Option<Timestamp>) -> Timestamp {
+        let unused = now.plus_millis(self.idle_ms);
+        ends_at.map_or(unused, |end| end.min(unused))
     }
 
     /// The secret that follows `secret`.
@@ -373,12 +383,6 @@ impl SignIns {
     }
 }
 
-/// When a sign-in ends that is not used any more from `now` on.
-fn end_of(now: Timestamp, ends_at: Option<Timestamp>) -> Timestamp {
-    let unused = now.plus_millis(IDLE_MS);
-    ends_at.map_or(unused, |end| end.min(unused))
-}
-
 fn split(token: &SecretString) -> Option<(SignInId, &str)> {
     let (id, secret) = token.expose_secret().split_once('.')?;
     Some((id.parse().ok()?, secret))
@@ -396,9 +400,10 @@ fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
 
 /// Attempts at passwords and refresh tokens: a bucket for each address and one for each name, so that
 /// neither one guesser nor many get far. Signing in costs nothing where it succeeds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Attempts {
     buckets: Mutex<HashMap<Key, Bucket>>,
+    config: config::SignIn,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -413,7 +418,7 @@ enum Key {
 
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
-    /// What is left of [`FULL_MS`]; each attempt costs [`Key::attempt_ms`] and each passing
+    /// What is left of [`FULL_MS`]; each attempt costs [`Attempts::cost_ms`] and each passing
     /// millisecond gives one back.
     left_ms: i64,
     at: Timestamp,
@@ -421,17 +426,24 @@ struct Bucket {
 
 /// What a bucket holds: a minute's attempts may come at once, for a person mistypes a few times.
 const FULL_MS: i64 = 60_000;
-/// 7,200 guesses a day at one name: far too few for any password.
-const ATTEMPTS_A_MINUTE_A_NAME: i64 = 5;
-/// A household has several people.
-const ATTEMPTS_A_MINUTE_AN_ADDRESS: i64 = 20;
-/// Each one reads and writes the catalog, whether the token is right or not. A page refreshes when it
-/// is opened and every quarter of an hour: an office behind one address keeps 900 of them open.
-const REFRESHES_A_MINUTE_AN_ADDRESS: i64 = 60;
 /// 100 bytes each. Where more guess at once, the fullest buckets are forgotten first.
 const MAX_BUCKETS: usize = 10_000;
 
 impl Attempts {
+    fn new(config: &config::SignIn) -> Self {
+        Self { buckets: Mutex::default(), config: config.clone() }
+    }
+
+    /// What an attempt takes out of a bucket.
+    fn cost_ms(&self, key: &Key) -> i64 {
+        let a_minute = match key {
+            Key::Address(_) => self.config.attempts_a_minute_an_address,
+            Key::Refresh(_) => self.config.refreshes_a_minute_an_address,
+            Key::Name(_) => self.config.attempts_a_minute_a_name,
+        };
+        FULL_MS / i64::from(a_minute).max(1)
+    }
+
     fn take(&self, keys: &[Key], now: Timestamp) -> Result<(), SignInError> {
         let mut buckets = self.buckets.lock();
         if buckets.len() + 2 > MAX_BUCKETS {
@@ -446,12 +458,12 @@ impl Attempts {
         for key in keys {
             let bucket = buckets.entry(key.clone()).or_insert(Bucket { left_ms: FULL_MS, at: now });
             *bucket = Bucket { left_ms: bucket.filled(now), at: now };
-            let missing_ms = key.attempt_ms() - bucket.left_ms;
+            let missing_ms = self.cost_ms(key) - bucket.left_ms;
             if missing_ms > 0 {
                 let retry_after_s = u32::try_from(missing_ms / 1000 + 1).unwrap_or(u32::MAX);
                 return Err(SignInError::TooMany { retry_after_s });
             }
-            bucket.left_ms -= key.attempt_ms();
+            bucket.left_ms -= self.cost_ms(key);
         }
         Ok(())
     }
@@ -460,7 +472,7 @@ impl Attempts {
         let mut buckets = self.buckets.lock();
         for key in keys {
             if let Some(bucket) = buckets.get_mut(key) {
-                bucket.left_ms = (bucket.left_ms + key.attempt_ms()).min(FULL_MS);
+                bucket.left_ms = (bucket.left_ms + self.cost_ms(key)).min(FULL_MS);
             }
         }
     }
@@ -486,16 +498,6 @@ impl Key {
     fn name(account: &str, name: &str) -> Self {
         Self::Name(hash(&format!("{account}\0{name}")))
     }
-
-    /// What an attempt takes out of this bucket.
-    fn attempt_ms(&self) -> i64 {
-        FULL_MS
-            / match self {
-                Self::Address(_) => ATTEMPTS_A_MINUTE_AN_ADDRESS,
-                Self::Refresh(_) => REFRESHES_A_MINUTE_AN_ADDRESS,
-                Self::Name(_) => ATTEMPTS_A_MINUTE_A_NAME,
-            }
-    }
 }
 
 #[cfg(test)]
@@ -505,6 +507,7 @@ mod tests {
     use crate::storage::embedded;
 
     const NOW: Timestamp = Timestamp::from_millis(1_760_000_000_000);
+    const IDLE_MS: i64 = 30 * 24 * 3_600_000;
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     /// A catalog with one user, and the desk in front of it.
@@ -535,7 +538,8 @@ mod tests {
         let keys = Keys::open(dir.path()).unwrap();
         let tokens = Arc::new(Tokens::new(&keys).unwrap());
         let code = code.map(SecretString::from);
-        let sign_ins = SignIns::new(catalog.clone(), tokens, &keys, code).unwrap();
+        let config = config::SignIn::default();
+        let sign_ins = SignIns::new(catalog.clone(), tokens, &keys, &config, code).unwrap();
         Desk { sign_ins, catalog, user, _dir: dir }
     }
 
@@ -635,7 +639,7 @@ mod tests {
 
     #[test]
     fn attempts_come_back_with_time_and_when_they_succeed() {
-        let attempts = Attempts::default();
+        let attempts = Attempts::new(&config::SignIn::default());
         let take = |after_ms| attempts.take(&both(HERE, "ann"), NOW.plus_millis(after_ms)).is_ok();
         assert_eq!((0..12).filter(|_| take(0)).count(), 5);
         assert!(!take(11_999));
@@ -647,7 +651,7 @@ mod tests {
 
     #[test]
     fn neither_many_names_nor_many_addresses_help() {
-        let attempts = Attempts::default();
+        let attempts = Attempts::new(&config::SignIn::default());
         let names = (0..100).filter(|n| attempts.take(&both(HERE, &n.to_string()), NOW).is_ok());
         assert_eq!(names.count(), 20);
         let address = |n: u32| IpAddr::V4((0x0a00_0000 + n).into());
@@ -661,7 +665,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let attempts = Attempts::default();
+        let attempts = Attempts::new(&config::SignIn::default());
         let guesser = IpAddr::V4([192, 0, 2, 1].into());
         while attempts.take(&both(guesser, "root"), NOW).is_ok() {}
         for n in 0..3 * MAX_BUCKETS as u32 {

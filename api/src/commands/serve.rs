@@ -5,7 +5,7 @@ use crate::access_key::AccessKeys;
 use crate::arriving::Arriving;
 use crate::audit::Looks;
 use crate::clock::Clock;
-use crate::config::{Backend, Config, LogFormat, Network, Tls};
+use crate::config::{self, Backend, Config, LogFormat, Network, Tls};
 use crate::delivery::Deliveries;
 use crate::documents::Documents;
 use crate::feed::Feed;
@@ -236,10 +236,14 @@ async fn service_on(
     storage.catalog.ensure_account(DEFAULT_ACCOUNT, clock.now()).await?;
     let keys = Keys::open(&config.data_dir)?;
     let tokens = Arc::new(Tokens::new(&keys)?);
-    let sign_ins = SignIns::new(storage.catalog.clone(), tokens.clone(), &keys, sign_in_code)?;
+    let sign_ins = {
+        let config = &config.sign_in;
+        SignIns::new(storage.catalog.clone(), tokens.clone(), &keys, config, sign_in_code)?
+    };
     let issuers = Issuers::new(&config.issuers, &keys, storage.catalog.clone(), clock.clone())?;
     let pictures = config.data_dir.join("pictures");
-    let pictures = Pictures::open(&pictures, config.playback.picture_cache_bytes)
+    let config::Playback { picture_cache_bytes, picture_seconds, .. } = config.playback;
+    let pictures = Pictures::open(&pictures, picture_cache_bytes, picture_seconds)
         .map_err(|e| format!("{}: {e}", pictures.display()))?;
     let arriving = Arc::new(Arriving::default());
     let playback = Playback::new(
@@ -383,7 +387,8 @@ mod tests {
           nodes { range { start end } mediaSeconds growing thumbnail { url } } } }
         events(first: 3) { nodes { id type seen thumbnail { url } } } } } }";
     const CLIPS: &str = "{ devices(first: 1) { nodes {
-        stream { clips(range: RANGE, first: 100) { nodes { range { start } triggers held } } }
+        stream { clips(range: RANGE, first: 100) { nodes { range { start } triggers held } }
+          segments(range: RANGE, first: 100) { nodes { retainUntil stream { name } } } }
         events(first: 100) { nodes { start clip { range { start } triggers held } } } } } }";
 
     /// Asks more often than a task may without giving way.
@@ -578,13 +583,21 @@ mod tests {
                 assert_eq!(clip["held"], place == 0, "{clip}");
             }
             let count = |name: &str| calls.iter().filter(|call| **call == name).count();
-            // The reasons of both lists, and where there are no files the footage of both; a list
-            // that is long enough to be worked through in turns may ask twice.
-            let expected = if is_remote { 4..=6 } else { 2..=3 };
+            // The announcements themselves, the reasons of both lists, and where there are no files
+            // the footage of both; a list that is long enough to be worked through in turns may ask
+            // twice.
+            let expected = if is_remote { 5..=7 } else { 3..=4 };
             let segments = count("segments") + count("segment_spans");
             assert!(expected.contains(&segments), "{calls:?}");
             assert!((1..=2).contains(&count("holds")), "{calls:?}");
-            assert!(calls.len() <= segments + 6, "{calls:?}");
+            // None where the only one is held.
+            assert!(count("media_settings") <= 2, "{calls:?}");
+            assert!(calls.len() <= segments + 12, "{calls:?}");
+            let announced = device["stream"]["segments"]["nodes"].as_array().unwrap();
+            assert_eq!(announced.len(), moments as usize);
+            for (place, segment) in announced.iter().enumerate() {
+                assert_eq!(segment["retainUntil"].is_null(), place == 0, "{segment}");
+            }
         }
     }
 }

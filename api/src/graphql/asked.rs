@@ -130,8 +130,7 @@ impl Asked {
                 Err(UserError::at(UserErrorCode::Forbidden, &[field], message))
             }
             None => {
-                let message = format!("there is no such {}", field.trim_end_matches("Id"));
-                Err(UserError::at(UserErrorCode::NotFound, &[field], message))
+                Err(UserError::at(UserErrorCode::NotFound, &[field], "there is no such device"))
             }
         })
     }
@@ -148,14 +147,12 @@ impl Asked {
             Ok(id) => self.stream(id).await?,
             Err(_) => None,
         };
-        let device = stream.as_ref().map(|stream| stream.device.to_string()).unwrap_or_default();
-        Ok(match (self.managed_device(&device.into(), field).await?, stream) {
-            (Ok(_), Some(stream)) => Ok(stream),
-            (Err(mistake), _) => Err(mistake),
-            (Ok(device), None) => {
-                return Err(Fault::internal(format!("{} has no stream", device.id)));
-            }
-        })
+        let Some(stream) = stream else {
+            let message = "there is no such stream";
+            return Ok(Err(UserError::at(UserErrorCode::NotFound, &[field], message)));
+        };
+        let managed = self.managed_device(&stream.device.to_string().into(), field).await?;
+        Ok(managed.map(|_| stream))
     }
 
     /// The device of a stream that the caller was shown.

@@ -157,45 +157,34 @@ pub async fn issue(
     asked: &Asked,
     input: IssueDeviceCredentialInput,
 ) -> Result<IssueDeviceCredentialPayload, Fault> {
-    let refused = |code, path, message: String| {
-        let user_errors = vec![UserError::at(code, &[path], message)];
-        Ok(IssueDeviceCredentialPayload { credential: None, user_errors })
+    let refused =
+        |mistake| Ok(IssueDeviceCredentialPayload { credential: None, user_errors: vec![mistake] });
+    let device = match asked.managed_device(&input.device_id, "deviceId").await? {
+        Ok(device) => device,
+        Err(mistake) => return refused(mistake),
     };
-    let device = match input.device_id.parse() {
-        Ok(id) => asked.device(id).await?,
-        Err(_) => None,
-    };
-    asked.principal()?;
-    let Some(device) = device else {
-        return refused(UserErrorCode::NotFound, "deviceId", "there is no such device".into());
-    };
-    if !asked.may(Action::Manage, &device) {
-        return Err(Fault::Forbidden);
-    }
     if device.state == DeviceState::Retired {
-        return refused(UserErrorCode::WrongState, "deviceId", "the device is retired".into());
+        let message = "the device is retired";
+        return refused(UserError::at(UserErrorCode::WrongState, &["deviceId"], message));
     }
     let days = input.valid_days.map_or(DEFAULT_VALID_DAYS, i64::from);
     if !VALID_DAYS.contains(&days) {
         let (min, max) = (VALID_DAYS.start(), VALID_DAYS.end());
-        return refused(
-            UserErrorCode::Invalid,
-            "validDays",
-            format!("validDays must be {min} to {max}"),
-        );
+        let message = format!("validDays is {days} and must be {min} to {max}");
+        return refused(UserError::at(UserErrorCode::Invalid, &["validDays"], message));
     }
     let credential =
         new_credential(device.account, device.id, input.kind.into(), days, asked.now());
     let own = share_needed(asked.principal()?, DeviceRole::Manager, device.id);
     let own_end = own.and_then(|own| own.expires_at);
     if own_end.is_some_and(|end| credential.expires_at.is_none_or(|at| at > end)) {
-        let message = "the credential would outlast the caller's own share".into();
-        return refused(UserErrorCode::Forbidden, "validDays", message);
+        let message = "the credential would outlast the caller's own share";
+        return refused(UserError::at(UserErrorCode::Forbidden, &["validDays"], message));
     }
     let catalog = &asked.service.storage.catalog;
     if !catalog.add_credential(credential.clone(), asked.now()).await? {
         let message = format!("the device has {MAX_CREDENTIALS_OF_DEVICE} credentials");
-        return refused(UserErrorCode::LimitReached, "deviceId", message);
+        return refused(UserError::at(UserErrorCode::LimitReached, &["deviceId"], message));
     }
     asked.note(AuditAction::Change, credential.id).await;
     Ok(IssueDeviceCredentialPayload {

@@ -132,7 +132,7 @@ impl Event {
 fn roll_ms(name: &str, roll_s: Option<f64>) -> Result<i64, Fault> {
     let roll_s = roll_s.unwrap_or(DEFAULT_ROLL_S);
     if !(0.0..=MAX_ROLL_S).contains(&roll_s) {
-        return Err(Fault::BadInput(format!("{name} must be 0 to {MAX_ROLL_S}")));
+        return Err(Fault::bounds(name, roll_s, 0, MAX_ROLL_S));
     }
     Ok((roll_s * 1000.0).round() as i64)
 }

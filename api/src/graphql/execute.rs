@@ -20,8 +20,16 @@ use std::time::{Duration, Instant};
 const INGEST: [&str; 3] = ["ingestSegments", "ingestEvents", "reportHeartbeat"];
 /// How the library begins to name what an unknown name may have meant.
 const SUGGESTION: &str = " Did you mean ";
-/// Errors in an answer: a document of 2,000 tokens can have as many mistakes.
-const MAX_ERRORS: usize = 20;
+
+/// What the library does not say of our own scalars where a value is none.
+const FORMS: [(&str, &str); 6] = [
+    ("DateTime", "as in 2026-11-22T09:30:00.000Z, offset included, of the years 2000 to 2199"),
+    ("LocalDate", "as in 2026-11-22, of the years 2000 to 2199"),
+    ("TimeZone", "the name of an IANA zone, as in Asia/Kolkata"),
+    ("ByteCount", "a decimal number as a string"),
+    ("URL", "an absolute http(s) URL"),
+    ("JSONObject", "a JSON object of at most 4 KiB and 4 levels"),
+];
 
 /// A request as it was sent.
 #[derive(Debug, Default)]
@@ -134,6 +142,7 @@ pub async fn execute(prepared: Prepared, asked: Asked) -> Outcome {
     let timeout_s = if ingests { limits.ingest_timeout_seconds } else { limits.timeout_seconds };
     let timeout = Duration::from_secs(timeout_s.into());
     let is_known = asked.principal.is_some();
+    let max_errors = limits.errors;
     let log = tracing::enabled!(tracing::Level::DEBUG)
         .then(|| Line::new(&prepared.request, cost, &asked));
     let mut run = prepared.into_request();
@@ -160,7 +169,7 @@ pub async fn execute(prepared: Prepared, asked: Asked) -> Outcome {
     if let Some(line) = log {
         line.write(&answer);
     }
-    finish(answer, is_known)
+    finish(answer, is_known, max_errors)
 }
 
 /// What the log says of a request: neither its variables nor its document, which may hold secrets.
@@ -198,24 +207,34 @@ impl Line {
 pub fn subscribe(prepared: Prepared, subscriber: Arc<Subscriber>) -> BoxStream<'static, Outcome> {
     let begun = Arc::new(AtomicBool::new(false));
     let is_known = subscriber.caller().borrow().is_some();
+    let max_errors = subscriber.asked().limits().errors;
     let run = prepared.into_request().data(subscriber).data(Begun(begun.clone()));
-    let outcomes =
-        SCHEMA.execute_stream(run).map(move |response| match finish(response, is_known) {
+    let outcomes = SCHEMA.execute_stream(run).map(move |response| {
+        match finish(response, is_known, max_errors) {
             // Whatever failed before anything was listened to refused the request.
             Outcome::Ran(response) if !begun.load(Ordering::Acquire) => Outcome::Refused(response),
             outcome => outcome,
-        });
+        }
+    });
     outcomes.boxed()
 }
 
 /// Gives errors of the library a code, cuts a flood of them, and tells how the request ended.
-fn finish(mut response: Response, is_known: bool) -> Outcome {
+fn finish(mut response: Response, is_known: bool, max_errors: usize) -> Outcome {
     if !is_known {
         // Name by name, suggestions tell what introspection does not.
         for error in &mut response.errors {
             if let Some(at) = error.message.find(SUGGESTION) {
                 error.message.truncate(at);
             }
+        }
+    }
+    for error in &mut response.errors {
+        let is_meant = |(name, _): &&(&str, &str)| {
+            error.message.ends_with(&format!("expected type \"{name}\""))
+        };
+        if let Some((_, form)) = FORMS.iter().find(is_meant) {
+            error.message = format!("{}: {form}", error.message);
         }
     }
     // What a resolver failed with has a code, and what failed while running has a place in the
@@ -226,8 +245,8 @@ fn finish(mut response: Response, is_known: bool) -> Outcome {
     for error in response.errors.iter_mut().filter(|error| !is_coded(error)) {
         error.extensions.get_or_insert_default().set("code", code);
     }
-    if response.errors.len() > MAX_ERRORS {
-        response.errors.truncate(MAX_ERRORS);
+    if response.errors.len() > max_errors {
+        response.errors.truncate(max_errors);
         response.extensions.insert("truncated".into(), true.into());
     }
     if refused { Outcome::Refused(response) } else { Outcome::Ran(response) }

@@ -5,6 +5,7 @@ use crate::rates::TooOften;
 use crate::storage::StorageError;
 use async_graphql::{Error, ErrorExtensions};
 use lookback_wire::Timestamp;
+use std::fmt::{Debug, Display};
 
 /// A failure that a caller is told of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub enum Fault {
     /// An argument is out of bounds: which, and how.
     BadInput(String),
     /// `first` is above the page's cap.
-    PageLimit { cap: usize },
+    PageLimit { first: i32, cap: usize },
     /// The backend has no such thing: what.
     NotSupported(&'static str),
     /// The caller asks for this too often.
@@ -45,8 +46,13 @@ impl Fault {
         }
     }
 
+    /// An argument is out of these bounds.
+    pub fn bounds(name: &str, value: impl Debug, least: impl Display, most: impl Display) -> Self {
+        Self::BadInput(format!("{name} is {value:?}, and must be {least} to {most}"))
+    }
+
     /// Logs the cause and answers what may be shown of it: only the trace to find it by.
-    pub fn internal(cause: impl std::fmt::Display) -> Self {
+    pub fn internal(cause: impl Display) -> Self {
         let trace = new_trace();
         tracing::error!(trace, %cause, "a field failed");
         Self::Internal { trace }
@@ -57,7 +63,7 @@ impl Fault {
             Self::Unauthenticated => "a token is required".into(),
             Self::Forbidden => "the caller may not do this".into(),
             Self::BadInput(what) => what.clone(),
-            Self::PageLimit { cap } => format!("first must be 1 to {cap}"),
+            Self::PageLimit { first, cap } => format!("first is {first}, and must be 1 to {cap}"),
             Self::NotSupported(what) => format!("not supported by this backend: {what}"),
             Self::RateLimited { retry_after_s } => {
                 format!("too often; try again in {retry_after_s} s")

@@ -6,7 +6,6 @@ use super::playback::MediaUnavailable;
 use super::scalar::{DateTime, Url};
 use crate::device::Stream;
 use crate::event::Event;
-use crate::playback::SessionError;
 use crate::playback::picture::{MAX_THUMBNAILS, PictureLink, WIDTHS};
 use crate::segment::TimeRange;
 use async_graphql::{Context, SimpleObject, Union};
@@ -63,10 +62,7 @@ pub async fn snapshot(
             asked.note_look(stream.id).await;
             Ok(ImageResult::Image(Image::of(asked, link)))
         }
-        Err(SessionError::Unavailable(unavailable)) => {
-            Ok(ImageResult::MediaUnavailable(unavailable.into()))
-        }
-        Err(SessionError::Storage(error)) => Err(error.into()),
+        Err(error) => Ok(ImageResult::MediaUnavailable(MediaUnavailable::of(stream.id, error)?)),
     }
 }
 
@@ -79,10 +75,11 @@ pub async fn scrubbing(
     max_width: Option<i32>,
 ) -> Result<Vec<Image>, Fault> {
     let asked = asked(ctx)?;
-    let count = usize::try_from(count.unwrap_or(DEFAULT_THUMBNAILS))
+    let asked_for = count.unwrap_or(DEFAULT_THUMBNAILS);
+    let count = usize::try_from(asked_for)
         .ok()
         .filter(|count| (1..=MAX_THUMBNAILS).contains(count))
-        .ok_or_else(|| Fault::BadInput(format!("count must be 1 to {MAX_THUMBNAILS}")))?;
+        .ok_or_else(|| Fault::bounds("count", asked_for, 1, MAX_THUMBNAILS))?;
     let max_width = width(max_width, DEFAULT_THUMBNAIL_WIDTH)?;
     asked.service.rates.picture(&asked.caller())?;
     let playback = &asked.service.playback;
@@ -134,11 +131,9 @@ pub async fn of_event(
 }
 
 fn width(max_width: Option<i32>, default: i32) -> Result<u32, Fault> {
-    u32::try_from(max_width.unwrap_or(default))
+    let max_width = max_width.unwrap_or(default);
+    u32::try_from(max_width)
         .ok()
         .filter(|width| WIDTHS.contains(width))
-        .ok_or_else(|| {
-            let (min, max) = (WIDTHS.start(), WIDTHS.end());
-            Fault::BadInput(format!("maxWidth must be {min} to {max}"))
-        })
+        .ok_or_else(|| Fault::bounds("maxWidth", max_width, WIDTHS.start(), WIDTHS.end()))
 }

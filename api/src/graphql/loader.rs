@@ -8,6 +8,7 @@ use crate::device::{Device, Stream};
 use crate::event::{Event, EventId, Watcher};
 use crate::id::{DeviceId, PlanId, StreamId, UserId};
 use crate::keeping::Hold;
+use crate::media_stream::MediaSettings;
 use crate::playback::describe::{Description, describe};
 use crate::playback::footage;
 use crate::playback::timeline::{self, Around, Reason};
@@ -109,6 +110,7 @@ pub struct Loaders {
     pub around: Load<FootageAround>,
     pub reasons: Load<Reasons>,
     pub holds: Load<Holds>,
+    pub settings: Load<Settings>,
 }
 
 impl Loaders {
@@ -128,6 +130,7 @@ impl Loaders {
             around: Load::new(storage),
             reasons: Load::new(storage),
             holds: Load::new(storage),
+            settings: Load::new(storage),
         }
     }
 }
@@ -352,6 +355,18 @@ impl Question for Reasons {
             Ok(Some(timeline::reasons(storage, stream, span).await?.into()))
         };
         stream::iter(keys).map(of_span).buffered(STREAMS_AT_ONCE).try_collect().await
+    }
+}
+
+/// What was set for a stream itself.
+pub struct Settings;
+
+impl Question for Settings {
+    type Key = StreamId;
+    type Answer = MediaSettings;
+
+    async fn ask(storage: &Storage, keys: &[StreamId]) -> Result<Vec<Option<MediaSettings>>> {
+        Ok(storage.catalog.media_settings(keys).await?.into_iter().map(Some).collect())
     }
 }
 

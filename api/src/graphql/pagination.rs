@@ -15,11 +15,9 @@ const MAX_CURSOR_CHARS: usize = 1024;
 
 /// How many items a page is to have.
 pub fn page_size(first: Option<i32>, default: usize, cap: usize) -> Result<usize, Fault> {
-    match first.map(usize::try_from) {
-        None => Ok(default),
-        Some(Ok(first)) if (1..=cap).contains(&first) => Ok(first),
-        Some(_) => Err(Fault::PageLimit { cap }),
-    }
+    let Some(first) = first else { return Ok(default) };
+    let page = usize::try_from(first).ok().filter(|page| (1..=cap).contains(page));
+    page.ok_or(Fault::PageLimit { first, cap })
 }
 
 /// A position in a list.
@@ -204,9 +202,9 @@ mod tests {
             (None, Ok(20)),
             (Some(1), Ok(1)),
             (Some(100), Ok(100)),
-            (Some(101), Err(Fault::PageLimit { cap: 100 })),
-            (Some(0), Err(Fault::PageLimit { cap: 100 })),
-            (Some(-1), Err(Fault::PageLimit { cap: 100 })),
+            (Some(101), Err(Fault::PageLimit { first: 101, cap: 100 })),
+            (Some(0), Err(Fault::PageLimit { first: 0, cap: 100 })),
+            (Some(-1), Err(Fault::PageLimit { first: -1, cap: 100 })),
         ] {
             assert_eq!(page_size(first, 20, 100), expected, "{first:?}");
         }

@@ -88,7 +88,7 @@ impl PlaybackSessionInput {
         let expires_in_s = u32::try_from(self.expires_in_seconds)
             .ok()
             .filter(|life_s| playback::session::LIFE_S.contains(life_s))
-            .ok_or_else(|| Fault::BadInput(format!("expiresInSeconds must be {min} to {max}")))?;
+            .ok_or_else(|| Fault::bounds("expiresInSeconds", self.expires_in_seconds, min, max))?;
         Ok(SessionRequest {
             mode: self.mode()?,
             protocol: self.protocol.into(),
@@ -118,18 +118,9 @@ pub async fn session(
             let session = PlaybackSession::of(asked, &stream, session).await?;
             PlaybackSessionResult::PlaybackSession(Box::new(session))
         }
-        Err(SessionError::Unavailable(unavailable)) => {
-            PlaybackSessionResult::MediaUnavailable(unavailable.into())
+        Err(error) => {
+            PlaybackSessionResult::MediaUnavailable(MediaUnavailable::of(stream.id, error)?)
         }
-        Err(SessionError::Storage(StorageError::Unavailable(cause))) => {
-            tracing::warn!(stream = %stream.id, %cause, "no playback session");
-            PlaybackSessionResult::MediaUnavailable(MediaUnavailable {
-                code: MediaUnavailableCode::BackendUnavailable,
-                message: "the media backend did not answer; try again".into(),
-                nearest: None,
-            })
-        }
-        Err(SessionError::Storage(error)) => return Err(error.into()),
     }))
 }
 
@@ -205,6 +196,24 @@ impl From<Unavailable> for MediaUnavailable {
             },
             message: unavailable.message,
             nearest: unavailable.nearest.map(Into::into),
+        }
+    }
+}
+
+impl MediaUnavailable {
+    /// Why media of a stream cannot be had, unless it is a fault of ours.
+    pub fn of(stream: StreamId, error: SessionError) -> Result<Self, Fault> {
+        match error {
+            SessionError::Unavailable(unavailable) => Ok(unavailable.into()),
+            SessionError::Storage(StorageError::Unavailable(cause)) => {
+                tracing::warn!(%stream, %cause, "media cannot be had");
+                Ok(Self {
+                    code: MediaUnavailableCode::BackendUnavailable,
+                    message: "the media backend did not answer; try again".into(),
+                    nearest: None,
+                })
+            }
+            SessionError::Storage(error) => Err(error.into()),
         }
     }
 }

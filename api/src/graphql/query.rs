@@ -25,6 +25,8 @@ const DEFAULT_PAGE: usize = 20;
 const MAX_IDS: usize = 100;
 /// Devices that one page may look at for a filter that the catalog does not know.
 const MAX_LOOKED_AT: usize = 1_000;
+/// Of those in one read, once the first one did not fill the page.
+const LOOKED_AT_TOGETHER: usize = 250;
 const MAX_SEARCH_CHARS: usize = 128;
 
 pub struct Query;
@@ -156,7 +158,7 @@ impl Query {
 async fn find_nodes(asked: &Asked, ids: &[ID]) -> Result<Vec<Maybe<Node>>, Fault> {
     asked.principal()?;
     if ids.len() > MAX_IDS {
-        return Err(Fault::BadInput(format!("at most {MAX_IDS} ids at a time")));
+        return Err(Fault::BadInput(format!("{} ids; at most {MAX_IDS} at a time", ids.len())));
     }
     let found = ids.iter().map(|id| node::find(asked, id));
     let found = futures_util::future::join_all(found).await;
@@ -217,7 +219,8 @@ async fn find_events(
     let caller = asked.principal()?;
     let devices = match device_ids {
         Some(ids) if ids.len() > MAX_IDS => {
-            return Err(Fault::BadInput(format!("at most {MAX_IDS} deviceIds at a time")));
+            let message = format!("{} deviceIds; at most {MAX_IDS} at a time", ids.len());
+            return Err(Fault::BadInput(message));
         }
         Some(ids) => {
             let ids: BTreeSet<DeviceId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
@@ -326,5 +329,7 @@ async fn list(
         if looked_at >= MAX_LOOKED_AT {
             return Ok((page, query.after.map(|(name, id)| Cursor::Device(name, id))));
         }
+        // Few are as the filter wants them.
+        query.limit = query.limit.max(LOOKED_AT_TOGETHER);
     }
 }

@@ -10,7 +10,7 @@ use super::scalar::TimeZone;
 use super::user_error::{UserError, UserErrorCode, is_text};
 use crate::access::{Action, Decision, Target};
 use crate::audit::AuditAction;
-use crate::device::{self, DeviceState, MAX_STREAMS};
+use crate::device::{self, DeviceChange, DeviceState, MAX_STREAMS, Turn};
 use crate::feed::Change;
 use crate::id::{DeviceId, PlanId, StreamId};
 use crate::retention::PrepareError;
@@ -133,7 +133,7 @@ async fn make_room(
 /// call, with its key or without, revives it. One that is in use stays so.
 async fn take_back(
     asked: &Asked,
-    mut device: device::Device,
+    device: device::Device,
     cause: PrepareError,
 ) -> Result<RegisterDevicePayload, Fault> {
     if device.state == DeviceState::Provisioned {
@@ -142,10 +142,9 @@ async fn take_back(
         if let PrepareError::Taken(stream) = &cause {
             catalog.delete_media_stream(stream.id).await?;
         }
-        device.state = DeviceState::Retired;
-        let (account, id) = (device.account, device.id);
-        catalog.update_device(device).await?;
-        asked.service.feed.publish(account, id, Change::Device(id));
+        let change = DeviceChange { turn: Some(Turn::Retire), ..DeviceChange::default() };
+        catalog.change_device(device.id, change).await?;
+        asked.service.feed.publish(device.account, device.id, Change::Device(device.id));
     }
     match cause {
         PrepareError::Storage(error) => Err(error.into()),

@@ -6,6 +6,7 @@ use super::pagination::connection;
 use super::scalar::{ByteCount, DateTime};
 use super::stream::Stream;
 use super::time_range::TimeRange;
+use crate::keeping::Keeping;
 use crate::segment;
 use async_graphql::{Context, Enum, ID, Object};
 
@@ -54,13 +55,15 @@ impl Segment {
 
     async fn find_retain_until(&self, ctx: &Context<'_>) -> Result<Option<DateTime>, Fault> {
         let asked = asked(ctx)?;
-        let retention = &asked.service.retention;
-        if !retention.holds(self.0.id.stream, self.0.range).await?.is_empty() {
+        let holds = asked.loaders.holds.get(self.0.id.stream).await?.unwrap_or_default();
+        let now = asked.now();
+        if holds.iter().any(|hold| hold.is_in_force(now) && hold.range.overlaps(&self.0.range)) {
             return Ok(None);
         }
         let stream = self.find_stream(asked).await?;
         let plan = asked.plan_of(&asked.device_of(&stream).await?).await?;
-        let kept_ms = retention.keeping(stream.id, &plan).await?.kept_ms();
+        let settings = asked.loaders.settings.get(stream.id).await?.unwrap_or_default();
+        let kept_ms = Keeping::of(&plan, &settings).kept_ms();
         Ok(Some(DateTime(self.0.ingested_at.plus_millis(kept_ms))))
     }
 }

@@ -265,7 +265,8 @@ impl Stream {
             return Err(Fault::BadInput("bucketSeconds must be at least 1".into()));
         }
         if range.millis() > bucket_ms.saturating_mul(MAX_BUCKETS) {
-            let message = format!("range has more than {MAX_BUCKETS} buckets of that length");
+            let buckets = (range.millis() - 1) / bucket_ms + 1;
+            let message = format!("range has {buckets} buckets; at most {MAX_BUCKETS} at a time");
             return Err(Fault::BadInput(message));
         }
         let storage = &asked.service.storage;
@@ -286,7 +287,9 @@ impl Stream {
             return Err(Fault::BadInput("to is before from".into()));
         }
         if days > MAX_CALENDAR_DAYS {
-            return Err(Fault::BadInput(format!("at most {MAX_CALENDAR_DAYS} days at a time")));
+            let message =
+                format!("from and to span {days} days; at most {MAX_CALENDAR_DAYS} at a time");
+            return Err(Fault::BadInput(message));
         }
         let zone = match zone {
             Some(TimeZone(zone)) => zone,
@@ -301,7 +304,7 @@ impl Stream {
 fn gap_ms(max_gap_seconds: Option<f64>) -> Result<i64, Fault> {
     let max_gap_s = max_gap_seconds.unwrap_or(DEFAULT_GAP_S);
     if !(0.0..=MAX_GAP_S).contains(&max_gap_s) {
-        return Err(Fault::BadInput(format!("maxGapSeconds must be 0 to {MAX_GAP_S}")));
+        return Err(Fault::bounds("maxGapSeconds", max_gap_s, 0, MAX_GAP_S));
     }
     Ok((max_gap_s * 1000.0).round() as i64)
 }

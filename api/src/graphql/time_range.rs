@@ -51,7 +51,11 @@ impl TimeRangeInput {
             .ok_or_else(|| Fault::BadInput("range.end must be after range.start".into()))?;
         let days = limits.query_range_days;
         if range.millis() > i64::from(days) * DAY_MS {
-            return Err(Fault::BadInput(format!("range is longer than {days} days")));
+            let message = format!(
+                "range is {} s long; at most {days} days are answered at once",
+                seconds(range.millis())
+            );
+            return Err(Fault::BadInput(message));
         }
         Ok(range)
     }

@@ -38,7 +38,9 @@ impl Usage {
             return Err(Fault::BadInput("to is before from".into()));
         }
         if last - first >= MAX_DAYS {
-            return Err(Fault::BadInput(format!("at most {MAX_DAYS} days at a time")));
+            let days = last - first + 1;
+            let message = format!("from and to span {days} days; at most {MAX_DAYS} at a time");
+            return Err(Fault::BadInput(message));
         }
         let range =
             segment::TimeRange { start: start_of_utc_day(first), end: start_of_utc_day(last + 1) };

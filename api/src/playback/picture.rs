@@ -47,8 +47,6 @@ pub const MAX_THUMBNAILS: usize = 100;
 const JPEG_QUALITY: u8 = 80;
 /// How far before an instant a picture is looked for.
 pub(super) const MAX_BACK_MS: i64 = 24 * 3_600 * 1_000;
-/// How long a link works.
-const LIFE_S: u32 = 3_600;
 /// Fragments that may hold one instant: what a camera sent again, cut elsewhere.
 const MAX_OVERLAPPING: usize = 4;
 /// A picture outlives its footage by at most this, and the time that the sweep takes.
@@ -59,12 +57,14 @@ const SWEEP_EVERY: Duration = Duration::from_secs(20 * 60);
 pub struct Pictures {
     pool: Pool,
     cache: Cache,
+    /// How long a link works.
+    life_s: u32,
 }
 
 impl Pictures {
-    /// Keeps at most `cap_bytes` of them in `dir`, which is made if absent.
-    pub fn open(dir: &Path, cap_bytes: u64) -> io::Result<Self> {
-        Ok(Self { pool: Pool::default(), cache: Cache::open(dir, cap_bytes)? })
+    /// Keeps at most `cap_bytes` of them in `dir`, which is made if absent; links work for `life_s`.
+    pub fn open(dir: &Path, cap_bytes: u64, life_s: u32) -> io::Result<Self> {
+        Ok(Self { pool: Pool::default(), cache: Cache::open(dir, cap_bytes)?, life_s })
     }
 }
 
@@ -196,12 +196,10 @@ impl Playback {
             }
         };
         let Some(fragment) = fragment else {
-            let second = TimeRange { start: at, end: at.plus_millis(1_000) };
-            let nearest = self.nearest(stream.id, second).await?;
-            return Err(no_media("there is no footage at or in the day before it", nearest));
+            return Err(self.no_picture(stream, at).await?.into());
         };
         let Some(pictured) = self.pictured(stream.id, &fragment).await? else {
-            return Err(no_media("the footage has no pictures", None));
+            return Err(no_media("the footage has no pictures"));
         };
         decodable(&pictured.init).map_err(|codecs| {
             SessionError::from(Unavailable {
@@ -212,7 +210,7 @@ impl Playback {
         })?;
         let Some((sample, _)) = self.key_frame_in(stream.id, &fragment, &pictured, at).await?
         else {
-            return Err(no_media("the footage has no key frame", None));
+            return Err(no_media("the footage has no key frame"));
         };
         let link = self.sign_pictures(caller, stream, fragment.range());
         Ok(link.of(&pictured.init, shown_at(&sample, pictured.track.timescale), max_width))
@@ -445,6 +443,23 @@ impl Playback {
         Ok(found)
     }
 
+    /// Why there is no footage that an instant's picture could be of.
+    pub(super) async fn no_picture(
+        &self,
+        stream: &Stream,
+        at: Timestamp,
+    ) -> Result<Unavailable, StorageError> {
+        let second = TimeRange { start: at, end: at.plus_millis(1_000) };
+        let nothing = self.nothing_in(stream, second, self.clock.now()).await?;
+        Ok(match nothing.code {
+            UnavailableCode::NoMedia => {
+                let message = "there is no footage at or in the day before it".into();
+                Unavailable { message, ..nothing }
+            }
+            _ => nothing,
+        })
+    }
+
     async fn pictured(
         &self,
         stream: StreamId,
@@ -474,7 +489,7 @@ impl Playback {
         span: TimeRange,
     ) -> Signed {
         let now = self.clock.now();
-        let life_s = LIFE_S.min(self.max_session_s);
+        let life_s = self.pictures.life_s.min(self.max_session_s);
         let expires_at = now.plus_millis(i64::from(life_s) * 1_000);
         let (holder, expires_at) = Holder::of(caller, stream.device, expires_at);
         let token = MediaToken {
@@ -557,8 +572,8 @@ fn ticks_to_time(ticks: u64, timescale: u32) -> Timestamp {
     Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
 }
 
-pub(super) fn no_media(message: &str, nearest: Option<TimeRange>) -> SessionError {
-    Unavailable { code: UnavailableCode::NoMedia, message: message.into(), nearest }.into()
+fn no_media(message: &str) -> SessionError {
+    Unavailable { code: UnavailableCode::NoMedia, message: message.into(), nearest: None }.into()
 }
 
 #[cfg(test)]

@@ -923,8 +923,7 @@ async fn registrations_are_idempotent(catalog: &dyn Catalog) {
     let other = catalog.register_device(with_key(2, "SN-2"), NOW).await;
     assert!(matches!(other, Err(CreateError::IdempotencyConflict)), "{other:?}");
     // One that was retired since is revived.
-    let retired = Device { state: DeviceState::Retired, ..again.device.clone() };
-    catalog.update_device(retired).await.expect("update_device");
+    catalog.change_device(again.device.id, turned(Turn::Retire)).await.expect("change_device");
     let other = catalog.register_device(with_key(2, "SN-2"), NOW).await;
     assert!(matches!(other, Err(CreateError::IdempotencyConflict)), "{other:?}");
     let revived = register(catalog, with_key(1, "SN-1")).await;

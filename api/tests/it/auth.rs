@@ -8,7 +8,6 @@ use lookback_api::commands::serve::{Options, RunningServer, start};
 use lookback_api::config::Config;
 use lookback_api::device::{CredentialKind, Device, DeviceCredential, DeviceState, Stream};
 use lookback_api::id::{CredentialId, DeviceId, StreamId};
-use lookback_api::sign_in::ACCESS_MS;
 use lookback_api::storage::Registration;
 use lookback_wire::Timestamp;
 use secrecy::ExposeSecret;
@@ -228,6 +227,8 @@ fn users_that_cannot_be_are_refused() {
 }
 
 const NOW: Timestamp = Timestamp::from_millis(1_760_000_000_000);
+/// How long an access token lasts.
+const ACCESS_MS: i64 = 15 * 60_000;
 
 /// A server in this process, whose clock stands still until it is set.
 async fn start_here(dir: &tempfile::TempDir) -> RunningServer {

@@ -79,12 +79,19 @@ fn credentials_are_issued_and_revoked() {
     let device = &camera.device;
     let issue =
         |token: Option<&str>, input: Value| server.graphql(token, ISSUE, json!({"input": input}));
+    let renamed = server.graphql(
+        Some(&manager),
+        "mutation { updateDevice(input: { id: \"dev_x\" }) { userErrors { message path } } }",
+        json!({}),
+    );
+    let expected = json!([{"message": "there is no such device", "path": ["input", "id"]}]);
+    assert_eq!(renamed["data"]["updateDevice"]["userErrors"], expected);
     let revoke = |token: Option<&str>, id: &Value| server.graphql(token, REVOKE, json!({"id": id}));
     let key = json!({"deviceId": device, "kind": "ACCESS_KEY", "validDays": 2});
     assert_eq!(code(&issue(None, key.clone())), "UNAUTHENTICATED");
-    assert_eq!(code(&issue(Some(&viewer), key.clone())), "FORBIDDEN");
-    assert_eq!(code(&issue(Some(&camera.token), key.clone())), "FORBIDDEN");
     for (token, input, code, field) in [
+        (&viewer, key.clone(), "FORBIDDEN", "deviceId"),
+        (&camera.token, key.clone(), "FORBIDDEN", "deviceId"),
         (&elsewhere, key.clone(), "NOT_FOUND", "deviceId"),
         (&manager, json!({"deviceId": "dev_x", "kind": "TOKEN"}), "NOT_FOUND", "deviceId"),
         (
@@ -211,6 +218,8 @@ fn registering_a_device() {
     }
     let zone = register(Some(&manager), json!({"timeZone": "+05:30"}));
     assert_eq!(code(&zone), "GRAPHQL_VALIDATION_FAILED");
+    let form = "input.timeZone\", expected type \"TimeZone\": the name of an IANA zone";
+    assert!(zone["errors"][0]["message"].as_str().unwrap().contains(form), "{zone}");
 }
 
 #[test]

@@ -242,7 +242,7 @@ impl Service {
         catalog.register_device(registration, now).await.unwrap();
         let storage =
             Storage { catalog, media: Media::Remote(Arc::new(archive_at(url, server).await)) };
-        let pictures = Pictures::open(&dir.path().join("pictures"), 1 << 20).unwrap();
+        let pictures = Pictures::open(&dir.path().join("pictures"), 1 << 20, 600).unwrap();
         let playback = Playback::new(
             storage.clone(),
             Arc::new(Arriving::default()),

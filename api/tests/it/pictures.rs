@@ -133,6 +133,13 @@ fn pictures_show_the_key_frame_at_or_before() {
     let none = &stream(&server, "h264", &none)["snapshot"];
     assert_eq!(none["code"], "NO_MEDIA");
     assert_eq!(&none["nearest"]["start"], earliest);
+    // Its plan keeps a week.
+    let old = later(earliest, -8 * 86_400_000);
+    let old = format!("snapshot(at: \"{old}\") {{ ... on MediaUnavailable {{ code }} }}");
+    assert_eq!(stream(&server, "h264", &old)["snapshot"]["code"], "EXPIRED");
+    let found = stream(&server, "h264", &format!("snapshot {{ ... on Image {{ {image} }} }}"));
+    let left_ms = millis(&found["snapshot"]["expiresAt"]) - chrono::Utc::now().timestamp_millis();
+    assert!((1..=600_000).contains(&left_ms), "a link works for ten minutes: {left_ms} ms");
 
     let selection = format!(
         "thumbnails(range: {{ start: {earliest}, end: {latest} }}, count: 5, maxWidth: 160) {{ {image} }}
@@ -176,10 +183,13 @@ fn what_a_link_opens_and_what_is_refused() {
     assert_eq!(found["thumbnails"], json!([]));
 
     for (selection, complaint) in [
-        ("snapshot(maxWidth: 15) { __typename }", "maxWidth must be 16 to 1920"),
-        ("snapshot(maxWidth: 1921) { __typename }", "maxWidth must be 16 to 1920"),
-        (&format!("thumbnails({range}, count: 0) {{ at }}"), "count must be 1 to 100"),
-        (&format!("thumbnails({range}, count: 101) {{ at }}"), "count must be 1 to 100"),
+        ("snapshot(maxWidth: 15) { __typename }", "maxWidth is 15, and must be 16 to 1920"),
+        ("snapshot(maxWidth: 1921) { __typename }", "maxWidth is 1921, and must be 16 to 1920"),
+        (&format!("thumbnails({range}, count: 0) {{ at }}"), "count is 0, and must be 1 to 100"),
+        (
+            &format!("thumbnails({range}, count: 101) {{ at }}"),
+            "count is 101, and must be 1 to 100",
+        ),
     ] {
         let answer = ask(&server, "h265", selection);
         assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_USER_INPUT", "{answer}");

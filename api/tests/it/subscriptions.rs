@@ -10,7 +10,6 @@ use lookback_api::config::Config;
 use lookback_api::feed::Change;
 use lookback_api::id::AccountId;
 use lookback_api::ingest::presence::ONLINE_MS;
-use lookback_api::sign_in::ACCESS_MS;
 use lookback_wire::Timestamp;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -21,6 +20,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 const NOW: Timestamp = Timestamp::from_millis(1_760_000_000_000);
+/// How long the administrator's token lasts.
+const ACCESS_MS: i64 = 15 * 60_000;
 
 async fn serve(dir: &tempfile::TempDir) -> RunningServer {
     let config = Config {

@@ -3,7 +3,7 @@
 
 use crate::access::Principal;
 use crate::device::Stream;
-use crate::playback::picture::{MAX_BACK_MS, PictureLink, PictureName, no_media};
+use crate::playback::picture::{MAX_BACK_MS, PictureLink, PictureName};
 use crate::playback::token::{MediaToken, Span};
 use crate::playback::{MediaError, Playback, SessionError};
 use crate::segment::{Segment, TimeRange};
@@ -28,9 +28,7 @@ impl Playback {
         let back = TimeRange { start: asked.plus_millis(-MAX_BACK_MS), end: asked.plus_millis(1) };
         let newest = self.announced_in(stream, back, TimeOrder::NewestFirst, 1).await?.pop();
         let Some(segment) = newest else {
-            let second = TimeRange { start: asked, end: asked.plus_millis(1_000) };
-            let nearest = self.nearest(stream.id, second).await?;
-            return Err(no_media("there is no footage at or in the day before it", nearest));
+            return Err(self.no_picture(stream, asked).await?.into());
         };
         let last = segment.range.end.plus_millis(-1).max(segment.range.start);
         Ok(self.link_to(caller, stream, asked.min(last), max_width))
