@@ -473,7 +473,9 @@ mod tests {
         let storage = embedded::open(data_dir).unwrap();
         let (catalog, archive) = (&storage.catalog, storage.local().unwrap());
         let account = catalog.ensure_account(DEFAULT_ACCOUNT, NOW).await.unwrap().id;
-        let made = catalog.register_device(registration(account, "SN-1", "Door"), NOW).await;
+        let mut door = registration(account, "SN-1", "Door");
+        door.device.plan = catalog.plans(account).await.unwrap()[0].id;
+        let made = catalog.register_device(door, NOW).await;
         let (device, stream) = made.map(|made| (made.device.id, made.streams[0].id)).unwrap();
         for back in (1..=moments).rev() {
             let start = NOW.plus_millis(back * -600_000);
