@@ -37,7 +37,7 @@ export let demo;
 export let browser;
 
 /** Has {@link demo} and {@link browser} run for the tests of a file. `config` is as above. */
-export function useDemo(config) {
+export function withDemo(config) {
   before(async () => {
     demo = await startDemo(config);
     browser = await startBrowser();

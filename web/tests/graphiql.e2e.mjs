@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { browser, demo, openPage, screenshot, useDemo } from "./demo.mjs";
+import { browser, demo, openPage, screenshot, withDemo } from "./demo.mjs";
 import { post } from "./service.mjs";
 
 const SLOW = { timeout: 20_000 };
@@ -18,7 +18,7 @@ const TABS = [
   "EventOccurred",
 ];
 
-useDemo();
+withDemo();
 
 /** Waits until every camera has some. */
 async function footage() {

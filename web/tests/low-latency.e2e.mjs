@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { browser, demo, openPage, useDemo } from "./demo.mjs";
+import { browser, demo, openPage, withDemo } from "./demo.mjs";
 import { longestStandstill, newestPicture, picturesSince, watchPictures } from "./picture.mjs";
 
 const HLS = fileURLToPath(new URL("../node_modules/hls.js/dist/hls.min.js", import.meta.url));
@@ -14,7 +14,7 @@ const WATCHED_MS = 15_000;
 /** Ten times the goal: what is slower hangs. */
 const BOUND_MS = 30_000;
 
-useDemo();
+withDemo();
 
 /** The URL of a live session of the first camera, as soon as that sends. */
 async function openLive() {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { browser, demo, openPage, screenshot, useDemo } from "./demo.mjs";
+import { browser, demo, openPage, screenshot, withDemo } from "./demo.mjs";
 import { longestStandstill, newestPicture, picturesSince, watchPictures } from "./picture.mjs";
 
 const SLOW = { timeout: 60_000 };
@@ -11,7 +11,7 @@ const STANDSTILL_BOUND_MS = 2_500;
 /** A handover may show a frame again, and no more. */
 const BACK_BOUND_MS = 200;
 
-useDemo("[playback]\nmax_session_seconds = 20\n");
+withDemo("[playback]\nmax_session_seconds = 20\n");
 
 async function watch(page, what) {
   const since = await page.evaluate(() => performance.now());

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { browser, demo, openPage, screenshot, useDemo } from "./demo.mjs";
+import { browser, demo, openPage, screenshot, withDemo } from "./demo.mjs";
 import {
   longestStandstill,
   median,
@@ -17,7 +17,7 @@ const PICTURE_BOUND_MS = 5_000;
 const STANDSTILL_BOUND_MS = 2_500;
 const SLOW = { timeout: 60_000 };
 
-useDemo();
+withDemo();
 
 async function openDevice(name, options) {
   const opened = await openPage(browser, options);
