@@ -5,7 +5,7 @@ use super::fault::Fault;
 use super::plan::{RetentionMode, RetentionPlan};
 use super::register::MAX_NAME_CHARS;
 use super::scalar::ByteCount;
-use super::user_error::{UserError, UserErrorCode, is_text};
+use super::user_error::{UserError, UserErrorCode, text};
 use crate::access::{Action, Decision, Target};
 use crate::account;
 use crate::audit::AuditAction;
@@ -140,16 +140,15 @@ async fn put(
 
 fn change(plan: &mut account::RetentionPlan, changes: UpdateRetentionPlanInput) -> Vec<UserError> {
     let mut mistakes = Vec::new();
+    if let Some(name) = changes.name {
+        match text("name", &name, MAX_NAME_CHARS) {
+            Ok(name) => plan.name = name,
+            Err(mistake) => mistakes.push(mistake),
+        }
+    }
     let mut invalid = |field: &str, message: String| {
         mistakes.push(UserError::at(UserErrorCode::Invalid, &[field], message));
     };
-    if let Some(name) = changes.name {
-        if !is_text(&name, MAX_NAME_CHARS) {
-            let form = format!("1 to {MAX_NAME_CHARS} characters, none of them control characters");
-            invalid("name", format!("name must be {form}"));
-        }
-        plan.name = name;
-    }
     for (field, value, range, place) in [
         ("days", changes.days, DAYS, &mut plan.days),
         ("preRollSeconds", changes.pre_roll_seconds, ROLL_S, &mut plan.pre_roll_s),

@@ -6,7 +6,7 @@ use super::fault::Fault;
 use super::ingest::{DeviceAdvice, caller};
 use super::scalar::DateTime;
 use super::time_range::TimeRangeInput;
-use super::user_error::{UserError, UserErrorCode, is_text};
+use super::user_error::{UserError, UserErrorCode, text};
 use crate::access::Action;
 use crate::device::{DeviceChange, Stream};
 use crate::id::StreamId;
@@ -88,10 +88,8 @@ fn check(
     now: Timestamp,
 ) -> Result<GapsByStream, UserError> {
     use UserErrorCode::{Invalid, LimitReached, NotFound};
-    if input.firmware_version.as_ref().is_some_and(|text| !is_text(text, MAX_FIRMWARE_CHARS)) {
-        let form = format!("1 to {MAX_FIRMWARE_CHARS} characters, none of them control characters");
-        let message = format!("firmwareVersion must be {form}");
-        return Err(UserError::at(Invalid, &["firmwareVersion"], message));
+    if let Some(version) = &input.firmware_version {
+        text("firmwareVersion", version, MAX_FIRMWARE_CHARS)?;
     }
     let listed = input.known_gaps.as_deref().unwrap_or_default();
     if listed.len() > MAX_KNOWN_GAPS {

@@ -5,7 +5,7 @@ use super::fault::Fault;
 use super::scalar::DateTime;
 use super::stream::Stream;
 use super::time_range::{TimeRange, TimeRangeInput};
-use super::user_error::{UserError, UserErrorCode, is_text};
+use super::user_error::{UserError, UserErrorCode, text};
 use crate::access::Action;
 use crate::audit::AuditAction;
 use crate::id::HoldId;
@@ -92,10 +92,11 @@ pub async fn place(asked: &Asked, input: PlaceHoldInput) -> Result<PlaceHoldPayl
     if range.millis() > MAX_HOLD_MS {
         return invalid("range", format!("a hold is at most {} h long", MAX_HOLD_MS / 3_600_000));
     }
-    if !input.reason.as_ref().is_none_or(|reason| is_text(reason, MAX_REASON_CHARS)) {
-        let form = format!("1 to {MAX_REASON_CHARS} characters, none of them control characters");
-        return invalid("reason", format!("reason must be {form}"));
-    }
+    let reason = input.reason.map(|reason| text("reason", &reason, MAX_REASON_CHARS)).transpose();
+    let reason = match reason {
+        Ok(reason) => reason,
+        Err(mistake) => return Ok(PlaceHoldPayload::refused(mistake)),
+    };
     if input.until.is_some_and(|DateTime(until)| until <= now) {
         return invalid("until", "until is not in the future".into());
     }
@@ -103,7 +104,7 @@ pub async fn place(asked: &Asked, input: PlaceHoldInput) -> Result<PlaceHoldPayl
         id: HoldId::new(now),
         stream: stream.id,
         range,
-        reason: input.reason,
+        reason,
         until: input.until.map(|DateTime(until)| until),
         created_at: now,
     };

@@ -145,7 +145,7 @@ pub struct PlaybackSession {
     range: Option<TimeRange>,
     /// Seconds from the first picture that it plays to the instant asked for.
     start_offset_seconds: f64,
-    /// Holes inside, so that a player's clock can be mapped to wall time.
+    /// Holes inside, so that a player's clock can be mapped to wall time; the first 1,000.
     gaps: Vec<Gap>,
     /// RFC 6381; ask the player whether it can decode them before it tries.
     codecs: Option<String>,

@@ -7,7 +7,7 @@ use super::credential::{
 use super::device::Device;
 use super::fault::Fault;
 use super::scalar::TimeZone;
-use super::user_error::{UserError, UserErrorCode, is_text};
+use super::user_error::{UserError, UserErrorCode, text};
 use crate::access::{Action, Decision, Target};
 use crate::audit::AuditAction;
 use crate::device::{self, DeviceChange, DeviceState, MAX_STREAMS, Turn};
@@ -59,13 +59,13 @@ impl RegisterDevicePayload {
 
 pub async fn register(
     asked: &Asked,
-    input: RegisterDeviceInput,
+    mut input: RegisterDeviceInput,
 ) -> Result<RegisterDevicePayload, Fault> {
     let account = asked.principal()?.account;
     if asked.decide(Action::Register, &Target::Account(account)) != Decision::Allow {
         return Err(Fault::Forbidden);
     }
-    let mut mistakes = mistakes(&input);
+    let mut mistakes = mistakes(&mut input);
     let plan = plan(asked, input.retention_plan_id.as_ref()).await?;
     if plan.is_none() {
         let message = "there is no such plan";
@@ -217,23 +217,26 @@ fn registration(
     }
 }
 
-fn mistakes(input: &RegisterDeviceInput) -> Vec<UserError> {
+/// What is wrong with `input`, whose names are put in their normal form.
+fn mistakes(input: &mut RegisterDeviceInput) -> Vec<UserError> {
     let mut mistakes = Vec::new();
+    let identifiers = [
+        ("externalId", Some(&input.external_id)),
+        ("idempotencyKey", input.idempotency_key.as_ref()),
+    ];
+    for (field, given) in identifiers {
+        mistakes.extend(given.and_then(|given| text(field, given, MAX_NAME_CHARS).err()));
+    }
+    for (field, given) in [("name", Some(&mut input.name)), ("model", input.model.as_mut())] {
+        let Some(given) = given else { continue };
+        match text(field, given, MAX_NAME_CHARS) {
+            Ok(text) => *given = text,
+            Err(mistake) => mistakes.push(mistake),
+        }
+    }
     let mut invalid = |path: &[&str], message: String| {
         mistakes.push(UserError::at(UserErrorCode::Invalid, path, message));
     };
-    let texts = [
-        ("externalId", Some(&input.external_id)),
-        ("name", Some(&input.name)),
-        ("model", input.model.as_ref()),
-        ("idempotencyKey", input.idempotency_key.as_ref()),
-    ];
-    for (name, text) in texts {
-        if !text.is_none_or(|text| is_text(text, MAX_NAME_CHARS)) {
-            let form = format!("1 to {MAX_NAME_CHARS} characters, none of them control characters");
-            invalid(&[name], format!("{name} must be {form}"));
-        }
-    }
     if !(1..=MAX_STREAMS).contains(&input.streams.len()) {
         invalid(&["streams"], format!("streams must have 1 to {MAX_STREAMS} names"));
     }
@@ -288,7 +291,7 @@ mod tests {
         };
         change(&mut input);
         let paths: Vec<_> =
-            mistakes(&input).into_iter().map(|mistake| mistake.path.unwrap()).collect();
+            mistakes(&mut input).into_iter().map(|mistake| mistake.path.unwrap()).collect();
         assert_eq!(paths, expected, "{input:?}");
     }
 

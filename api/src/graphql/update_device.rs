@@ -5,7 +5,7 @@ use super::device::Device;
 use super::fault::Fault;
 use super::register::MAX_NAME_CHARS;
 use super::scalar::TimeZone;
-use super::user_error::{UserError, UserErrorCode, is_text};
+use super::user_error::{UserError, UserErrorCode, text};
 use crate::audit::AuditAction;
 use crate::device::{self, DeviceChange, DeviceState, Turn};
 use crate::feed::Change;
@@ -50,10 +50,11 @@ pub async fn update(asked: &Asked, input: UpdateDeviceInput) -> Result<DevicePay
     let refused = |code, field: &str, message: String| {
         Ok(DevicePayload::refused(UserError::at(code, &[field], message)))
     };
-    if !input.name.as_ref().is_none_or(|name| is_text(name, MAX_NAME_CHARS)) {
-        let form = format!("1 to {MAX_NAME_CHARS} characters, none of them control characters");
-        return refused(UserErrorCode::Invalid, "name", format!("name must be {form}"));
-    }
+    let name = input.name.map(|name| text("name", &name, MAX_NAME_CHARS)).transpose();
+    let name = match name {
+        Ok(name) => name,
+        Err(mistake) => return Ok(DevicePayload::refused(mistake)),
+    };
     let plan = match &input.retention_plan_id {
         Some(id) => {
             let plan = match id.parse::<PlanId>() {
@@ -69,7 +70,7 @@ pub async fn update(asked: &Asked, input: UpdateDeviceInput) -> Result<DevicePay
         None => None,
     };
     let change = DeviceChange {
-        name: input.name,
+        name,
         time_zone: input.time_zone.map(|TimeZone(zone)| zone.name().to_owned()),
         plan: plan.as_ref().map(|plan| plan.id),
         firmware_version: None,

@@ -4,7 +4,7 @@ use super::asked::Asked;
 use super::fault::Fault;
 use super::register::MAX_NAME_CHARS;
 use super::user::User;
-use super::user_error::{UserError, UserErrorCode, is_text};
+use super::user_error::{UserError, UserErrorCode, text};
 use super::viewer::Role;
 use crate::access::Subject;
 use crate::account::{self, UserChange};
@@ -40,11 +40,14 @@ pub async fn update(asked: &Asked, input: UpdateUserInput) -> Result<UpdateUserP
     let Some(user) = known.filter(|user| user.account == caller.account) else {
         return refused(UserErrorCode::NotFound, "id", "there is no such user".into());
     };
-    if !input.display_name.as_ref().is_none_or(|name| is_text(name, MAX_NAME_CHARS)) {
-        let form = format!("1 to {MAX_NAME_CHARS} characters, none of them control characters");
-        let message = format!("displayName must be {form}");
-        return refused(UserErrorCode::Invalid, "displayName", message);
-    }
+    let display_name =
+        input.display_name.map(|name| text("displayName", &name, MAX_NAME_CHARS)).transpose();
+    let display_name = match display_name {
+        Ok(name) => name,
+        Err(mistake) => {
+            return Ok(UpdateUserPayload { user: None, user_errors: vec![mistake] });
+        }
+    };
     let role = input.role.map(account::Role::from);
     if role == Some(account::Role::Device) {
         return refused(UserErrorCode::Invalid, "role", "a user cannot be a device".into());
@@ -65,8 +68,8 @@ pub async fn update(asked: &Asked, input: UpdateUserInput) -> Result<UpdateUserP
             return refused(UserErrorCode::WrongState, "disabled", message.into());
         }
     }
-    let UpdateUserInput { display_name, disabled, .. } = input;
-    let change = UserChange { display_name, role, disabled, ..UserChange::default() };
+    let change =
+        UserChange { display_name, role, disabled: input.disabled, ..UserChange::default() };
     let changed = asked.service.storage.catalog.change_user(user.id, change).await?;
     asked.loaders.users.forget(user.id).await;
     asked.note(AuditAction::Change, user.id).await;

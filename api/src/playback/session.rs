@@ -22,8 +22,8 @@ const MANIFEST: &str = "application/dash+xml";
 pub const MAX_RANGE_MS: i64 = 24 * 3_600 * 1_000;
 /// Lives that may be asked for, in seconds.
 pub const LIFE_S: std::ops::RangeInclusive<u32> = 300..=43_200;
-/// Runs of footage looked at for the gaps between them: one a minute and a half, all day.
-const MAX_RUNS: usize = 1_000;
+/// Runs of footage looked at for the gaps between them: a gap every minute and a half, all day.
+const MAX_RUNS: usize = super::timeline::MAX_GAPS + 1;
 /// A camera whose last fragment arrived longer ago is not live.
 const LIVE_MAX_AGE_MS: i64 = 30_000;
 /// How far back the longest fragment is looked for.

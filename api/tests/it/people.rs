@@ -161,9 +161,9 @@ fn a_member_has_what_shares_give() {
     let more = share_as(&server, &manager, &door, "ann", "MANAGER");
     assert_eq!(more["id"], first["id"]);
     assert_eq!(seen(&server, &ann.token), json!([["door", "MANAGER"]]));
-    let rename = json!({"id": door.device, "name": "Front door"});
+    let rename = json!({"id": door.device, "name": "Vordertu\u{308}r"});
     let renamed = mutate(&server, &ann.token, "updateDevice", rename, "device { name }");
-    assert_eq!(renamed["device"], json!({"name": "Front door"}));
+    assert_eq!(renamed["device"], json!({"name": "Vordert\u{fc}r"}));
 
     // Who has it for a while gives nothing for longer.
     let hour = |hours: u64| json!({"expiresAt": rfc3339(now_ms() + hours * 3_600_000)});
