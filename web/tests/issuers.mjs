@@ -26,7 +26,7 @@ export async function startProvider() {
           {
             client_id: "viewer",
             client_secret: SECRET,
-            redirect_uris: [`${viewer}/auth/oidc/callback`],
+            redirect_uris: [`${viewer}/auth/oidc/gate/callback`],
           },
           {
             client_id: "script",

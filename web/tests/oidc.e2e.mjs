@@ -186,20 +186,23 @@ test("what was not begun here ends nowhere", async () => {
   assert.equal((await go("/auth/oidc/nobody/start")).status, 404);
   const state = asked.get("state");
   const ticket = cookie.split(";")[0];
-  for (const [query, withTicket, expected] of [
+  for (const [query, withTicket, expected, issuer = "gate"] of [
     [{ code: "x", state }, false, "stale"],
     [{ code: "x", state: "guess" }, true, "stale"],
     [{ code: "x" }, true, "stale"],
     [{ error: "access_denied", state, iss: provider.url }, true, "declined"],
     [{ code: "x", state, iss: "https://evil.example" }, true, "failed"],
     [{ code: "x", state }, true, "failed"],
+    [{ code: "x", state, iss: provider.url }, true, "failed", "mock"],
+    [{ error: "access_denied", state, iss: provider.url }, true, "failed", "mock"],
+    [{ error: "access_denied", state, iss: provider.url }, true, "failed", "nobody"],
     [{ code: "x", state, iss: provider.url }, true, "failed"],
   ]) {
     const response = await fetch(
-      `${demo.origin}/auth/oidc/callback?${new URLSearchParams(query)}`,
+      `${demo.origin}/auth/oidc/${issuer}/callback?${new URLSearchParams(query)}`,
       { redirect: "manual", headers: withTicket ? { cookie: ticket } : {} },
     );
-    const said = `${JSON.stringify(query)} ${withTicket}`;
+    const said = `${JSON.stringify(query)} ${withTicket} ${issuer}`;
     assert.equal(response.headers.get("location"), `/#sign-in=${expected}`, said);
     assert.ok(!response.headers.get("set-cookie").includes("lookback_refresh"), said);
   }

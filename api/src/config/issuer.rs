@@ -63,8 +63,8 @@ pub struct Issuer {
     pub sign_in: Option<SignIn>,
 }
 
-/// Signing in to the viewer through an issuer, which has to know `/auth/oidc/callback` as an address
-/// to return to.
+/// Signing in to the viewer through an issuer, which has to know `/auth/oidc/{name}/callback` as
+/// an address to return to.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SignIn {

@@ -45,8 +45,8 @@ fn routes(routes: &mut ServiceConfig, is_archive: bool) {
                 .route("/refresh", post().to(auth::refresh))
                 .route("/logout", post().to(auth::logout))
                 .route("/issuers", get().to(oidc::issuers))
-                .route("/oidc/callback", get().to(oidc::callback))
-                .route("/oidc/{issuer}/start", get().to(oidc::start)),
+                .route("/oidc/{issuer}/start", get().to(oidc::start))
+                .route("/oidc/{issuer}/callback", get().to(oidc::callback)),
         )
         .service(
             web::resource("/graphql")

@@ -53,7 +53,7 @@ pub async fn start(
     issuer: Path<String>,
     query: Query<Start>,
 ) -> HttpResponse {
-    let redirect_uri = redirect_uri(&service, &request);
+    let redirect_uri = redirect_uri(&service, &request, &issuer);
     match service.issuers.begin_sign_in(&issuer, &redirect_uri, &query.page).await {
         Ok(Ticket { location, ticket }) => {
             see_other(&location, &[cookie(&service, &request, &ticket, TICKET_LIFE_MS / 1000)])
@@ -66,14 +66,15 @@ pub async fn start(
     }
 }
 
-/// `GET /auth/oidc/callback`: back from the issuer's page, and on to ours.
+/// `GET /auth/oidc/{issuer}/callback`: back from the issuer's page, and on to ours.
 pub async fn callback(
     service: Data<Arc<Service>>,
     request: HttpRequest,
+    issuer: Path<String>,
     answer: Query<Answer>,
 ) -> HttpResponse {
     let from = caller::address(&service, &request);
-    match sign_in(&service, &request, &answer, from).await {
+    match sign_in(&service, &request, &issuer, &answer, from).await {
         Ok((granted, page)) => {
             tracing::info!(address = %from, "signed in through an issuer");
             let now = service.clock.now();
@@ -105,6 +106,7 @@ enum Failure {
 async fn sign_in(
     service: &Service,
     request: &HttpRequest,
+    issuer: &str,
     answer: &Answer,
     from: IpAddr,
 ) -> Result<(Granted, String), Failure> {
@@ -112,8 +114,8 @@ async fn sign_in(
     // Each one may make us ask the issuer.
     service.sign_ins.attempt(from, now).map_err(Failure::Here)?;
     let ticket = auth::sent_cookie(request, COOKIE).unwrap_or_default();
-    let redirect_uri = redirect_uri(service, request);
-    let signed_in = service.issuers.end_sign_in(ticket, answer, &redirect_uri, from).await;
+    let redirect_uri = redirect_uri(service, request, issuer);
+    let signed_in = service.issuers.end_sign_in(issuer, ticket, answer, &redirect_uri, from).await;
     let signed_in = signed_in.map_err(Failure::Issuer)?;
     service.sign_ins.forget_attempt(from);
     let begun =
@@ -139,9 +141,10 @@ async fn note_refused(service: &Service, error: &NotSignedIn, from: IpAddr) {
     }
 }
 
-/// Where issuers send browsers back to.
-fn redirect_uri(service: &Service, request: &HttpRequest) -> String {
-    format!("{}/auth/oidc/callback", caller::base_url(service, request))
+/// Where an issuer sends browsers back to. Each has an address of its own, so that none can pass off
+/// another's answer as its own (RFC 9700 §4.4.2.2).
+fn redirect_uri(service: &Service, request: &HttpRequest, issuer: &str) -> String {
+    format!("{}/auth/oidc/{issuer}/callback", caller::base_url(service, request))
 }
 
 /// To the viewer, which says why.

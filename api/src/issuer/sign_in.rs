@@ -139,9 +139,11 @@ impl Issuers {
         Ok(Ticket { location: location.into(), ticket: self.seal(&begun) })
     }
 
-    /// Ends a sign-in that [`begin_sign_in`](Self::begin_sign_in) began.
+    /// Ends a sign-in that [`begin_sign_in`](Self::begin_sign_in) began, with what came to the address
+    /// of the issuer of that name.
     pub async fn end_sign_in(
         &self,
+        name: &str,
         ticket: &str,
         answer: &Answer,
         redirect_uri: &str,
@@ -154,6 +156,9 @@ impl Issuers {
         let came = answer.state.as_deref().unwrap_or_default();
         if verify_slices_are_equal(came.as_bytes(), state.as_bytes()).is_err() {
             return Err(NotSignedIn::Stale);
+        }
+        if begun.issuer != name {
+            return Err(NotSignedIn::Answer);
         }
         let issuer = self.all.iter().find(|issuer| issuer.settings.name == begun.issuer);
         let issuer = issuer.ok_or(NotSignedIn::NoIssuer)?;
@@ -320,7 +325,8 @@ mod tests {
             (Some(&*state), 0, false),
         ] {
             clock.set(NOW.plus_millis(after_ms));
-            let ended = issuers.end_sign_in(&ticket, &answer(state), "http://x", from).await;
+            let ended =
+                issuers.end_sign_in("corp", &ticket, &answer(state), "http://x", from).await;
             assert_eq!(matches!(ended, Err(NotSignedIn::Stale)), is_stale, "{state:?}");
         }
     }
